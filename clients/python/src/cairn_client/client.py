@@ -1,0 +1,233 @@
+"""The two clients: `Cairn` and, with `await`, `AsyncCairn`.
+
+Both only send what `calls` describes. A client keeps its connections open:
+close it, or use it in a `with`. Threads (tasks) may share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar, Union
+
+import httpx
+
+from . import calls
+from .calls import Call
+from .errors import from_response, from_transport
+from .events import EventParser
+from .types import Added, Answer, Document, Done, Event, Hit
+
+T = TypeVar("T")
+Filter = Mapping[str, Any]
+Documents = Iterable[Union[Document, Mapping[str, Any]]]
+
+LOCAL = "http://127.0.0.1:6333"
+
+
+class Cairn:
+    """A Cairn server at `url`.
+
+    `timeout` is in seconds and bounds each wait for the server, not a whole
+    stream. A request that does not succeed raises `CairnError`.
+    """
+
+    def __init__(self, url: str = LOCAL, api_key: str | None = None, timeout: float = 60.0) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout)
+
+    def add_documents(
+        self, collection: str, documents: Documents, *, format: str | None = None
+    ) -> Added:
+        """Splits documents into passages and makes them searchable.
+
+        Creates the collection when it is missing. `format` is "markdown",
+        which plain prose also is, or "text"; the server's default is Markdown.
+        """
+        return self._send(calls.add_documents(collection, documents, format))
+
+    def delete_document(self, collection: str, id: str) -> int:
+        """Removes a document; returns how many passages it had."""
+        return self._send(calls.delete_document(collection, id))
+
+    def search(
+        self,
+        collection: str,
+        query: str,
+        *,
+        limit: int | None = None,
+        filter: Filter | None = None,
+    ) -> list[Hit]:
+        """Finds the passages nearest in meaning to `query`, best first.
+
+        `filter` has Qdrant's grammar, over keys such as `metadata.lang`.
+        """
+        return self._send(calls.search(collection, query, limit, filter))
+
+    def ask(
+        self,
+        collection: str,
+        question: str,
+        *,
+        limit: int | None = None,
+        filter: Filter | None = None,
+    ) -> Answer:
+        """Answers from the collection, with citations, or says that it cannot.
+
+        `limit` is how many passages the answer may be made from.
+        """
+        return self._send(calls.ask(collection, question, limit, filter))
+
+    def ask_stream(
+        self,
+        collection: str,
+        question: str,
+        *,
+        limit: int | None = None,
+        filter: Filter | None = None,
+    ) -> Iterator[Event]:
+        """Like `ask`, event by event: `Retrieved`, `Delta`s, `Cited`s, `Done`."""
+        call = calls.ask(collection, question, limit, filter, stream=True)
+        parser = EventParser()
+        with _transport(self._url):
+            with self._http.stream(call.method, call.path, json=call.body) as response:
+                if not response.is_success:
+                    raise from_response(response.status_code, response.read())
+                for chunk in response.iter_bytes():
+                    for event in calls.events(parser, chunk):
+                        yield event
+                        if isinstance(event, Done):
+                            return
+        raise calls.cut_off()
+
+    def embed(self, texts: Sequence[str], model: str | None = None) -> list[list[float]]:
+        """Turns each text into a vector, with `model` or the server's default one."""
+        return self._send(calls.embed(texts, model))
+
+    def health(self) -> bool:
+        """True when the server is ready, false while it is still starting."""
+        return self._send(calls.health())
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Cairn:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[T]) -> T:
+        with _transport(self._url):
+            response = self._http.request(call.method, call.path, json=call.body)
+        return call.result(response.status_code, response.content)
+
+
+class AsyncCairn:
+    """`Cairn` for asyncio: the same arguments, results and errors."""
+
+    def __init__(self, url: str = LOCAL, api_key: str | None = None, timeout: float = 60.0) -> None:
+        self._url = url
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(api_key), timeout=timeout)
+
+    async def add_documents(
+        self, collection: str, documents: Documents, *, format: str | None = None
+    ) -> Added:
+        """See `Cairn.add_documents`."""
+        return await self._send(calls.add_documents(collection, documents, format))
+
+    async def delete_document(self, collection: str, id: str) -> int:
+        """See `Cairn.delete_document`."""
+        return await self._send(calls.delete_document(collection, id))
+
+    async def search(
+        self,
+        collection: str,
+        query: str,
+        *,
+        limit: int | None = None,
+        filter: Filter | None = None,
+    ) -> list[Hit]:
+        """See `Cairn.search`."""
+        return await self._send(calls.search(collection, query, limit, filter))
+
+    async def ask(
+        self,
+        collection: str,
+        question: str,
+        *,
+        limit: int | None = None,
+        filter: Filter | None = None,
+    ) -> Answer:
+        """See `Cairn.ask`."""
+        return await self._send(calls.ask(collection, question, limit, filter))
+
+    async def ask_stream(
+        self,
+        collection: str,
+        question: str,
+        *,
+        limit: int | None = None,
+        filter: Filter | None = None,
+    ) -> AsyncIterator[Event]:
+        """See `Cairn.ask_stream`."""
+        call = calls.ask(collection, question, limit, filter, stream=True)
+        parser = EventParser()
+        with _transport(self._url):
+            async with self._http.stream(call.method, call.path, json=call.body) as response:
+                if not response.is_success:
+                    raise from_response(response.status_code, await response.aread())
+                async for chunk in response.aiter_bytes():
+                    for event in calls.events(parser, chunk):
+                        yield event
+                        if isinstance(event, Done):
+                            return
+        raise calls.cut_off()
+
+    async def embed(self, texts: Sequence[str], model: str | None = None) -> list[list[float]]:
+        """See `Cairn.embed`."""
+        return await self._send(calls.embed(texts, model))
+
+    async def health(self) -> bool:
+        """See `Cairn.health`."""
+        return await self._send(calls.health())
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncCairn:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call[T]) -> T:
+        with _transport(self._url):
+            response = await self._http.request(call.method, call.path, json=call.body)
+        return call.result(response.status_code, response.content)
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    return {} if api_key is None else {"api-key": api_key}
+
+
+@contextmanager
+def _transport(url: str) -> Iterator[None]:
+    """Turns a failure to talk to the server into a `CairnError`."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise from_transport(url, error) from error

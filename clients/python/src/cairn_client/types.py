@@ -1,0 +1,110 @@
+"""What goes in and what comes out, as frozen dataclasses.
+
+Names are those of the wire. Keys this version does not know are ignored, so
+that a newer server can add some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to search in. A document with an `id` already there is replaced."""
+
+    id: str
+    text: str
+    title: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was stored: documents, the passages they became, and their tokens."""
+
+    documents: int
+    passages: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found; a larger `score` is better.
+
+    `start` and `end` count Unicode characters of the document's source text,
+    so `text == source[start:end]` in Python. `heading` is the path of headings
+    above the passage, outermost first.
+    """
+
+    id: int | str
+    document_id: str
+    title: str
+    heading: tuple[str, ...]
+    start: int
+    end: int
+    text: str
+    score: float
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Citation:
+    """The words of a document that support an answer: `quote == source[start:end]`."""
+
+    document_id: str
+    title: str
+    start: int
+    end: int
+    quote: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with its citations.
+
+    When nothing supports an answer, `refused` is true, `reason` says why and
+    `citations` is empty. `generator` names what wrote the text; `warnings`
+    tell what did not go as the server is configured.
+    """
+
+    answer: str
+    citations: tuple[Citation, ...]
+    refused: bool
+    reason: str | None
+    generator: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """First event of a stream: the passages the answer will be made from."""
+
+    passages: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Cited:
+    """One citation, as soon as it has been checked."""
+
+    citation: Citation
+
+
+@dataclass(frozen=True)
+class Done:
+    """Last event of a stream: the whole answer, as `ask` returns it."""
+
+    answer: Answer
+
+
+Event = Union[Retrieved, Delta, Cited, Done]

@@ -1,0 +1,21 @@
+/**
+ * Client for the text endpoints of a Cairn server.
+ *
+ * Points and collections speak the Qdrant protocol: use
+ * `@qdrant/js-client-rest` for those.
+ */
+
+export { Cairn } from "./client.js";
+export { CairnError } from "./errors.js";
+export type {
+  Added,
+  Answer,
+  AskEvent,
+  CairnOptions,
+  Citation,
+  Document,
+  Filter,
+  Format,
+  Hit,
+  SearchOptions,
+} from "./types.js";

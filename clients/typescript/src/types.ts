@@ -1,0 +1,91 @@
+/**
+ * What goes in and what comes out. The objects are the server's own and keep
+ * its names; a newer server may send keys that are not listed here.
+ */
+
+export interface CairnOptions {
+  /** Address of the server; `http://127.0.0.1:6333` when left out. */
+  url?: string;
+  /** Sent as the `api-key` header. */
+  apiKey?: string;
+  /** Bounds each wait for the server, not a whole stream; 60 000 when left out. */
+  timeoutMs?: number;
+}
+
+/** "markdown" keeps the headings of each passage; "text" takes characters as they are. */
+export type Format = "markdown" | "text";
+
+/** A text to search in. A document with an `id` already there is replaced. */
+export interface Document {
+  id: string;
+  text: string;
+  title?: string;
+  metadata?: Record<string, unknown>;
+}
+
+/** Qdrant's filter grammar: `{ must: [{ key: "metadata.lang", match: { value: "en" } }] }`. */
+export type Filter = Record<string, unknown>;
+
+export interface SearchOptions {
+  /** Most passages to find, or to make an answer from. */
+  limit?: number;
+  filter?: Filter;
+}
+
+/** What was stored: documents, the passages they became, and their tokens. */
+export interface Added {
+  documents: number;
+  passages: number;
+  tokens: number;
+}
+
+/**
+ * A passage that was found; a larger `score` is better.
+ *
+ * `start` and `end` count Unicode characters, not UTF-16 units:
+ * `[...source].slice(start, end).join("")` is `text`.
+ */
+export interface Hit {
+  id: number | string;
+  document_id: string;
+  title: string;
+  /** Path of headings above the passage, outermost first. */
+  heading: string[];
+  start: number;
+  end: number;
+  text: string;
+  score: number;
+  metadata: Record<string, unknown>;
+}
+
+/** The words of a document that support an answer, with offsets as in `Hit`. */
+export interface Citation {
+  document_id: string;
+  title: string;
+  start: number;
+  end: number;
+  quote: string;
+  score: number;
+}
+
+/**
+ * An answer with its citations. When nothing supports an answer, `refused` is
+ * true, `reason` says why and `citations` is empty.
+ */
+export interface Answer {
+  answer: string;
+  citations: Citation[];
+  refused: boolean;
+  reason: string | null;
+  /** What wrote the text. */
+  generator: string;
+  /** What did not go as the server is configured. */
+  warnings?: string[];
+}
+
+/** One event of `askStream`, in this order; `done` holds the whole answer. */
+export type AskEvent =
+  | { type: "retrieval"; passages: Hit[] }
+  | { type: "delta"; text: string }
+  | { type: "citation"; citation: Citation }
+  | { type: "done"; answer: Answer };

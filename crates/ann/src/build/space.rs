@@ -1,0 +1,111 @@
+//! The distance a graph is built with.
+//!
+//! hnsw_rs stops the program at a distance that is negative or not a number,
+//! so similarities need another shape. Cosine becomes `1 - cosine`. A dot
+//! product of vectors with different lengths is no distance at all; each vector
+//! gets one more value, which brings all of them to the length of the longest,
+//! and then the nearest by straight line are the most similar. A query gets 0
+//! there, so the order of a search by `-dot` is the order of the graph.
+
+use crate::{Metric, Rows};
+
+/// The build distance of some rows.
+pub(super) struct Space {
+    metric: Metric,
+    /// For dot, the additional value of each row.
+    lift: Vec<f32>,
+}
+
+impl Space {
+    pub(super) fn new<R: Rows>(metric: Metric, rows: &R) -> Self {
+        let lift = match metric {
+            Metric::Dot => lift(rows),
+            _ => Vec::new(),
+        };
+        Self { metric, lift }
+    }
+
+    /// The distance between two slots, at least 0.
+    #[inline]
+    pub(super) fn between<R: Rows>(&self, rows: &R, a: u32, b: u32) -> f32 {
+        let (x, y) = (rows.row(a), rows.row(b));
+        let distance = apart(self.metric, x, y);
+        if self.lift.is_empty() {
+            return distance;
+        }
+        let step = self.lift[a as usize] - self.lift[b as usize];
+        (distance + step * step).min(f32::MAX)
+    }
+
+    /// The row with its additional value, for an index that keeps copies.
+    pub(super) fn lifted<R: Rows>(&self, rows: &R, slot: u32) -> Vec<f32> {
+        let mut row = rows.row(slot).to_vec();
+        row.extend(self.lift.get(slot as usize));
+        row
+    }
+}
+
+/// The distance between two vectors, as hnsw_rs needs it: at least 0, finite.
+/// Dot is measured as Euclid, the vectors being lifted.
+#[inline]
+pub(super) fn apart(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+    let distance = match metric {
+        Metric::Cosine => 1.0 + Metric::Cosine.distance(a, b),
+        Metric::Dot | Metric::Euclid => Metric::Euclid.distance(a, b),
+        Metric::Manhattan => Metric::Manhattan.distance(a, b),
+    };
+    if distance.is_nan() {
+        return f32::MAX;
+    }
+    // Rounding can leave a cosine at 1.0000001.
+    distance.clamp(0.0, f32::MAX)
+}
+
+/// `sqrt(longest^2 - |row|^2)` of each row.
+fn lift<R: Rows>(rows: &R) -> Vec<f32> {
+    let squared = |slot| {
+        let row = rows.row(slot).iter();
+        row.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    };
+    let squares: Vec<f64> = (0..rows.len() as u32).map(squared).collect();
+    let longest = squares.iter().copied().fold(0.0, f64::max);
+    squares.iter().map(|square| (longest - square).max(0.0).sqrt() as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FlatRows;
+
+    #[test]
+    fn lifted_distances_order_rows_by_their_dot_product() {
+        let values = [3.0, 0.0, 1.0, 1.0, 0.1, 0.0, -2.0, 0.5, 0.0, 0.0];
+        let rows = FlatRows::new(2, &values).expect("whole rows");
+        let space = Space::new(Metric::Dot, &rows);
+        let query = [0.7f32, 0.4, 0.0];
+        let mut by_lift: Vec<u32> = (0..5).collect();
+        let mut by_dot = by_lift.clone();
+        by_lift.sort_by_key(|&slot| {
+            let distance = apart(Metric::Dot, &query, &space.lifted(&rows, slot));
+            (f64::from(distance) * 1e6) as i64
+        });
+        by_dot.sort_by(|&a, &b| {
+            let dot = |slot| Metric::Dot.distance(&query[..2], rows.row(slot));
+            dot(a).total_cmp(&dot(b))
+        });
+        assert_eq!(by_lift, by_dot);
+    }
+
+    #[test]
+    fn distances_of_extreme_rows_are_finite_and_not_negative() {
+        let values = [f32::MAX, f32::MAX, -f32::MAX, f32::MAX, 0.0, 0.0, 1e-40, 0.0];
+        let rows = FlatRows::new(2, &values).expect("whole rows");
+        for metric in [Metric::Cosine, Metric::Dot, Metric::Euclid, Metric::Manhattan] {
+            let space = Space::new(metric, &rows);
+            for (a, b) in (0..16).map(|pair| (pair / 4, pair % 4)) {
+                let distance = space.between(&rows, a, b);
+                assert!(distance.is_finite() && distance >= 0.0, "{metric:?} {a} {b}");
+            }
+        }
+    }
+}

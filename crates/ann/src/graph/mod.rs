@@ -1,0 +1,155 @@
+//! The frozen graph: who is linked to whom, in flat arrays.
+//!
+//! Layer 0 holds every slot, with the same room for links at each, so that a
+//! slot's links are found by one multiplication. The layers above hold fewer
+//! and fewer slots and are sorted lists. Every link is below `len`; whoever
+//! makes a graph ensures it, and the search relies on it.
+//!
+//! Vectors are not here: a search is given the rows the graph was built over.
+
+mod audit;
+mod file;
+mod scratch;
+mod search;
+
+pub use scratch::Scratch;
+
+use std::fmt;
+
+/// Marks unused room among the links of layer 0; no slot is this large.
+pub(crate) const NONE: u32 = u32::MAX;
+/// The most rows a graph holds.
+pub(crate) const MAX_ROWS: usize = i32::MAX as usize;
+/// The most links a slot has on layer 0.
+pub(crate) const MAX_STRIDE: usize = 256;
+/// The most layers above layer 0.
+pub(crate) const MAX_UPPER: usize = 16;
+
+/// A navigable graph that no longer changes.
+///
+/// Made by a [`GraphBuilder`](crate::GraphBuilder) or
+/// [`read_from`](Self::read_from); holds links, not vectors.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// Room for links per slot on layer 0.
+    stride: usize,
+    /// Where every search begins; `NONE` only in the empty graph.
+    entry: u32,
+    /// `len * stride` links; unused room at the end of each is `NONE`.
+    base: Vec<u32>,
+    /// Layers 1, 2, ...
+    upper: Vec<Layer>,
+}
+
+/// A layer above layer 0: the links of a few slots.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// Ascending.
+    slots: Vec<u32>,
+    /// Where the links of each slot begin, and the end of the last.
+    starts: Vec<u32>,
+    links: Vec<u32>,
+}
+
+impl Graph {
+    /// A graph of `len` slots without links.
+    pub(crate) fn unlinked(len: usize, stride: usize, entry: u32) -> Self {
+        Self { stride, entry, base: vec![NONE; len * stride], upper: Vec::new() }
+    }
+
+    /// Sets a slot's links on layer 0, as many as there is room for.
+    pub(crate) fn set_links(&mut self, slot: u32, links: impl Iterator<Item = u32>) {
+        let room = self.room_mut(slot);
+        room.fill(NONE);
+        for (place, link) in room.iter_mut().zip(links) {
+            *place = link;
+        }
+    }
+
+    /// Adds a link on layer 0 after the others, in place of the last one if
+    /// there is no room.
+    pub(crate) fn add_last_link(&mut self, slot: u32, link: u32) {
+        let place = self.links(slot).count().min(self.stride - 1);
+        self.room_mut(slot)[place] = link;
+    }
+
+    /// Room for links per slot on layer 0.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Puts a layer on top.
+    pub(crate) fn push_layer(&mut self, layer: Layer) {
+        self.upper.push(layer);
+    }
+
+    /// Slots in the graph.
+    pub fn len(&self) -> usize {
+        self.base.len() / self.stride
+    }
+
+    /// True when there is no slot.
+    pub fn is_empty(&self) -> bool {
+        self.base.is_empty()
+    }
+
+    /// Bytes of memory that the links take.
+    pub fn memory_bytes(&self) -> usize {
+        let upper: usize = self.upper.iter().map(Layer::words).sum();
+        (self.base.len() + upper) * size_of::<u32>()
+    }
+
+    /// The links of a slot on layer 0, nearest first as far as the builder
+    /// knew.
+    fn links(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
+        let room = self.room(slot).iter().copied();
+        room.take_while(|&link| link != NONE)
+    }
+
+    fn room(&self, slot: u32) -> &[u32] {
+        let start = slot as usize * self.stride;
+        &self.base[start..start + self.stride]
+    }
+
+    fn room_mut(&mut self, slot: u32) -> &mut [u32] {
+        let start = slot as usize * self.stride;
+        &mut self.base[start..start + self.stride]
+    }
+}
+
+impl Layer {
+    /// A layer from each slot's links; the slots are sorted here.
+    pub(crate) fn new(mut lists: Vec<(u32, Vec<u32>)>) -> Self {
+        lists.sort_unstable_by_key(|(slot, _)| *slot);
+        let mut layer = Self { starts: vec![0], ..Self::default() };
+        for (slot, links) in lists {
+            layer.slots.push(slot);
+            layer.links.extend(links);
+            layer.starts.push(layer.links.len() as u32);
+        }
+        layer
+    }
+
+    /// The links of a slot; none if it is not on this layer.
+    fn links(&self, slot: u32) -> &[u32] {
+        match self.slots.binary_search(&slot) {
+            Ok(at) => &self.links[self.starts[at] as usize..self.starts[at + 1] as usize],
+            Err(_) => &[],
+        }
+    }
+
+    fn words(&self) -> usize {
+        self.slots.len() + self.starts.len() + self.links.len()
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph")
+            .field("len", &self.len())
+            .field("stride", &self.stride)
+            .field("entry", &self.entry)
+            .field("upper_layers", &self.upper.len())
+            .finish_non_exhaustive()
+    }
+}

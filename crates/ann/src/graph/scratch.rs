@@ -1,0 +1,93 @@
+//! The memory of a search, kept from one query to the next.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::nearest::{Nearest, Neighbor};
+
+/// Buffers that searches reuse, so that a query allocates only its result.
+///
+/// One per thread, for any number of graphs: it grows to the largest graph and
+/// the largest `ef` it has met.
+///
+/// ```
+/// let mut scratch = cairn_ann::Scratch::new();
+/// ```
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) visited: Visited,
+    /// Found but not yet expanded, nearest on top.
+    pub(super) candidates: BinaryHeap<Reverse<Neighbor>>,
+    pub(super) nearest: Nearest,
+    /// The unvisited links of the slot being expanded.
+    pub(super) fresh: Vec<u32>,
+}
+
+impl Scratch {
+    /// Empty buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the last search and makes room for `len` slots.
+    pub(super) fn reset(&mut self, len: usize, ef: usize) {
+        self.visited.reset(len);
+        self.candidates.clear();
+        self.nearest.reset(ef);
+    }
+}
+
+/// A set of slots that is emptied by counting one up.
+///
+/// A slot is in the set when its stamp is the current generation. Two bytes a
+/// slot keep more of it in the cache, and every 65,535 searches it is cleared.
+#[derive(Debug, Default)]
+pub(super) struct Visited {
+    stamps: Vec<u16>,
+    generation: u16,
+}
+
+impl Visited {
+    fn reset(&mut self, len: usize) {
+        if self.stamps.len() < len {
+            self.stamps.resize(len, 0);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
+            self.stamps.fill(0);
+            self.generation = 1;
+        }
+    }
+
+    /// Adds a slot; true if it was not there.
+    pub(super) fn insert(&mut self, slot: u32) -> bool {
+        let stamp = &mut self.stamps[slot as usize];
+        let fresh = *stamp != self.generation;
+        *stamp = self.generation;
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visited_set_is_empty_after_each_reset_even_when_the_counter_wraps() {
+        let mut visited = Visited::default();
+        for round in 0..200_000 {
+            visited.reset(3);
+            assert!(visited.insert(round % 3), "round {round}");
+            assert!(!visited.insert(round % 3), "round {round}");
+        }
+    }
+
+    #[test]
+    fn slots_added_by_growing_are_unvisited() {
+        let mut visited = Visited::default();
+        visited.reset(1);
+        visited.reset(1);
+        visited.reset(5);
+        assert!((0..5).all(|slot| visited.insert(slot)));
+    }
+}

@@ -1,0 +1,91 @@
+//! The one-minute path: a real corpus, three questions, cited answers.
+//!
+//! The corpus travels in the binary, so the demo needs no file but the model:
+//! Cairn's own documentation, and a small judged set of general knowledge.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cairn_rag::{Document, TextSearch};
+use serde_json::Map;
+
+use crate::documents::{Found, corpus_line};
+use crate::out;
+use crate::run::{add_found, load_default_model, open, print_answer, serve};
+use crate::settings::Settings;
+
+const DOCUMENTATION: [(&str, &str, &str); 8] = [
+    ("README.md", "Cairn", include_str!("../../../README.md")),
+    ("crates/README.md", "The house", include_str!("../../README.md")),
+    ("crates/ann/README.md", "cairn-ann", include_str!("../../ann/README.md")),
+    ("crates/index/README.md", "cairn-index", include_str!("../../index/README.md")),
+    ("crates/embed/README.md", "cairn-embed", include_str!("../../embed/README.md")),
+    ("crates/rag/README.md", "cairn-rag", include_str!("../../rag/README.md")),
+    ("crates/server/README.md", "cairn-server", include_str!("../../server/README.md")),
+    ("CHANGELOG.md", "Changes", include_str!("../../../CHANGELOG.md")),
+];
+
+const HANDBOOK: &str = include_str!("../../../tests/data/handbook/corpus.jsonl");
+
+const COLLECTION: &str = "demo";
+
+const QUESTIONS: [&str; 3] = [
+    "What does Cairn do before it acknowledges a write?",
+    "What is a cairn used for by people walking in the mountains?",
+    "Who won the chess world championship in 1972?",
+];
+
+pub(crate) fn run(settings: &Settings, then_serve: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let started = Instant::now();
+    let engine = Arc::new(open(settings)?);
+    out::note("Getting the model, once:");
+    load_default_model(&engine)?;
+
+    let found = corpus()?;
+    let added = add_found(&engine, COLLECTION, &found)?;
+    out::line(format!(
+        "{} documents in `{COLLECTION}` ({} new, {} passages embedded)\n",
+        added.documents + added.unchanged,
+        added.documents,
+        added.passages
+    ));
+
+    for question in QUESTIONS {
+        out::line(format!("> {question}"));
+        let asked = Instant::now();
+        let wanted = TextSearch { limit: 8, ..TextSearch::new(question) };
+        let answer = engine.ask(COLLECTION, &wanted, &mut |_| Ok(()))?;
+        print_answer(&answer);
+        out::line(format!("  answered in {} ms\n", asked.elapsed().as_millis()));
+    }
+
+    let dir = settings.data_dir.display();
+    let address = format!("http://{}:{}", settings.server.host, settings.server.port);
+    out::line(format!(
+        "All of it took {:.1} s. The data is in {dir}. Go on with:",
+        started.elapsed().as_secs_f64()
+    ));
+    out::line(format!("  cairn --data-dir {dir} ask {COLLECTION} \"your question\""));
+    out::line(format!("  cairn --data-dir {dir} add {COLLECTION} your/folder"));
+    out::line(format!("  cairn --data-dir {dir} serve"));
+    out::line(format!("      API      {address}/openapi.json"));
+    out::line(format!("      console  {address}/dashboard"));
+    if then_serve {
+        serve(&engine, settings)?;
+    }
+    Ok(())
+}
+
+fn corpus() -> Result<Found, serde_json::Error> {
+    let mut found = Found::default();
+    found.markdown.extend(DOCUMENTATION.map(|(id, title, text)| Document {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        text: text.to_owned(),
+        metadata: Map::new(),
+    }));
+    for line in HANDBOOK.lines() {
+        found.text.extend(corpus_line(line)?);
+    }
+    Ok(found)
+}

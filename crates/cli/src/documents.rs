@@ -1,0 +1,173 @@
+//! Files on their way to becoming documents.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use cairn_rag::{Document, Format};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::run::Failure;
+
+/// Documents read from files, and the files that could not be.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) markdown: Vec<Document>,
+    pub(crate) text: Vec<Document>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+pub(crate) struct Skipped {
+    pub(crate) path: PathBuf,
+    pub(crate) reason: String,
+}
+
+/// A line of a corpus in the BEIR layout.
+#[derive(Deserialize)]
+struct CorpusLine {
+    #[serde(alias = "id")]
+    _id: String,
+    #[serde(default)]
+    title: String,
+    text: String,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+}
+
+/// Files larger than this are not prose.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+impl Found {
+    /// Reads files, and the text files below folders.
+    pub(crate) fn read(paths: &[PathBuf], format: Option<Format>) -> Result<Self, Failure> {
+        let mut found = Self::default();
+        for path in paths {
+            let metadata =
+                fs::metadata(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+            if metadata.is_dir() {
+                found.read_folder(path, path, format)?;
+            } else {
+                found.read_file(path, &path.display().to_string(), format);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.markdown.len() + self.text.len()
+    }
+
+    fn read_folder(&mut self, root: &Path, folder: &Path, format: Option<Format>) -> Result<(), Failure> {
+        let failed = |source| Failure::Read { path: folder.to_owned(), source };
+        let mut entries =
+            fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            // Links are not followed, so a cycle cannot catch us.
+            let Ok(kind) = entry.file_type() else { continue };
+            if hidden {
+                continue;
+            } else if kind.is_dir() {
+                self.read_folder(root, &path, format)?;
+            } else if kind.is_file() && kind_of(&path).is_some() {
+                let id = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+                self.read_file(&path, &id, format);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_file(&mut self, path: &Path, id: &str, format: Option<Format>) {
+        let read = match kind_of(path) {
+            Some(Kind::Corpus) => self.read_corpus(path),
+            kind => read_text(path).map(|text| {
+                let format = format.unwrap_or(match kind {
+                    Some(Kind::Text) => Format::Text,
+                    _ => Format::Markdown,
+                });
+                let title = if format == Format::Markdown { first_heading(&text) } else { None };
+                let document = Document {
+                    id: id.to_owned(),
+                    title: title.unwrap_or_default(),
+                    text,
+                    metadata: Map::new(),
+                };
+                self.of(format).push(document);
+            }),
+        };
+        if let Err(reason) = read {
+            self.skipped.push(Skipped { path: path.to_owned(), reason });
+        }
+    }
+
+    fn of(&mut self, format: Format) -> &mut Vec<Document> {
+        match format {
+            Format::Markdown => &mut self.markdown,
+            Format::Text => &mut self.text,
+        }
+    }
+
+    fn read_corpus(&mut self, path: &Path) -> Result<(), String> {
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        let mut documents = Vec::new();
+        for (number, line) in (1..).zip(BufReader::new(file).lines()) {
+            let line = line.map_err(|error| format!("line {number}: {error}"))?;
+            documents.extend(corpus_line(&line).map_err(|error| format!("line {number}: {error}"))?);
+        }
+        self.text.extend(documents);
+        Ok(())
+    }
+}
+
+/// The document of a corpus line; none for a blank line or an empty text.
+pub(crate) fn corpus_line(line: &str) -> Result<Option<Document>, serde_json::Error> {
+    if line.trim().is_empty() {
+        return Ok(None);
+    }
+    let line: CorpusLine = serde_json::from_str(line)?;
+    let document = Document { id: line._id, title: line.title, text: line.text, metadata: line.metadata };
+    Ok(Some(document).filter(|document| !document.text.trim().is_empty()))
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Markdown,
+    Text,
+    Corpus,
+}
+
+fn kind_of(path: &Path) -> Option<Kind> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "md" | "markdown" | "mdx" => Some(Kind::Markdown),
+        "txt" | "text" | "rst" | "org" | "adoc" => Some(Kind::Text),
+        "jsonl" | "ndjson" => Some(Kind::Corpus),
+        _ => None,
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(format!("it has {bytes} bytes, more than the {MAX_FILE_BYTES} a text file may have"));
+    }
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    if bytes.contains(&0) {
+        return Err("it is not text: it holds NUL bytes".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        format!("it is not UTF-8 text (byte {}), convert it first", error.utf8_error().valid_up_to())
+    })?;
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(text)
+}
+
+fn first_heading(text: &str) -> Option<String> {
+    let heading = text.lines().find_map(|line| line.strip_prefix("# "))?;
+    Some(heading.trim().to_owned())
+}

@@ -1,0 +1,29 @@
+//! The `cairn` command.
+
+mod args;
+mod demo;
+mod documents;
+mod out;
+mod progress;
+mod run;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// Models allocate and free large buffers; this keeps their memory in the
+// process instead of handing pages back and forth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match run::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out::error(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}

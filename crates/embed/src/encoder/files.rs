@@ -1,0 +1,219 @@
+//! What a model folder says about itself: modules, pooling, limits, prompts.
+//!
+//! The files are those of sentence-transformers. A folder without
+//! `modules.json` is a plain transformer; it gets what sentence-transformers
+//! gives one: the mean of all tokens, not normalized.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::pooling::{Pool, Pooling};
+use crate::{Error, Result};
+
+/// A model folder, read but for its tokenizer and weights.
+pub(super) struct Folder {
+    /// Where the transformer's own files are: the folder or one inside it.
+    pub(super) transformer: PathBuf,
+    pub(super) pooling: Pooling,
+    /// The limit of `sentence_bert_config.json`, special tokens included.
+    pub(super) max_seq_length: Option<usize>,
+    /// The limit of `tokenizer_config.json`.
+    pub(super) model_max_length: Option<usize>,
+    /// Texts are lower-cased before the tokenizer sees them.
+    pub(super) lower_case: bool,
+    pub(super) query_prompt: String,
+    pub(super) passage_prompt: String,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+    do_lower_case: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TokenizerConfig {
+    // Often 1e30, "no limit".
+    model_max_length: Option<f64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Prompts {
+    prompts: Option<HashMap<String, String>>,
+    default_prompt_name: Option<String>,
+}
+
+// Older models call the file after their architecture.
+const SENTENCE_CONFIGS: [&str; 6] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+impl Folder {
+    pub(super) fn read(root: &Path) -> Result<Folder> {
+        if !root.is_dir() {
+            return Err(Error::Io { path: root.into(), source: std::io::ErrorKind::NotADirectory.into() });
+        }
+        let (transformer, pooling) = modules(root)?;
+        let mut sentence = SentenceConfig::default();
+        for name in SENTENCE_CONFIGS {
+            if let Some(found) = read_optional(&transformer.join(name))? {
+                sentence = found;
+                break;
+            }
+        }
+        let tokenizer: TokenizerConfig =
+            read_optional(&transformer.join("tokenizer_config.json"))?.unwrap_or_default();
+        let prompts: Prompts =
+            read_optional(&root.join("config_sentence_transformers.json"))?.unwrap_or_default();
+        Ok(Folder {
+            transformer,
+            pooling,
+            max_seq_length: sentence.max_seq_length,
+            model_max_length: tokenizer
+                .model_max_length
+                .filter(|&limit| (1.0..1e9).contains(&limit))
+                .map(|limit| limit as usize),
+            lower_case: sentence.do_lower_case,
+            query_prompt: prompts.first(&["query"]),
+            passage_prompt: prompts.first(&["passage", "document", "corpus"]),
+        })
+    }
+}
+
+impl Prompts {
+    fn first(&self, names: &[&str]) -> String {
+        let Some(prompts) = &self.prompts else {
+            return String::new();
+        };
+        names
+            .iter()
+            .copied()
+            .chain(self.default_prompt_name.as_deref())
+            .find_map(|name| prompts.get(name))
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// Reads a JSON file that must be there.
+pub(super) fn read_required<T: DeserializeOwned>(folder: &Path, file: &str) -> Result<T> {
+    read_optional(&folder.join(file))?
+        .ok_or_else(|| Error::MissingFile { folder: folder.into(), file: file.into() })
+}
+
+fn read_optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(path)(error)),
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.into(), source })?;
+    Ok(Some(value))
+}
+
+fn modules(root: &Path) -> Result<(PathBuf, Pooling)> {
+    let mut transformer = root.to_path_buf();
+    let mut pooling = Pooling { pools: vec![Pool::Mean], normalize: false };
+    let Some(modules) = read_optional::<Vec<Module>>(&root.join("modules.json"))? else {
+        return Ok((transformer, pooling));
+    };
+    for (position, module) in modules.iter().enumerate() {
+        // Full names differ between versions: only the last part says what it is.
+        let kind = module.kind.rsplit('.').next().unwrap_or_default();
+        match (position, kind) {
+            (0, "Transformer") => transformer = root.join(inside(&module.path)?),
+            (1, "Pooling") => pooling.pools = pools(root, inside(&module.path)?)?,
+            (2.., "Normalize") => pooling.normalize = true,
+            _ => {
+                return Err(Error::Unsupported {
+                    file: "modules.json".into(),
+                    field: format!("module {position} of type"),
+                    value: module.kind.clone(),
+                    supported: "Transformer, then Pooling, then Normalize or nothing",
+                });
+            }
+        }
+    }
+    Ok((transformer, pooling))
+}
+
+/// A path of `modules.json`, which comes from outside and may not leave the
+/// model folder.
+fn inside(path: &str) -> Result<&Path> {
+    let path = Path::new(path);
+    let plain = |part| matches!(part, std::path::Component::Normal(_));
+    if path.components().all(plain) {
+        return Ok(path);
+    }
+    Err(Error::Unsupported {
+        file: "modules.json".into(),
+        field: "path".into(),
+        value: path.display().to_string(),
+        supported: "a folder inside the model folder",
+    })
+}
+
+fn pools(root: &Path, path: &Path) -> Result<Vec<Pool>> {
+    let file = path.join("config.json").display().to_string();
+    let config: HashMap<String, Value> = read_required(root, &file)?;
+    let refuse = |field: &str, value: &Value, supported| Error::Unsupported {
+        file: file.clone(),
+        field: field.into(),
+        value: value.to_string(),
+        supported,
+    };
+    if let Some(value @ Value::Bool(false)) = config.get("include_prompt") {
+        return Err(refuse("include_prompt", value, "true"));
+    }
+    // Newer files name the modes in one field, older ones have a flag for each.
+    let mut names: Vec<&str> = match config.get("pooling_mode") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let flags = [
+        ("pooling_mode_cls_token", "cls"),
+        ("pooling_mode_max_tokens", "max"),
+        ("pooling_mode_mean_tokens", "mean"),
+        ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
+        ("pooling_mode_weightedmean_tokens", "weightedmean"),
+        ("pooling_mode_lasttoken", "lasttoken"),
+    ];
+    if names.is_empty() {
+        let set = |field: &&(&str, &str)| config.get(field.0) == Some(&Value::Bool(true));
+        names = flags.iter().filter(set).map(|field| field.1).collect();
+    }
+    if names.is_empty() {
+        names.push("mean");
+    }
+    names
+        .into_iter()
+        .map(|name| match name {
+            "cls" => Ok(Pool::Cls),
+            "max" => Ok(Pool::Max),
+            "mean" => Ok(Pool::Mean),
+            "mean_sqrt_len_tokens" => Ok(Pool::MeanSqrt),
+            other => Err(refuse("pooling_mode", &Value::from(other), "cls, max, mean, mean_sqrt_len_tokens")),
+        })
+        .collect()
+}

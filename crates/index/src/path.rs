@@ -1,0 +1,162 @@
+//! Paths into a payload: `a.b`, `a[].b`, `a[0]`, `"quoted.key"`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+
+/// A path into a payload, as used by filters.
+///
+/// Keys are letters, digits, `_` and `-`; any other key is written in double
+/// quotes. `[n]` picks one element of an array, `[]` walks all of them. An
+/// array in the middle of a path is entered only by `[]` or `[n]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    text: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Index(usize),
+    Each,
+}
+
+impl Path {
+    /// The path as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The values the path reaches, in document order. Arrays at the end are
+    /// not opened here: callers that match elements open them once.
+    pub fn values<'v>(&self, object: &'v Map<String, Value>) -> Vec<&'v Value> {
+        let mut reached = Vec::new();
+        let Some((Step::Key(first), rest)) = self.steps.split_first() else {
+            return reached;
+        };
+        if let Some(value) = object.get(first) {
+            walk(value, rest, &mut reached);
+        }
+        reached
+    }
+}
+
+fn walk<'v>(value: &'v Value, steps: &[Step], reached: &mut Vec<&'v Value>) {
+    let Some((step, rest)) = steps.split_first() else {
+        reached.push(value);
+        return;
+    };
+    match (step, value) {
+        (Step::Key(key), Value::Object(object)) => {
+            if let Some(inner) = object.get(key) {
+                walk(inner, rest, reached);
+            }
+        }
+        (Step::Index(index), Value::Array(items)) => {
+            if let Some(inner) = items.get(*index) {
+                walk(inner, rest, reached);
+            }
+        }
+        (Step::Each, Value::Array(items)) => {
+            for inner in items {
+                walk(inner, rest, reached);
+            }
+        }
+        _ => {}
+    }
+}
+
+impl FromStr for Path {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = || Error::Filter(format!("Invalid json path: '{text}'"));
+        let mut steps = Vec::new();
+        let mut rest = text;
+        loop {
+            rest = key(rest, &mut steps).ok_or_else(invalid)?;
+            while let Some(inner) = rest.strip_prefix('[') {
+                let (index, after) = inner.split_once(']').ok_or_else(invalid)?;
+                steps.push(if index.is_empty() {
+                    Step::Each
+                } else {
+                    Step::Index(index.parse().map_err(|_| invalid())?)
+                });
+                rest = after;
+            }
+            if rest.is_empty() {
+                return Ok(Self { text: text.to_owned(), steps });
+            }
+            rest = rest.strip_prefix('.').ok_or_else(invalid)?;
+        }
+    }
+}
+
+/// Reads one key from the front and returns what follows it.
+fn key<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        let (key, rest) = quoted.split_once('"')?;
+        steps.push(Step::Key(key.to_owned()));
+        return Some(rest);
+    }
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).unwrap_or(text.len());
+    if end == 0 {
+        return None;
+    }
+    steps.push(Step::Key(text[..end].to_owned()));
+    Some(&text[end..])
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Path {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(path: &str, payload: &Value) -> Vec<Value> {
+        let path: Path = path.parse().unwrap();
+        path.values(payload.as_object().unwrap()).into_iter().cloned().collect()
+    }
+
+    #[test]
+    fn paths_reach_what_they_name_and_nothing_else() {
+        let payload = json!({"a": {"b": 1}, "l": [{"x": 1}, {"x": 2}, 3], "d.e": 4, "n": [[1], [2]]});
+        assert_eq!(at("a.b", &payload), [json!(1)]);
+        assert_eq!(at("l[].x", &payload), [json!(1), json!(2)]);
+        assert_eq!(at("l[1].x", &payload), [json!(2)]);
+        assert_eq!(at("\"d.e\"", &payload), [json!(4)]);
+        assert_eq!(at("n[][]", &payload), [json!(1), json!(2)]);
+        // An array in the middle is not entered without brackets.
+        assert!(at("l.x", &payload).is_empty());
+        assert!(at("a.c", &payload).is_empty());
+    }
+
+    #[test]
+    fn malformed_paths_are_refused() {
+        for text in ["", ".", "a.", "a..b", "a[", "a[x]", "a b", "\"a", "a]"] {
+            assert!(text.parse::<Path>().is_err(), "{text:?}");
+        }
+    }
+}

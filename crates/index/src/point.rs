@@ -1,0 +1,142 @@
+//! Points as they are given and as they are returned.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::config::CollectionConfig;
+use crate::error::{Error, Result};
+use crate::id::PointId;
+
+/// What an application keeps with a point: a JSON object.
+pub type Payload = Map<String, Value>;
+
+/// Vectors by name; the unnamed one is `""`.
+pub type Vectors = BTreeMap<String, Vec<f32>>;
+
+/// A point to be written. It replaces any point of the same id as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// The id, chosen by the caller.
+    pub id: PointId,
+    /// Any subset of the collection's vectors.
+    pub vectors: Vectors,
+    /// The payload.
+    pub payload: Payload,
+}
+
+impl Point {
+    /// A point with the unnamed vector and no payload.
+    pub fn new(id: impl Into<PointId>, vector: Vec<f32>) -> Self {
+        Self { id: id.into(), vectors: Vectors::from([(String::new(), vector)]), payload: Payload::new() }
+    }
+
+    /// The same point with this payload, given as a JSON object.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when `payload` is not an object.
+    pub fn with_payload(mut self, payload: Value) -> Result<Self> {
+        let Value::Object(payload) = payload else {
+            return Err(Error::Request("a payload must be a JSON object".to_owned()));
+        };
+        self.payload = payload;
+        Ok(self)
+    }
+
+    /// Checks the point against the collection and brings its vectors into the
+    /// form they are stored in.
+    pub(crate) fn settle(&mut self, config: &CollectionConfig) -> Result<()> {
+        for (name, vector) in &mut self.vectors {
+            settle_vector(config, name, vector)?;
+        }
+        if self.payload.values().any(|value| deeper_than(value, MAX_PAYLOAD_DEPTH)) {
+            let text = format!("payload of point {} nests deeper than {MAX_PAYLOAD_DEPTH} levels", self.id);
+            return Err(Error::Request(text));
+        }
+        Ok(())
+    }
+}
+
+// The log keeps payloads as JSON, whose reader stops at 128 levels.
+const MAX_PAYLOAD_DEPTH: usize = 100;
+
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(object) => Box::new(object.values()),
+        _ => return false,
+    };
+    levels == 0 || inner.any(|value| deeper_than(value, levels - 1))
+}
+
+pub(crate) fn settle_vector(config: &CollectionConfig, name: &str, vector: &mut [f32]) -> Result<()> {
+    let want = config.vector(name)?;
+    if vector.len() != want.size {
+        return Err(Error::Dimension { want: want.size, got: vector.len() });
+    }
+    if let Some(position) = vector.iter().position(|value| !value.is_finite()) {
+        return Err(Error::NotFinite { position });
+    }
+    want.distance.prepare(vector);
+    Ok(())
+}
+
+/// A stored point, read by id or by scrolling.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The id.
+    pub id: PointId,
+    /// The seq of the operation that wrote it.
+    pub version: u64,
+    /// The payload, if asked for.
+    pub payload: Option<Payload>,
+    /// The vectors asked for; cosine vectors come back at unit length.
+    pub vectors: Option<Vectors>,
+}
+
+/// Which parts of a point are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Whether, and which of, the payload.
+    pub payload: Selector,
+    /// Whether, and which of, the vectors.
+    pub vectors: Selector,
+}
+
+impl Parts {
+    /// The payload and no vectors.
+    pub fn payload() -> Self {
+        Self { payload: Selector::All, vectors: Selector::None }
+    }
+
+    /// Everything.
+    pub fn all() -> Self {
+        Self { payload: Selector::All, vectors: Selector::All }
+    }
+}
+
+/// A choice among named parts. Payload keys are top-level keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Selector {
+    /// None of them.
+    #[default]
+    None,
+    /// All of them.
+    All,
+    /// Those named.
+    Only(Vec<String>),
+    /// All but those named.
+    Except(Vec<String>),
+}
+
+impl Selector {
+    /// Whether a part of this name is wanted.
+    pub fn wants(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|wanted| wanted == name),
+            Self::Except(names) => names.iter().all(|unwanted| unwanted != name),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Random points and the naive search that fast ones are checked against.
+
+use cairn_index::{Filter, Metric, Point};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+
+pub fn rng(seed: u64) -> StdRng {
+    println!("seed {seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+pub fn vector(rng: &mut StdRng, dim: usize) -> Vec<f32> {
+    (0..dim).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Points around a few centres, as embeddings of related texts are.
+pub fn clustered(rng: &mut StdRng, count: usize, dim: usize) -> Vec<Point> {
+    let centres: Vec<Vec<f32>> = (0..20).map(|_| vector(rng, dim)).collect();
+    (0..count)
+        .map(|number| {
+            let centre = &centres[rng.random_range(0..centres.len())];
+            let near = centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect();
+            Point::new(number as u64, near).with_payload(payload(rng)).unwrap()
+        })
+        .collect()
+}
+
+fn payload(rng: &mut StdRng) -> serde_json::Value {
+    let colour = ["red", "green", "blue"][rng.random_range(0..3)];
+    let year = rng.random_range(1900..2000);
+    json!({ "colour": colour, "year": year })
+}
+
+/// Ids and scores by comparing with every point, best first.
+pub fn naive<'p>(
+    metric: Metric,
+    points: impl Iterator<Item = &'p Point>,
+    query: &[f32],
+    filter: Option<&Filter>,
+    k: usize,
+) -> Vec<(cairn_index::PointId, f32)> {
+    let mut scored: Vec<_> = points
+        .filter(|point| filter.is_none_or(|filter| filter.matches(point.id, &point.payload)))
+        .filter_map(|point| Some((point.id, score(metric, point.vectors.get("")?, query))))
+        .collect();
+    scored.sort_by(|a, b| match metric {
+        Metric::Cosine | Metric::Dot => b.1.total_cmp(&a.1),
+        Metric::Euclid | Metric::Manhattan => a.1.total_cmp(&b.1),
+    });
+    scored.truncate(k);
+    scored
+}
+
+fn score(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+    match metric {
+        Metric::Cosine => dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
+        Metric::Dot => dot(a, b),
+        Metric::Euclid => a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt(),
+        Metric::Manhattan => a.iter().zip(b).map(|(x, y)| (x - y).abs()).sum(),
+    }
+}

@@ -1,0 +1,437 @@
+//! The database as a program that embeds it sees it.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use cairn_index::{
+    CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point, PointId, Scroll, Search,
+    Selector, VectorConfig,
+};
+use common::{clustered, naive, rng, vector};
+use rand::Rng;
+use serde_json::json;
+
+const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::Euclid, Metric::Manhattan];
+
+fn filter(json: serde_json::Value) -> Filter {
+    serde_json::from_value(json).unwrap()
+}
+
+#[test]
+fn searches_agree_with_comparing_every_point() {
+    let mut rng = rng(11);
+    for metric in METRICS {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path()).unwrap();
+        let collection = db.create_collection("c", CollectionConfig::new(24, metric)).unwrap();
+        let points = clustered(&mut rng, 1500, 24);
+        collection.upsert(points.clone()).unwrap();
+        for round in 0..40 {
+            let query = vector(&mut rng, 24);
+            let wanted = (round % 2 == 1).then(|| {
+                filter(json!({"must": [{"key": "colour", "match": {"value": "red"}}],
+                              "must_not": [{"key": "year", "range": {"lt": 1950}}]}))
+            });
+            let mut search = Search::nearest(query.clone());
+            search.filter.clone_from(&wanted);
+            let found = collection.search(&search).unwrap();
+            let want = naive(metric, points.iter(), &query, wanted.as_ref(), 10);
+            assert_eq!(found.hits.len(), want.len());
+            for (hit, (id, score)) in found.hits.iter().zip(&want) {
+                assert_eq!(hit.id, *id, "{metric:?}");
+                assert!((hit.score - score).abs() < 1e-4 * score.abs().max(1.0), "{metric:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_graph_finds_what_a_scan_finds_and_sees_later_writes() {
+    let mut rng = rng(12);
+    for metric in METRICS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { full_scan_threshold: 100, ..Options::default() };
+        let db = Database::open_with(dir.path(), options).unwrap();
+        let collection = db.create_collection("c", CollectionConfig::new(16, metric)).unwrap();
+        let points = clustered(&mut rng, 6000, 16);
+        collection.upsert(points.clone()).unwrap();
+        collection.index_now().unwrap();
+        // Written after the graph, replaced and deleted after it.
+        let late = Point::new(50_000, points[0].vectors[""].iter().map(|x| x + 0.001).collect());
+        collection.upsert(vec![late]).unwrap();
+        collection.delete(vec![1.into(), 2.into()]).unwrap();
+
+        let mut shared = 0;
+        let wanted = filter(json!({"must": [{"key": "colour", "match": {"any": ["red", "blue"]}}]}));
+        for round in 0..100 {
+            let query = vector(&mut rng, 16);
+            let mut search = Search::nearest(query);
+            search.filter = (round % 2 == 1).then(|| wanted.clone());
+            let found = collection.search(&search).unwrap();
+            assert_eq!(found.plan, Plan::Graph);
+            let exact = collection.search(&search.clone().exact()).unwrap();
+            assert_eq!(exact.plan, Plan::Scan);
+            let ids: Vec<PointId> = exact.hits.iter().map(|hit| hit.id).collect();
+            shared += found.hits.iter().filter(|hit| ids.contains(&hit.id)).count();
+            assert!(found.hits.iter().all(|hit| hit.id != 1.into() && hit.id != 2.into()));
+        }
+        assert!(shared >= 950, "{metric:?}: {shared} of 1000");
+        if metric != Metric::Dot {
+            let found = collection.search(&Search::nearest(points[0].vectors[""].clone()).limit(2)).unwrap();
+            let ids: Vec<PointId> = found.hits.iter().map(|hit| hit.id).collect();
+            assert_eq!(ids, [0.into(), 50_000.into()], "{metric:?}");
+        }
+    }
+}
+
+#[test]
+fn a_filtered_search_returns_all_matches_when_there_are_fewer_than_asked() {
+    let mut rng = rng(13);
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { full_scan_threshold: 0, ..Options::default() };
+    let db = Database::open_with(dir.path(), options).unwrap();
+    let collection = db.create_collection("c", CollectionConfig::new(8, Metric::Cosine)).unwrap();
+    collection.upsert(clustered(&mut rng, 3000, 8)).unwrap();
+    collection.index_now().unwrap();
+    let rare = filter(json!({"must": [{"has_id": [5, 700, 2900]}]}));
+    let found = collection.search(&Search::nearest(vector(&mut rng, 8)).filter(rare)).unwrap();
+    assert_eq!(found.hits.len(), 3);
+}
+
+#[test]
+fn random_operations_leave_what_a_map_would_hold_also_after_reopening() {
+    let seed = 14;
+    let mut rng = rng(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut db = Database::open(dir.path()).unwrap();
+    db.create_collection("c", CollectionConfig::new(4, Metric::Euclid)).unwrap();
+    let mut map: BTreeMap<PointId, Point> = BTreeMap::new();
+    for step in 0..600 {
+        let collection = db.collection("c").unwrap();
+        match rng.random_range(0..10) {
+            0..=5 => {
+                let points: Vec<Point> = (0..rng.random_range(1..20))
+                    .map(|_| {
+                        let year: u32 = rng.random_range(0..100);
+                        let id: u64 = rng.random_range(0..300);
+                        Point::new(id, vector(&mut rng, 4)).with_payload(json!({ "year": year })).unwrap()
+                    })
+                    .collect();
+                map.extend(points.iter().map(|point| (point.id, point.clone())));
+                collection.upsert(points).unwrap();
+            }
+            6 => {
+                let ids: Vec<PointId> = (0..10).map(|_| rng.random_range(0..300u64).into()).collect();
+                ids.iter().for_each(|id| drop(map.remove(id)));
+                collection.delete(ids).unwrap();
+            }
+            7 => {
+                let bound: u32 = rng.random_range(0..8);
+                let old = filter(json!({"must": [{"key": "year", "range": {"lt": bound}}]}));
+                map.retain(|id, point| !old.matches(*id, &point.payload));
+                collection.delete_where(old).unwrap();
+            }
+            8 => {
+                let query = vector(&mut rng, 4);
+                let found = collection.search(&Search::nearest(query.clone())).unwrap();
+                let want = naive(Metric::Euclid, map.values(), &query, None, 10);
+                let ids: Vec<PointId> = found.hits.iter().map(|hit| hit.id).collect();
+                assert_eq!(
+                    ids,
+                    want.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+                    "seed {seed} step {step}"
+                );
+            }
+            _ => {
+                drop(collection);
+                drop(db);
+                db = Database::open(dir.path()).unwrap();
+            }
+        }
+        let collection = db.collection("c").unwrap();
+        assert_eq!(collection.count(None).unwrap(), map.len(), "seed {seed} step {step}");
+        if step % 50 == 0 {
+            let all = Scroll { limit: 1000, parts: Parts::all(), ..Scroll::default() };
+            let page = collection.scroll(&all).unwrap();
+            let stored: Vec<Point> = page
+                .records
+                .into_iter()
+                .map(|record| Point {
+                    id: record.id,
+                    vectors: record.vectors.unwrap(),
+                    payload: record.payload.unwrap(),
+                })
+                .collect();
+            assert_eq!(stored, map.values().cloned().collect::<Vec<_>>(), "seed {seed} step {step}");
+        }
+    }
+}
+
+#[test]
+fn a_graph_survives_reopening_and_is_refused_when_damaged() {
+    let mut rng = rng(15);
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing is built in the background here, so a graph must come from disk.
+    let options = Options { indexing_threshold: usize::MAX, full_scan_threshold: 0, ..Options::default() };
+    let open = || Database::open_with(dir.path(), options.clone()).unwrap();
+    let query = vector(&mut rng, 8);
+    let plan =
+        |db: &Database| db.collection("c").unwrap().search(&Search::nearest(query.clone())).unwrap().plan;
+    {
+        let db = open();
+        let collection = db.create_collection("c", CollectionConfig::new(8, Metric::Cosine)).unwrap();
+        collection.upsert(clustered(&mut rng, 2500, 8)).unwrap();
+        collection.index_now().unwrap();
+        assert_eq!(plan(&db), Plan::Graph);
+    }
+    assert_eq!(plan(&open()), Plan::Graph);
+
+    let file = std::fs::read_dir(dir.path().join("graphs")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let db = open();
+    assert_eq!(plan(&db), Plan::Scan);
+    assert_eq!(db.collection("c").unwrap().count(None).unwrap(), 2500);
+}
+
+#[test]
+fn a_log_that_is_mostly_dead_is_rewritten_and_keeps_versions() {
+    let mut rng = rng(16);
+    let dir = tempfile::tempdir().unwrap();
+    let versions = |db: &Database| -> Vec<(PointId, u64)> {
+        let all = Scroll { limit: 10_000, ..Scroll::default() };
+        let page = db.collection("c").unwrap().scroll(&all).unwrap();
+        page.records.iter().map(|record| (record.id, record.version)).collect()
+    };
+    let (before, seq) = {
+        let db = Database::open(dir.path()).unwrap();
+        let collection = db.create_collection("c", CollectionConfig::new(8, Metric::Cosine)).unwrap();
+        for _ in 0..6 {
+            for chunk in clustered(&mut rng, 1500, 8).chunks(100) {
+                collection.upsert(chunk.to_vec()).unwrap();
+            }
+        }
+        (versions(&db), collection.info().seq)
+    };
+    let db = Database::open(dir.path()).unwrap();
+    assert_eq!(versions(&db), before);
+    // Seqs go on growing, so versions stay comparable.
+    let applied = db.collection("c").unwrap().upsert(vec![Point::new(1, vec![1.0; 8])]).unwrap();
+    assert_eq!(applied.seq, seq + 1);
+    drop(db);
+    let db = Database::open(dir.path()).unwrap();
+    assert_eq!(db.collection("c").unwrap().get(&[1.into()], &Parts::default()).unwrap()[0].version, seq + 1);
+}
+
+#[test]
+fn writers_on_many_threads_all_get_in() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let db = Database::open(dir.path()).unwrap();
+        let collection = db.create_collection("c", CollectionConfig::new(2, Metric::Dot)).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let collection = collection.clone();
+                scope.spawn(move || {
+                    for number in 0..25 {
+                        let point = Point::new(thread * 100 + number, vec![1.0, number as f32]);
+                        let applied = collection.upsert(vec![point]).unwrap();
+                        // An acknowledged write is seen at once.
+                        let record =
+                            collection.get(&[(thread * 100 + number).into()], &Parts::default()).unwrap();
+                        assert_eq!(record[0].version, applied.seq);
+                    }
+                });
+            }
+        });
+        assert_eq!(collection.info().seq, 200);
+    }
+    let db = Database::open(dir.path()).unwrap();
+    assert_eq!(db.collection("c").unwrap().count(None).unwrap(), 200);
+}
+
+#[test]
+fn points_have_any_subset_of_the_named_vectors() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    let mut config = CollectionConfig::new(2, Metric::Cosine);
+    config.vectors.insert("title".to_owned(), VectorConfig { size: 3, distance: Metric::Dot });
+    let collection = db.create_collection("c", config).unwrap();
+    let mut both = Point::new(1, vec![3.0, 4.0]);
+    both.vectors.insert("title".to_owned(), vec![1.0, 2.0, 3.0]);
+    collection.upsert(vec![both, Point::new(2, vec![1.0, 0.0])]).unwrap();
+
+    let mut search = Search::nearest(vec![1.0, 1.0, 1.0]);
+    search.using = "title".to_owned();
+    let found = collection.search(&search).unwrap();
+    assert_eq!(found.hits.len(), 1);
+    assert_eq!((found.hits[0].id, found.hits[0].score), (1.into(), 6.0));
+
+    // Cosine vectors come back at unit length, others as they went in.
+    let parts = Parts { payload: Selector::None, vectors: Selector::All };
+    let vectors = collection.get(&[1.into()], &parts).unwrap()[0].vectors.clone().unwrap();
+    assert_eq!(vectors[""], [0.6, 0.8]);
+    assert_eq!(vectors["title"], [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn pages_follow_the_order_of_ids_and_meet_every_point_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    let collection = db.create_collection("c", CollectionConfig::new(1, Metric::Dot)).unwrap();
+    let mut ids: Vec<PointId> = (0..95u64).map(|number| (number * 7).into()).collect();
+    ids.push("936da01f-9abd-4d9d-80c7-02af85c822a8".parse().unwrap());
+    collection.upsert(ids.iter().rev().map(|id| Point::new(*id, vec![1.0])).collect()).unwrap();
+    let mut seen = Vec::new();
+    let mut scroll = Scroll { limit: 10, ..Scroll::default() };
+    loop {
+        let page = collection.scroll(&scroll).unwrap();
+        seen.extend(page.records.into_iter().map(|record| record.id));
+        match page.next {
+            Some(next) => scroll.from = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ids);
+}
+
+#[test]
+fn offset_limit_and_threshold_cut_the_list_of_hits() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    for (metric, threshold, left) in [(Metric::Dot, 5.0, 4), (Metric::Euclid, 5.0, 5)] {
+        let name = format!("{metric:?}");
+        let collection = db.create_collection(&name, CollectionConfig::new(1, metric)).unwrap();
+        collection.upsert((0..10).map(|n| Point::new(n, vec![n as f32])).collect()).unwrap();
+        let query = if metric == Metric::Dot { 1.0 } else { 0.0 };
+        let mut search = Search::nearest(vec![query]).limit(3);
+        search.offset = 2;
+        let scores: Vec<f32> = collection.search(&search).unwrap().hits.iter().map(|hit| hit.score).collect();
+        assert_eq!(scores, if metric == Metric::Dot { [7.0, 6.0, 5.0] } else { [2.0, 3.0, 4.0] });
+        let mut search = Search::nearest(vec![query]);
+        search.score_threshold = Some(threshold);
+        assert_eq!(collection.search(&search).unwrap().hits.len(), left, "the threshold itself is out");
+    }
+}
+
+#[test]
+fn bad_input_is_refused_with_its_reason_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    let collection = db.create_collection("c", CollectionConfig::new(2, Metric::Cosine)).unwrap();
+    let good = Point::new(1, vec![1.0, 0.0]);
+    let mut named = Point::new(2, vec![1.0, 0.0]);
+    named.vectors.insert("nope".to_owned(), vec![1.0]);
+    let mut deep = json!(1);
+    for _ in 0..200 {
+        deep = json!([deep]);
+    }
+    for (bad, part) in [
+        (Point::new(2, vec![1.0]), "expected dim: 2, got 1"),
+        (Point::new(2, vec![1.0, f32::NAN]), "position 1 is not a finite number"),
+        (Point::new(2, vec![f32::INFINITY, 1.0]), "position 0 is not a finite number"),
+        (named, "not existing vector name error: nope"),
+        (Point::new(2, vec![1.0, 0.0]).with_payload(json!({ "deep": deep })).unwrap(), "nests deeper"),
+    ] {
+        let error = collection.upsert(vec![good.clone(), bad]).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(collection.count(None).unwrap(), 0);
+    assert!(matches!(
+        collection.search(&Search::nearest(vec![1.0])),
+        Err(Error::Dimension { want: 2, got: 1 })
+    ));
+    assert!(matches!(collection.search(&Search::nearest(vec![f32::NAN; 2])), Err(Error::NotFinite { .. })));
+    assert!(matches!(db.collection("d"), Err(Error::UnknownCollection { .. })));
+    assert!(matches!(
+        db.create_collection("c", CollectionConfig::new(2, Metric::Dot)),
+        Err(Error::CollectionExists { .. })
+    ));
+    for size in [0, 65_537] {
+        let error =
+            db.create_collection("d", CollectionConfig::new(size, Metric::Dot)).err().unwrap().to_string();
+        assert!(error.contains("must be from 1 to 65536"), "{error}");
+    }
+    for name in ["", "a/b", "a\"b", &"x".repeat(256)] {
+        assert!(matches!(
+            db.create_collection(name, CollectionConfig::new(2, Metric::Dot)),
+            Err(Error::Name { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_zero_vector_under_cosine_is_kept_and_scores_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path()).unwrap();
+    let collection = db.create_collection("c", CollectionConfig::new(2, Metric::Cosine)).unwrap();
+    collection.upsert(vec![Point::new(1, vec![0.0, 0.0])]).unwrap();
+    let found = collection.search(&Search::nearest(vec![1.0, 0.0])).unwrap();
+    assert_eq!(found.hits[0].score, 0.0);
+}
+
+#[test]
+fn a_directory_in_use_names_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let _db = Database::open(dir.path()).unwrap();
+    let error = Database::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+}
+
+#[test]
+fn a_newer_or_half_lost_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let db = Database::open(dir.path()).unwrap();
+        db.create_collection("c", CollectionConfig::new(1, Metric::Dot)).unwrap();
+    }
+    let format = dir.path().join("format.json");
+    let text = std::fs::read_to_string(&format).unwrap();
+    std::fs::write(&format, text.replace("\"format\": 1", "\"format\": 999")).unwrap();
+    let error = Database::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("has format 999") && error.contains("install a newer"), "{error}");
+
+    std::fs::write(&format, text).unwrap();
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    assert!(matches!(Database::open(dir.path()), Err(Error::LostStore { .. })));
+}
+
+#[test]
+fn dropping_a_collection_removes_it_for_good_and_frees_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let db = Database::open(dir.path()).unwrap();
+        let old = db.create_collection("c", CollectionConfig::new(1, Metric::Dot)).unwrap();
+        old.upsert(vec![Point::new(1, vec![1.0])]).unwrap();
+        assert!(db.drop_collection("c").unwrap());
+        assert!(!db.drop_collection("c").unwrap());
+        assert!(matches!(old.upsert(vec![Point::new(1, vec![1.0])]), Err(Error::UnknownCollection { .. })));
+        db.create_collection("c", CollectionConfig::new(2, Metric::Dot)).unwrap();
+    }
+    let db = Database::open(dir.path()).unwrap();
+    let collection = db.collection("c").unwrap();
+    assert_eq!((collection.count(None).unwrap(), collection.config().vectors[""].size), (0, 2));
+}
+
+#[test]
+fn a_disk_without_room_refuses_writes_and_still_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let db = Database::open(dir.path()).unwrap();
+        let collection = db.create_collection("c", CollectionConfig::new(1, Metric::Dot)).unwrap();
+        collection.upsert(vec![Point::new(1, vec![1.0])]).unwrap();
+    }
+    // A reserve larger than any disk stands in for a full one.
+    let options = Options { min_free_bytes: u64::MAX / 2, ..Options::default() };
+    let db = Database::open_with(dir.path(), options).unwrap();
+    let collection = db.collection("c").unwrap();
+    let error = collection.upsert(vec![Point::new(2, vec![1.0])]).unwrap_err();
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    assert!(error.to_string().contains("free some space"), "{error}");
+    assert_eq!(collection.count(None).unwrap(), 1);
+    // Nothing failed, so nothing is broken.
+    assert_eq!(db.health().write_failure, None);
+}

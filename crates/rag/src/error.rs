@@ -1,0 +1,75 @@
+//! Everything that can go wrong between a document and an answer.
+
+/// A failure of ingestion, retrieval or answering.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database refused or failed.
+    #[error(transparent)]
+    Index(#[from] cairn_index::Error),
+    /// The model could not be loaded or run.
+    #[error(transparent)]
+    Embed(#[from] cairn_embed::Error),
+    /// A model is asked for that is not on this machine.
+    #[error(
+        "model `{name}` is not on this machine, get it with `cairn model pull {name}`; here or known: {known}"
+    )]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// Names that would work.
+        known: String,
+    },
+    /// A document cannot be taken as it is.
+    #[error("document `{id}` cannot be added: {reason}")]
+    Document {
+        /// Its id.
+        id: String,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// Two documents of one request have the same id.
+    #[error("document id `{id}` appears twice in the request, ids must be unique")]
+    DuplicateDocument {
+        /// The id.
+        id: String,
+    },
+    /// The text of a question or query is empty.
+    #[error("{field} is empty, send some text")]
+    EmptyText {
+        /// The field of the request.
+        field: &'static str,
+    },
+    /// The collection was not made for texts.
+    #[error("collection `{name}` has no text model, add documents to it first or search it with vectors")]
+    NoTextModel {
+        /// The collection.
+        name: String,
+    },
+    /// The model's vectors do not fit the collection.
+    #[error("model `{model}` makes vectors of {got} dimensions, collection `{name}` has {want}")]
+    ModelDimension {
+        /// The collection.
+        name: String,
+        /// The model.
+        model: String,
+        /// Dimensions of the collection.
+        want: usize,
+        /// Dimensions of the model.
+        got: usize,
+    },
+    /// The language model server could not be used.
+    #[error("the generator at {url} failed: {reason}")]
+    Generator {
+        /// Its address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Whoever asked has gone away.
+    #[error("the caller went away")]
+    Cancelled,
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,46 @@
+//! Documents to passages to retrieval to answers whose citations are checked.
+//!
+//! An [`Engine`] stands over a database: [`Engine::add`] cuts documents along
+//! their structure, embeds the passages and stores them; [`Engine::search`]
+//! finds passages by meaning; [`Engine::ask`] answers from them. Every citation
+//! of an answer is a quotation that stands in its document at the offsets it
+//! names. No HTTP is served here; the one file that speaks it, as a client of
+//! a language model, is `generate`.
+//!
+//! ```no_run
+//! use cairn_index::Database;
+//! use cairn_rag::{Document, Engine, Format, ModelOptions, RagOptions, TextSearch};
+//!
+//! let db = Database::open("data")?;
+//! let engine = Engine::new(db, ModelOptions::default(), RagOptions::default());
+//! let guide = Document {
+//!     id: "guide".to_owned(),
+//!     title: "Guide".to_owned(),
+//!     text: "A cairn is a pile of stones. It marks the way.".to_owned(),
+//!     metadata: serde_json::Map::new(),
+//! };
+//! engine.add("docs", &[guide], Format::Markdown, &mut |_| {})?;
+//! let answer = engine.ask("docs", &TextSearch::new("What marks the way?"), &mut |_| Ok(()))?;
+//! println!("{}", answer.answer);
+//! # Ok::<(), cairn_rag::Error>(())
+//! ```
+
+mod answer;
+mod document;
+mod engine;
+mod error;
+mod extract;
+mod generate;
+mod models;
+mod passages;
+mod sections;
+mod sentences;
+
+pub use answer::{Answer, Citation, Event, Retrieved};
+pub use document::{Document, Format};
+pub use engine::{Added, ChunkOptions, Engine, RagOptions, TextSearch};
+pub use error::{Error, Result};
+pub use extract::ExtractOptions;
+pub use generate::GeneratorOptions;
+pub use models::ModelOptions;
+pub use passages::Passage;

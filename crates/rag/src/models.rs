@@ -1,0 +1,97 @@
+//! The models in memory, loaded when first used and then shared.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cairn_embed::{Encoder, EncoderOptions, ModelStore, Progress, Silent, StoreOptions};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Which models are used and where they are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelOptions {
+    /// The model of new collections: a known name or a folder.
+    pub default: String,
+    /// Fetch a known model when it is first asked for.
+    pub auto_pull: bool,
+    /// Where models come from.
+    pub store: StoreOptions,
+    /// How they are run.
+    pub encoder: EncoderOptions,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            default: cairn_embed::DEFAULT_MODEL.to_owned(),
+            auto_pull: true,
+            store: StoreOptions::default(),
+            encoder: EncoderOptions::default(),
+        }
+    }
+}
+
+pub(crate) struct Models {
+    options: ModelOptions,
+    store: ModelStore,
+    loaded: Mutex<HashMap<String, Arc<Encoder>>>,
+}
+
+impl Models {
+    pub(crate) fn new(options: ModelOptions) -> Self {
+        let store = ModelStore::new(options.store.clone());
+        Self { options, store, loaded: Mutex::default() }
+    }
+
+    pub(crate) fn default_name(&self) -> String {
+        self.canonical(&self.options.default)
+    }
+
+    /// One name per model, so that aliases share what is loaded.
+    pub(crate) fn canonical(&self, name: &str) -> String {
+        self.store.canonical(name).map_or_else(|| name.to_owned(), |spec| spec.name.clone())
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.store.known().iter().map(|spec| spec.name.clone()).collect();
+        names.extend(self.loaded.lock().keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The model of this name, loaded if need be. Names that are not in the
+    /// manifest must be on the machine already: a request never makes the
+    /// service fetch something nobody vouched for.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Encoder>> {
+        self.get_with(name, &Silent)
+    }
+
+    pub(crate) fn get_with(&self, name: &str, progress: &dyn Progress) -> Result<Arc<Encoder>> {
+        let name = self.canonical(name);
+        // Held while loading, so that a model is loaded once however many ask.
+        let mut loaded = self.loaded.lock();
+        if let Some(encoder) = loaded.get(&name) {
+            return Ok(encoder.clone());
+        }
+        let folder = self.folder(&name, progress)?;
+        let encoder = Arc::new(Encoder::load(&folder, &self.options.encoder)?);
+        tracing::info!(model = name, dim = encoder.dim(), "loaded a model");
+        loaded.insert(name, encoder.clone());
+        Ok(encoder)
+    }
+
+    fn folder(&self, name: &str, progress: &dyn Progress) -> Result<PathBuf> {
+        if let Some(folder) = self.store.find(name)? {
+            return Ok(folder);
+        }
+        if self.options.auto_pull && self.store.canonical(name).is_some() {
+            return Ok(self.store.pull(name, progress)?);
+        }
+        Err(Error::UnknownModel { name: name.to_owned(), known: self.names().join(", ") })
+    }
+}

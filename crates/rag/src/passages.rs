@@ -1,0 +1,136 @@
+//! Passages: the stretches of a document that are embedded, found and quoted.
+//!
+//! A passage lies in one section and within a token budget; its text is the
+//! source text at its offsets, letter by letter.
+
+use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
+
+use crate::document::{Document, Format};
+use crate::sections::sections;
+
+/// A stretch of a document's source text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    /// The headings it stands under, outermost first.
+    pub heading: Vec<String>,
+    /// First Unicode character of the source text.
+    pub start: usize,
+    /// One past its last Unicode character.
+    pub end: usize,
+    /// The source text in between.
+    pub text: String,
+}
+
+/// Measures text in tokens of the model that will embed it.
+pub(crate) struct Tokens<F>(pub(crate) F);
+
+impl<F: Fn(&str) -> usize> ChunkSizer for Tokens<F> {
+    fn size(&self, chunk: &str) -> usize {
+        (self.0)(chunk)
+    }
+}
+
+/// Cuts a document into passages of at most `max_tokens`, along headings,
+/// paragraphs, list items and sentences, the largest that fit.
+pub(crate) fn passages(
+    document: &Document,
+    format: Format,
+    max_tokens: usize,
+    count_tokens: impl Fn(&str) -> usize,
+) -> Vec<Passage> {
+    let text = &document.text;
+    let config = || ChunkConfig::new(max_tokens).with_sizer(Tokens(&count_tokens));
+    let mut offsets = CharOffsets::new(text);
+    let mut found = Vec::new();
+    for section in sections(text, format) {
+        let body = &text[section.range.clone()];
+        let chunks: Vec<(usize, &str)> = match format {
+            Format::Markdown => MarkdownSplitter::new(config()).chunk_indices(body).collect(),
+            Format::Text => TextSplitter::new(config()).chunk_indices(body).collect(),
+        };
+        for (at, chunk) in chunks {
+            let start = offsets.at(section.range.start + at);
+            found.push(Passage {
+                heading: section.heading.clone(),
+                start,
+                end: start + chunk.chars().count(),
+                text: chunk.to_owned(),
+            });
+        }
+    }
+    found
+}
+
+/// Turns byte offsets into character offsets, going forward through a text.
+struct CharOffsets<'t> {
+    text: &'t str,
+    byte: usize,
+    chars: usize,
+}
+
+impl<'t> CharOffsets<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { text, byte: 0, chars: 0 }
+    }
+
+    fn at(&mut self, byte: usize) -> usize {
+        if byte < self.byte {
+            (self.byte, self.chars) = (0, 0);
+        }
+        self.chars += self.text[self.byte..byte].chars().count();
+        self.byte = byte;
+        self.chars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> usize {
+        text.split_whitespace().count()
+    }
+
+    fn cut(text: &str, format: Format, max: usize) -> Vec<Passage> {
+        let document = Document {
+            id: "d".to_owned(),
+            title: String::new(),
+            text: text.to_owned(),
+            metadata: serde_json::Map::new(),
+        };
+        passages(&document, format, max, words)
+    }
+
+    #[test]
+    fn a_passage_is_the_source_at_its_offsets_in_characters() {
+        let text = "# Größe 🪨\n\nÄpfel sind rot. Birnen nicht 🍐.\n\n- eins\n- zwei 🥈 und mehr\n\n## Ende\n\nSchluß.";
+        let chars: Vec<char> = text.chars().collect();
+        for format in [Format::Markdown, Format::Text] {
+            for max in 1..12 {
+                let found = cut(text, format, max);
+                assert!(!found.is_empty());
+                for passage in found {
+                    let source: String = chars[passage.start..passage.end].iter().collect();
+                    assert_eq!(source, passage.text);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn passages_keep_to_the_budget_and_lose_no_word() {
+        let text = (0..400).map(|n| format!("word{n}{}", if n % 9 == 8 { "." } else { "" }));
+        let text = text.collect::<Vec<_>>().join(" ");
+        let found = cut(&text, Format::Text, 25);
+        assert!(found.iter().all(|passage| words(&passage.text) <= 25));
+        let again: Vec<&str> = found.iter().flat_map(|passage| passage.text.split_whitespace()).collect();
+        assert_eq!(again, text.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_passage_never_spans_two_sections() {
+        let found = cut("# A\n\none\n\n# B\n\ntwo", Format::Markdown, 100);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].heading, ["B"]);
+    }
+}

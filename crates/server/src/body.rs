@@ -1,0 +1,99 @@
+//! Reading request bodies and writing the usual envelope.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// A JSON body, read whole. Content types are not insisted on.
+pub(crate) struct Input<T>(pub(crate) T);
+
+impl<T, S> FromRequest<S> for Input<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+    App: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let limit = App::from_ref(state).options.max_body_bytes;
+        let bytes = read(request.into_body(), limit).await?;
+        serde_json::from_slice(&bytes).map(Input).map_err(|error| ApiError::from_json(&error))
+    }
+}
+
+/// A body over the limit is read on for a while before it is refused: a client
+/// that is still sending would otherwise see a broken connection, not the
+/// answer.
+const READ_ON_FACTOR: usize = 8;
+
+async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut total = 0usize;
+    while let Some(chunk) = stream.next().await {
+        let chunk =
+            chunk.map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))?;
+        total += chunk.len();
+        if total <= limit {
+            bytes.extend_from_slice(&chunk);
+        } else if total > limit.saturating_mul(READ_ON_FACTOR) {
+            break;
+        } else {
+            bytes = Vec::new();
+        }
+    }
+    if total > limit {
+        let text = format!(
+            "Payload too large: the body is larger than {limit} bytes, send fewer points at once or raise server.max_body_bytes"
+        );
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    Ok(bytes)
+}
+
+/// When a request was taken up, for the `time` of its answer.
+pub(crate) struct Started(Instant);
+
+impl<S: Sync> FromRequestParts<S> for Started {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(Instant::now()))
+    }
+}
+
+impl Started {
+    /// The envelope of a success.
+    pub(crate) fn reply<T>(&self, result: T) -> Reply<T> {
+        Reply { result, status: "ok", time: self.0.elapsed().as_secs_f64() }
+    }
+}
+
+/// What every answer is wrapped in.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Reply<T> {
+    result: T,
+    /// `ok`
+    status: &'static str,
+    /// Seconds the request took.
+    time: f64,
+}
+
+impl<T: Serialize> IntoResponse for Reply<T> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}

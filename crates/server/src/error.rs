@@ -1,0 +1,131 @@
+//! The one place where errors become HTTP statuses.
+//!
+//! Texts follow what existing clients match on; the mend is part of the text.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// An error on its way to the client.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    pub(crate) fn bad_request(text: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("Bad request: {text}"))
+    }
+
+    pub(crate) fn wrong_input(text: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("Wrong input: {text}"))
+    }
+
+    pub(crate) fn format(text: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("Format error in JSON body: {text}"))
+    }
+
+    /// Why a body could not be read. Conditions are checked while they are
+    /// read, but one that tests nothing is a matter of validation to clients.
+    pub(crate) fn from_json(error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        if text.starts_with("invalid filter: At least one field condition") {
+            return Self::validation(text);
+        }
+        Self::format(text)
+    }
+
+    pub(crate) fn validation(text: impl std::fmt::Display) -> Self {
+        let text = format!("Validation error in JSON body: [{text}]");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+    }
+
+    pub(crate) fn not_found(text: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("Not found: {text}"))
+    }
+
+    pub(crate) fn not_yet(what: &str) -> Self {
+        Self::bad_request(format!("{what} is not supported by this version"))
+    }
+
+    pub(crate) fn internal(text: impl std::fmt::Display) -> Self {
+        tracing::error!(error = %text, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Service internal error: {text}"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "status": { "error": self.text }, "time": 0.0 });
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<cairn_index::Error> for ApiError {
+    fn from(error: cairn_index::Error) -> Self {
+        use cairn_index::Error;
+        match &error {
+            Error::UnknownCollection { name } => {
+                Self::not_found(format!("Collection `{name}` doesn't exist!"))
+            }
+            Error::CollectionExists { name } => {
+                Self::new(StatusCode::CONFLICT, format!("Wrong input: Collection `{name}` already exists!"))
+            }
+            Error::Setting { .. } | Error::Name { .. } => Self::validation(error),
+            Error::Dimension { want, got } => {
+                Self::wrong_input(format!("Vector dimension error: expected dim: {want}, got {got}"))
+            }
+            Error::UnknownVector { name } => {
+                Self::wrong_input(format!("Not existing vector name error: {name}"))
+            }
+            Error::NotFinite { .. } => Self::wrong_input(error),
+            Error::Filter(text) => Self::format(text),
+            Error::PointId(_) | Error::Request(_) => Self::bad_request(error),
+            Error::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            Error::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+            Error::ReadOnly { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            _ => Self::internal(with_causes(&error)),
+        }
+    }
+}
+
+impl From<cairn_rag::Error> for ApiError {
+    fn from(error: cairn_rag::Error) -> Self {
+        use cairn_rag::Error;
+        match error {
+            Error::Index(error) => error.into(),
+            Error::UnknownModel { .. }
+            | Error::Document { .. }
+            | Error::DuplicateDocument { .. }
+            | Error::EmptyText { .. }
+            | Error::NoTextModel { .. }
+            | Error::ModelDimension { .. } => Self::bad_request(error),
+            Error::Generator { .. } => Self::new(StatusCode::BAD_GATEWAY, error.to_string()),
+            error => Self::internal(with_causes(&error)),
+        }
+    }
+}
+
+/// An error and what caused it, as one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

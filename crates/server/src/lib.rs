@@ -1,0 +1,75 @@
+//! The HTTP service over an engine: points in the Qdrant shapes, documents and
+//! cited answers, embeddings in the OpenAI shape.
+//!
+//! A handler parses, calls one verb of the engine and renders. Nothing is
+//! decided here about ranking or storage; `error` alone maps errors to
+//! statuses.
+
+mod app;
+mod body;
+mod error;
+mod metrics;
+mod options;
+mod routes;
+mod wire;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::ServiceExt;
+use axum::extract::Request;
+use cairn_rag::Engine;
+use tokio::net::TcpListener;
+use tower::Layer;
+use tower_http::normalize_path::NormalizePathLayer;
+
+pub use app::openapi;
+pub use options::ServerOptions;
+
+/// Takes the address, so that its failure is known before anything starts.
+///
+/// # Errors
+/// When the address is in use or not ours.
+pub async fn listen(options: &ServerOptions) -> std::io::Result<TcpListener> {
+    TcpListener::bind(SocketAddr::new(options.host, options.port)).await
+}
+
+/// Serves until `shutdown` is ready, then lets open requests finish.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    engine: Arc<Engine>,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let grace = Duration::from_millis(options.shutdown_timeout_ms);
+    let router = app::router(app::App::new(engine, options));
+    let service = NormalizePathLayer::trim_trailing_slash().layer(router);
+    let service = ServiceExt::<Request>::into_make_service(service);
+
+    let (asked, mut was_asked) = tokio::sync::watch::channel(false);
+    let stop = async move {
+        shutdown.await;
+        tracing::info!("shutting down, open requests may finish");
+        let _ = asked.send(true);
+    };
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
+    let out_of_time = async move {
+        // A closed channel means the server ended by itself.
+        if was_asked.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        result = serving => result,
+        () = out_of_time => {
+            tracing::warn!("some requests did not finish in time");
+            Ok(())
+        }
+    }
+}

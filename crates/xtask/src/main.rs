@@ -1,0 +1,94 @@
+//! Development commands; run them as `cargo xtask …`.
+
+// A command line tool speaks to whoever runs it.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::{Outcome, cargo, run};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Formatting, lints, licences (if cargo-deny is installed), house rules
+    Check,
+    /// All tests: Rust, the real binary with real clients, both of our clients
+    Test {
+        /// The long suites as well
+        #[arg(long)]
+        long: bool,
+    },
+    /// The house rules: which crate may use which, which engine stays in which file
+    Tidy,
+    /// Measurements
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Print the OpenAPI description of the service
+    Openapi,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Recall beside speed on a data set: folder with base, queries and gt100 files
+    Ann {
+        /// Passed on: --data DIR and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Distances and search, by criterion
+    Kernels,
+    /// Retrieval quality on the judged sets: nDCG@10, recall@100, MRR@10
+    Quality,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse() {
+        Command::Check => check(),
+        Command::Test { long } => test::run(long),
+        Command::Tidy => tidy::run(),
+        Command::Bench(bench) => run_bench(bench),
+        Command::Openapi => {
+            run(cargo().args(["run", "--quiet", "--release", "-p", "cairn-server", "--example", "openapi"]))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check() -> Outcome {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    run(cargo().args(clippy))?;
+    if cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        run(cargo().args(["deny", "check"]))?;
+    } else {
+        println!("cargo-deny is not installed, licences are not checked (cargo install cargo-deny)");
+    }
+    tidy::run()
+}
+
+fn run_bench(bench: Bench) -> Outcome {
+    match bench {
+        Bench::Ann { args } => {
+            let ann = ["run", "--release", "-p", "cairn-benches", "--bin", "ann", "--"];
+            run(cargo().args(ann).args(args))
+        }
+        Bench::Kernels => run(cargo().args(["bench", "-p", "cairn-benches"])),
+        Bench::Quality => {
+            let quality =
+                ["test", "--release", "-p", "cairn-tests", "--test", "quality", "--", "--nocapture"];
+            run(cargo().args(quality))
+        }
+    }
+}
