@@ -12,7 +12,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, fmt, fs, thread};
 
 use cairn_ann::{
     FlatRows, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, Neighbor, Rows, Scratch, exact,
@@ -67,18 +67,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let builder = HnswRsBuilder { m: args.m, ef_construction: args.ef_construction };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
-    let (before, start) = (resident_bytes(), Instant::now());
+    let before = resident_bytes();
+    let clock = Clock::start();
     let index = pool.install(|| HnswRsIndex::build(builder, METRIC, &rows, &|| false))?;
-    println!("build, hnsw_rs with copies   {:8.1} s", start.elapsed().as_secs_f64());
+    println!("build, hnsw_rs with copies   {clock}");
     let grown = before.zip(resident_bytes()).map(|(before, after)| after.saturating_sub(before));
 
-    let start = Instant::now();
+    let clock = Clock::start();
     let graph = index.freeze(&rows);
-    println!("freeze and audit             {:8.2} s", start.elapsed().as_secs_f64());
+    println!("freeze and audit             {clock}");
     if args.by_slot {
-        let start = Instant::now();
+        let clock = Clock::start();
         pool.install(|| builder.build(METRIC, &rows, &|| false))?;
-        println!("build and freeze, by slot    {:8.1} s", start.elapsed().as_secs_f64());
+        println!("build and freeze, by slot    {clock}");
     }
     if let Some(grown) = grown {
         println!("hnsw_rs, with its vectors    {:8} bytes per vector", grown / rows.len());
@@ -114,14 +115,16 @@ impl Set<'_> {
         }
         let mut times = Vec::with_capacity(self.queries.rows().len());
         let mut hits = 0;
-        let before = processor_time();
+        let before = processor_time("/proc/thread-self");
         for (query, truth) in self.queries.rows().zip(self.truth.rows()) {
             let start = Instant::now();
             let near = search(query);
             times.push(start.elapsed());
             hits += near.iter().filter(|near| truth[..K].contains(&(near.slot as i32))).count();
         }
-        let spent = before.zip(processor_time()).map(|(before, after)| after - before);
+        let spent = before
+            .zip(processor_time("/proc/thread-self"))
+            .map(|(before, after)| after.saturating_sub(before));
         let spent = spent.map_or(f64::NAN, |spent| micros(spent) / times.len() as f64);
         let recall = hits as f64 / (times.len() * K) as f64;
         let rate = times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64();
@@ -175,10 +178,36 @@ fn line_of(path: &str, start: &str) -> Option<String> {
     text.lines().find(|line| line.starts_with(start)).map(str::to_owned)
 }
 
-/// Time that this thread has run, where the system tells.
-fn processor_time() -> Option<Duration> {
-    let line = line_of("/proc/thread-self/schedstat", "")?;
-    Some(Duration::from_nanos(line.split_whitespace().next()?.parse().ok()?))
+/// Wall and processor time since a moment. Shows both when printed.
+struct Clock {
+    wall: Instant,
+    processor: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { wall: Instant::now(), processor: processor_time_of_all() }
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let processor = processor_time_of_all().saturating_sub(self.processor);
+        let (wall, processor) = (self.wall.elapsed().as_secs_f64(), processor.as_secs_f64());
+        write!(f, "{wall:8.1} s, {processor:.1} cpu s")
+    }
+}
+
+/// Time that all threads alive have run; zero where the system does not tell.
+fn processor_time_of_all() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    threads.filter_map(|thread| processor_time(thread.path())).sum()
+}
+
+/// Time that a thread has run, where the system tells.
+fn processor_time(thread: impl AsRef<Path>) -> Option<Duration> {
+    let text = fs::read_to_string(thread.as_ref().join("schedstat")).ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
 }
 
 /// Memory of this process, where the system tells.

@@ -6,8 +6,12 @@
 /// Bytes per cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
+/// Bytes asked for. Once a row is being read in order, the hardware follows;
+/// asking for all of 1,536 bytes was no faster.
+#[cfg(target_arch = "x86_64")]
+const START: usize = 512;
 
-/// Starts loading `values` into the cache; does nothing where the processor
+/// Starts loading the beginning of `values` into the cache; does nothing where the processor
 /// offers no stable way.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)] // The instruction takes a raw pointer.
@@ -16,7 +20,7 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
     let start = values.as_ptr().cast::<i8>();
-    for offset in (0..size_of_val(values)).step_by(LINE) {
+    for offset in (0..size_of_val(values).min(START)).step_by(LINE) {
         // SAFETY: `offset` is below the slice's length in bytes, so the
         // pointer stays inside the slice; prefetching reads no value and
         // every x86-64 processor has it.

@@ -57,6 +57,7 @@ fn main() -> Result<()> {
     let options = EncoderOptions {
         threads: number(defaults.threads),
         max_batch_tokens: number(defaults.max_batch_tokens),
+        ..defaults
     };
     let count = number(500);
     println!("{options:?}");

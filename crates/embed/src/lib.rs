@@ -17,11 +17,16 @@
 //!
 //! Points, HTTP services and async are not here.
 
+// The README's example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod encoder;
 mod error;
 mod store;
 
-pub use encoder::{Embeddings, Encoder, EncoderOptions, TextKind};
+pub use encoder::{Backend, Embeddings, Encoder, EncoderOptions, TextKind};
 pub use error::{Attempt, Error, Result};
 pub use store::{
     DEFAULT_MODEL, Installed, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source, SpecFile,

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use cairn_embed::{Encoder, EncoderOptions, Error, TextKind};
+use cairn_embed::{Backend, Encoder, EncoderOptions, Error, TextKind};
 use common::{Case, case, tiny, values, write};
 use serde_json::json;
 
@@ -43,6 +43,29 @@ fn the_formula_gives_the_weights_of_the_script() {
 }
 
 #[test]
+fn the_ready_made_model_of_the_engine_gives_the_same_vectors() {
+    let tiny = tiny();
+    let texts: Vec<&str> = tiny.texts.iter().map(|text| &text[..]).collect();
+    let mut compared = 0;
+    for case in &tiny.cases {
+        let folder = case.folder();
+        let options = EncoderOptions { threads: 2, backend: Backend::Stock, ..EncoderOptions::default() };
+        let stock = match Encoder::load(folder.path(), &options) {
+            Ok(stock) => stock,
+            Err(Error::Unsupported { .. }) => continue,
+            Err(error) => panic!("{}: {error}", case.name),
+        };
+        let packed = embed(&encoder(case), &texts);
+        for (at, (a, b)) in embed(&stock, &texts).iter().zip(&packed).enumerate() {
+            let worst = distance(a, b);
+            assert!(worst < 2e-5, "{}, text {at}: {worst}", case.name);
+        }
+        compared += 1;
+    }
+    assert!(compared >= 2, "{compared} cases are BERT itself");
+}
+
+#[test]
 fn every_architecture_and_pooling_gives_the_numbers_of_the_reference() {
     let tiny = tiny();
     let texts: Vec<&str> = tiny.texts.iter().map(|text| &text[..]).collect();
@@ -67,7 +90,7 @@ fn neighbours_in_a_batch_do_not_change_a_vector() {
     let alone = encoder(&case);
     let alone: Vec<Vec<f32>> = texts.iter().map(|text| embed(&alone, &[text]).remove(0)).collect();
     for (max_batch_tokens, threads) in [(1, 1), (7, 2), (64, 3), (16_384, 1), (16_384, 2)] {
-        let options = EncoderOptions { max_batch_tokens, threads };
+        let options = EncoderOptions { max_batch_tokens, threads, ..EncoderOptions::default() };
         let encoder = Encoder::load(folder.path(), &options).expect("loads");
         for (one, other) in embed(&encoder, &texts).iter().zip(&alone) {
             assert!(distance(one, other) < 1e-5);
@@ -315,7 +338,7 @@ fn weights_that_give_no_number_are_found_out() {
 
 #[test]
 fn a_batch_of_no_tokens_is_refused_as_an_option() {
-    let options = EncoderOptions { max_batch_tokens: 0, threads: 1 };
+    let options = EncoderOptions { max_batch_tokens: 0, threads: 1, ..EncoderOptions::default() };
     let error = Encoder::load(case("bert mean").folder().path(), &options).err();
     assert!(error.expect("refused").to_string().contains("max_batch_tokens"));
 }

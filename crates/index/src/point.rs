@@ -115,7 +115,8 @@ impl Parts {
     }
 }
 
-/// A choice among named parts. Payload keys are top-level keys.
+/// A choice among named parts: vectors by name, payload values by path. A path
+/// into a payload is `a.b`; what lies in arrays on its way is reached too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Selector {
     /// None of them.
@@ -130,7 +131,17 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// Whether a part of this name is wanted.
+    /// The chosen parts of a payload, its structure kept; `None` for no part.
+    pub(crate) fn pick(&self, payload: &Payload) -> Option<Payload> {
+        match self {
+            Self::None => None,
+            Self::All => Some(payload.clone()),
+            Self::Only(paths) => Some(keep(payload, &split(paths))),
+            Self::Except(paths) => Some(drop_paths(payload, &split(paths))),
+        }
+    }
+
+    /// Whether a vector of this name is wanted.
     pub fn wants(&self, name: &str) -> bool {
         match self {
             Self::None => false,
@@ -138,5 +149,83 @@ impl Selector {
             Self::Only(names) => names.iter().any(|wanted| wanted == name),
             Self::Except(names) => names.iter().all(|unwanted| unwanted != name),
         }
+    }
+}
+
+/// Paths as lists of keys; brackets say nothing here, arrays are always entered.
+fn split(paths: &[String]) -> Vec<Vec<&str>> {
+    paths.iter().map(|path| keys(path)).collect()
+}
+
+fn keys(path: &str) -> Vec<&str> {
+    // A quoted key is one key, dots and all.
+    if let Some(quoted) = path.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        return vec![quoted];
+    }
+    path.split('.').map(|key| key.split('[').next().unwrap_or_default().trim_matches('"')).collect()
+}
+
+/// What is left of the paths below a key: those that go on, and whether one
+/// ends there.
+fn below<'k>(paths: &[Vec<&'k str>], key: &str) -> (Vec<Vec<&'k str>>, bool) {
+    let through: Vec<&Vec<&str>> = paths.iter().filter(|path| path.first() == Some(&key)).collect();
+    let ends = through.iter().any(|path| path.len() == 1);
+    (through.iter().filter(|path| path.len() > 1).map(|path| path[1..].to_vec()).collect(), ends)
+}
+
+fn keep(payload: &Payload, paths: &[Vec<&str>]) -> Payload {
+    let kept = payload.iter().filter_map(|(key, value)| {
+        let (rest, whole) = below(paths, key);
+        if whole {
+            return Some((key.clone(), value.clone()));
+        }
+        if rest.is_empty() { None } else { Some((key.clone(), inside(value, &|inner| keep(inner, &rest))?)) }
+    });
+    kept.collect()
+}
+
+fn drop_paths(payload: &Payload, paths: &[Vec<&str>]) -> Payload {
+    let kept = payload.iter().filter_map(|(key, value)| {
+        let (rest, whole) = below(paths, key);
+        if whole {
+            return None;
+        }
+        let left = inside(value, &|inner| drop_paths(inner, &rest));
+        Some((key.clone(), left.unwrap_or_else(|| value.clone())))
+    });
+    kept.collect()
+}
+
+/// Applies a choice to an object, or to the objects of an array; `None` for
+/// anything else.
+fn inside(value: &Value, choose: &dyn Fn(&Payload) -> Payload) -> Option<Value> {
+    match value {
+        Value::Object(object) => Some(Value::Object(choose(object))),
+        Value::Array(items) => {
+            let chosen = items.iter().map(|item| inside(item, choose).unwrap_or_else(|| item.clone()));
+            Some(Value::Array(chosen.collect()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_choice_of_paths_keeps_the_structure() {
+        let Value::Object(payload) = json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}], "d.e": 3, "n": 4}) else {
+            unreachable!("it is an object");
+        };
+        let paths = |list: &[&str]| list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+        let only = |list: &[&str]| Value::Object(Selector::Only(paths(list)).pick(&payload).unwrap());
+        let except = |list: &[&str]| Value::Object(Selector::Except(paths(list)).pick(&payload).unwrap());
+        assert_eq!(only(&["a.b", "n"]), json!({"a": {"b": 1}, "n": 4}));
+        assert_eq!(only(&["l[].x"]), json!({"l": [{"x": 1}]}));
+        assert_eq!(only(&["\"d.e\"", "gone"]), json!({"d.e": 3}));
+        assert_eq!(except(&["a.b", "l.y", "n"]), json!({"a": {"c": 2}, "l": [{"x": 1}], "d.e": 3}));
+        assert_eq!(Selector::None.pick(&payload), None);
     }
 }

@@ -132,18 +132,7 @@ impl State {
     }
 
     pub(crate) fn payload(&self, slot: u32, parts: &Parts) -> Option<Payload> {
-        let payload = &self.rows[slot as usize].payload;
-        match &parts.payload {
-            crate::Selector::None => None,
-            crate::Selector::All => Some(payload.clone()),
-            some => Some(
-                payload
-                    .iter()
-                    .filter(|(key, _)| some.wants(key))
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect(),
-            ),
-        }
+        parts.payload.pick(&self.rows[slot as usize].payload)
     }
 
     pub(crate) fn vectors(&self, slot: u32, parts: &Parts) -> Option<Vectors> {

@@ -133,7 +133,7 @@ impl Engine {
             return Err(Error::EmptyText { field: "text" });
         }
         let model = model.map_or_else(|| self.models.default_name(), str::to_owned);
-        Ok(self.models.get(&model)?.embed(texts, kind)?)
+        Ok(self.models.get_by_name(&model)?.embed(texts, kind)?)
     }
 
     /// Adds documents to a collection, creating it with the default model when

@@ -30,7 +30,7 @@ pub struct ExtractOptions {
 
 impl Default for ExtractOptions {
     fn default() -> Self {
-        Self { max_sentences: 3, max_passages: 5, min_support: 0.4, min_share: 0.85 }
+        Self { max_sentences: 3, max_passages: 5, min_support: 0.4, min_share: 0.8 }
     }
 }
 

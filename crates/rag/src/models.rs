@@ -1,7 +1,7 @@
 //! The models in memory, loaded when first used and then shared.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_embed::{Encoder, EncoderOptions, ModelStore, Progress, Silent, StoreOptions};
@@ -38,13 +38,17 @@ impl Default for ModelOptions {
 pub(crate) struct Models {
     options: ModelOptions,
     store: ModelStore,
-    loaded: Mutex<HashMap<String, Arc<Encoder>>>,
+    slots: Mutex<HashMap<String, Slot>>,
 }
+
+/// A model that is loaded or about to be. Its own lock, so that loading one
+/// model holds up nobody who wants another.
+type Slot = Arc<Mutex<Option<Arc<Encoder>>>>;
 
 impl Models {
     pub(crate) fn new(options: ModelOptions) -> Self {
         let store = ModelStore::new(options.store.clone());
-        Self { options, store, loaded: Mutex::default() }
+        Self { options, store, slots: Mutex::default() }
     }
 
     pub(crate) fn default_name(&self) -> String {
@@ -58,7 +62,7 @@ impl Models {
 
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.store.known().iter().map(|spec| spec.name.clone()).collect();
-        names.extend(self.loaded.lock().keys().cloned());
+        names.extend(self.slots.lock().keys().cloned());
         names.sort();
         names.dedup();
         names
@@ -71,27 +75,52 @@ impl Models {
         self.get_with(name, &Silent)
     }
 
+    /// The same for a name that came from outside, which may not be a folder:
+    /// clients choose among models, not among the files of the machine.
+    pub(crate) fn get_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
+        let is_folder = Path::new(name).is_absolute() || name.starts_with(['.', '~']) || name.matches('/').count() > 1;
+        if is_folder && name != self.options.default {
+            return Err(self.unknown(name));
+        }
+        self.get(name)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let mut known = self.names();
+        known.retain(|known| known != name);
+        Error::UnknownModel { name: name.to_owned(), known: known.join(", ") }
+    }
+
     pub(crate) fn get_with(&self, name: &str, progress: &dyn Progress) -> Result<Arc<Encoder>> {
         let name = self.canonical(name);
+        let slot = self.slots.lock().entry(name.clone()).or_default().clone();
         // Held while loading, so that a model is loaded once however many ask.
-        let mut loaded = self.loaded.lock();
-        if let Some(encoder) = loaded.get(&name) {
+        let mut loaded = slot.lock();
+        if let Some(encoder) = &*loaded {
             return Ok(encoder.clone());
         }
-        let folder = self.folder(&name, progress)?;
-        let encoder = Arc::new(Encoder::load(&folder, &self.options.encoder)?);
-        tracing::info!(model = name, dim = encoder.dim(), "loaded a model");
-        loaded.insert(name, encoder.clone());
-        Ok(encoder)
+        let result = self.folder(&name, progress).and_then(|folder| {
+            let encoder = Arc::new(Encoder::load(&folder, &self.options.encoder)?);
+            tracing::info!(model = name, dim = encoder.dim(), "loaded a model");
+            Ok(encoder)
+        });
+        match &result {
+            Ok(encoder) => *loaded = Some(encoder.clone()),
+            // Names that clients make up must not pile up.
+            Err(_) => drop(self.slots.lock().remove(&name)),
+        }
+        result
     }
 
     fn folder(&self, name: &str, progress: &dyn Progress) -> Result<PathBuf> {
-        if let Some(folder) = self.store.find(name)? {
-            return Ok(folder);
+        match self.store.find(name) {
+            Ok(Some(folder)) => return Ok(folder),
+            Ok(None) | Err(cairn_embed::Error::UnknownModel { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         if self.options.auto_pull && self.store.canonical(name).is_some() {
             return Ok(self.store.pull(name, progress)?);
         }
-        Err(Error::UnknownModel { name: name.to_owned(), known: self.names().join(", ") })
+        Err(self.unknown(name))
     }
 }

@@ -14,7 +14,6 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
-use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -118,10 +117,6 @@ pub(crate) fn router(app: App) -> Router {
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(app.clone(), measured))
         .layer(middleware::from_fn_with_state(app.clone(), admitted))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
-            Duration::from_millis(app.options.request_timeout_ms),
-        ))
         // Bodies are bounded where they are read; see `body`.
         .layer(DefaultBodyLimit::disable());
     router
@@ -176,13 +171,20 @@ async fn measured(
     response
 }
 
-/// Turns requests away when enough are being worked on; probes always pass.
+/// Turns requests away when enough are being worked on, and bounds the time of
+/// those let in; probes always pass.
 async fn admitted(State(app): State<App>, request: Request, next: Next) -> Response {
     if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
     match app.permits.clone().try_acquire_owned() {
-        Ok(_permit) => next.run(request).await,
+        Ok(_permit) => {
+            let limit = Duration::from_millis(app.options.request_timeout_ms);
+            tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+                let text = "Timeout: the request took longer than server.request_timeout_ms, ask for less at once";
+                ApiError::new(StatusCode::REQUEST_TIMEOUT, text).into_response()
+            })
+        }
         Err(_) => {
             let text =
                 "Too many requests at once, try again in a second or raise server.max_concurrent_requests";

@@ -50,7 +50,7 @@ enum Bench {
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Check => check(),
-        Command::Test { long } => test::run(long),
+        Command::Test { long } => test::all(long),
         Command::Tidy => tidy::run(),
         Command::Bench(bench) => run_bench(bench),
         Command::Openapi => {

@@ -13,10 +13,10 @@ struct Counts {
 }
 
 /// Runs every suite, whatever the one before said, and prints the counts.
-pub(crate) fn run(long: bool) -> Outcome {
+pub(crate) fn all(long: bool) -> Outcome {
     crate::tidy::run()?;
     // One selection of packages for both, so that nothing is built twice.
-    crate::shell::run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
+    run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let mut total = Counts::default();
     let mut broken = Vec::new();
     let suites: [(&str, fn(bool) -> Outcome<(bool, Counts)>); 3] =

@@ -13,6 +13,7 @@ mod files;
 mod kernels;
 mod pooling;
 mod roberta;
+mod stock;
 mod tokens;
 mod transformer;
 mod weights;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use self::files::Folder;
 use self::kernels::Activation;
 use self::pooling::Pooling;
+use self::stock::Stock;
 use self::tokens::Tokens;
 use self::transformer::{Config, PROBE, Transformer};
 use self::weights::Weights;
@@ -42,11 +44,25 @@ pub struct EncoderOptions {
     pub max_batch_tokens: usize,
     /// Threads that compute; 0 is one for each core.
     pub threads: usize,
+    /// Which implementation of the transformer runs.
+    pub backend: Backend,
+}
+
+/// An implementation of the transformer. Both give the same vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Texts packed without padding, the steps between matrix products fused.
+    #[default]
+    Packed,
+    /// The ready-made model of candle-transformers, for BERT itself: the
+    /// reference the packed one is tested against.
+    Stock,
 }
 
 impl Default for EncoderOptions {
     fn default() -> Self {
-        EncoderOptions { max_batch_tokens: 2048, threads: 0 }
+        EncoderOptions { max_batch_tokens: 2048, threads: 0, backend: Backend::Packed }
     }
 }
 
@@ -68,11 +84,32 @@ pub struct Embeddings {
     pub tokens: usize,
 }
 
+enum Model {
+    Packed(Transformer),
+    Stock(Stock),
+}
+
+impl Model {
+    fn hidden(&self) -> usize {
+        match self {
+            Model::Packed(model) => model.hidden(),
+            Model::Stock(model) => model.hidden(),
+        }
+    }
+
+    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
+        match self {
+            Model::Packed(model) => model.forward(texts),
+            Model::Stock(model) => model.forward(texts),
+        }
+    }
+}
+
 /// A sentence encoder of the BERT family.
 ///
 /// It can be shared between threads; calls at the same time share its threads.
 pub struct Encoder {
-    model: Transformer,
+    model: Model,
     tokens: Tokens,
     pooling: Pooling,
     max_tokens: usize,
@@ -106,8 +143,13 @@ impl Encoder {
         let folder = Folder::read(dir)?;
         let (config, names, prefix) = architecture(&folder.transformer)?;
         let tokens = Tokens::load(&folder.transformer, config.vocab)?;
-        let weights = Weights::open(&folder.transformer)?.under(prefix, PROBE);
-        let model = Transformer::load(&weights, &config, names)?;
+        let model = match options.backend {
+            Backend::Packed => {
+                let weights = Weights::open(&folder.transformer)?.under(prefix, PROBE);
+                Model::Packed(Transformer::load(&weights, &config, names)?)
+            }
+            Backend::Stock => Model::Stock(Stock::load(&folder.transformer, &config, prefix)?),
+        };
 
         let positions = config.positions.saturating_sub(config.first_position);
         let limits = [folder.max_seq_length, folder.model_max_length];
@@ -201,12 +243,6 @@ impl Encoder {
 
     /// The vectors of each batch.
     fn run(&self, ids: &[Vec<u32>], batches: &[Vec<usize>]) -> Result<Vec<Vec<Vec<f32>>>> {
-        if std::env::var("EB_WIDE").is_ok() {
-            return batches.iter().map(|b| self.wide.install(|| self.run_batch(ids, b))).collect();
-        }
-        if std::env::var("EB_NEST").is_ok() {
-            return self.wide.install(|| batches.par_iter().with_max_len(1).map(|b| self.run_batch(ids, b)).collect());
-        }
         if let [only] = batches {
             return Ok(vec![self.wide.install(|| self.run_batch(ids, only))?]);
         }

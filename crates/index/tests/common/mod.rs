@@ -5,17 +5,17 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-pub fn rng(seed: u64) -> StdRng {
+pub(crate) fn rng(seed: u64) -> StdRng {
     println!("seed {seed}");
     StdRng::seed_from_u64(seed)
 }
 
-pub fn vector(rng: &mut StdRng, dim: usize) -> Vec<f32> {
+pub(crate) fn vector(rng: &mut StdRng, dim: usize) -> Vec<f32> {
     (0..dim).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
 /// Points around a few centres, as embeddings of related texts are.
-pub fn clustered(rng: &mut StdRng, count: usize, dim: usize) -> Vec<Point> {
+pub(crate) fn clustered(rng: &mut StdRng, count: usize, dim: usize) -> Vec<Point> {
     let centres: Vec<Vec<f32>> = (0..20).map(|_| vector(rng, dim)).collect();
     (0..count)
         .map(|number| {
@@ -33,7 +33,7 @@ fn payload(rng: &mut StdRng) -> serde_json::Value {
 }
 
 /// Ids and scores by comparing with every point, best first.
-pub fn naive<'p>(
+pub(crate) fn naive<'p>(
     metric: Metric,
     points: impl Iterator<Item = &'p Point>,
     query: &[f32],

@@ -14,8 +14,9 @@ use crate::error::{ApiError, ApiResult};
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct CreateCollection {
     /// Parameters of the unnamed vector, or parameters by vector name.
+    #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    vectors: Option<VectorsParams>,
+    vectors: Option<Value>,
     #[serde(default)]
     #[schema(value_type = Object)]
     sparse_vectors: Option<Map<String, Value>>,
@@ -25,13 +26,6 @@ pub(crate) struct CreateCollection {
     #[serde(default)]
     #[schema(value_type = Object)]
     metadata: Option<Map<String, Value>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum VectorsParams {
-    One(VectorParams),
-    Named(BTreeMap<String, VectorParams>),
 }
 
 /// Parameters of one vector.
@@ -59,11 +53,7 @@ impl CreateCollection {
         if self.sparse_vectors.is_some_and(|sparse| !sparse.is_empty()) {
             return Err(ApiError::not_yet("`sparse_vectors`"));
         }
-        let params = match self.vectors {
-            None => BTreeMap::new(),
-            Some(VectorsParams::One(params)) => BTreeMap::from([(String::new(), params)]),
-            Some(VectorsParams::Named(params)) => params,
-        };
+        let params = self.vectors.map(vectors_params).transpose()?.unwrap_or_default();
         let mut vectors = BTreeMap::new();
         for (name, params) in params {
             if params.multivector_config.is_some() {
@@ -86,6 +76,16 @@ impl CreateCollection {
             metadata: self.metadata.unwrap_or_default(),
         })
     }
+}
+
+/// The parameters of one unnamed vector have a number as `size`; anything else
+/// is parameters by name. Each is read by itself, so that a mistake is named.
+fn vectors_params(vectors: Value) -> ApiResult<BTreeMap<String, VectorParams>> {
+    if vectors.get("size").is_some_and(|size| !size.is_object()) {
+        let params = serde_json::from_value(vectors).map_err(|error| ApiError::from_json(&error))?;
+        return Ok(BTreeMap::from([(String::new(), params)]));
+    }
+    serde_json::from_value(vectors).map_err(|error| ApiError::from_json(&error))
 }
 
 /// The list of collections.

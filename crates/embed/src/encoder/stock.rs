@@ -1,0 +1,95 @@
+//! The ready-made BERT of candle-transformers, over padded batches.
+//!
+//! Slower on a processor than the packed transformer, which is held against it
+//! by the tests. Its operations exist for every device candle knows.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, IndexOp, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::bert::{BertModel, Config as BertConfig, HiddenAct};
+
+use super::kernels::Activation;
+use super::transformer::Config;
+use super::unsupported;
+use super::weights::{FILE, compute};
+use crate::{Error, Result};
+
+pub(super) struct Stock {
+    model: BertModel,
+    hidden: usize,
+}
+
+impl Stock {
+    /// Loads a model of the BERT architecture itself; its relatives differ in
+    /// the names of their parts and in their positions.
+    pub(super) fn load(folder: &Path, config: &Config, prefix: &str) -> Result<Stock> {
+        if prefix != "bert" {
+            return Err(unsupported("model_type", prefix.into(), "bert, with the stock backend"));
+        }
+        let path = folder.join(FILE);
+        let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
+        let tensors =
+            candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| damaged(error.to_string()))?;
+        let tensors: HashMap<String, Tensor> =
+            tensors.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
+        let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let model = BertModel::load(weights, &bert_config(config)).map_err(|error| damaged(error.to_string()))?;
+        Ok(Stock { model, hidden: config.hidden })
+    }
+
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// As the packed transformer's: a row for each token of each text.
+    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
+        self.run(texts).map_err(compute)
+    }
+
+    fn run(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<f32>> {
+        let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let mut ids = vec![0u32; texts.len() * longest];
+        let mut mask = vec![0u32; texts.len() * longest];
+        for (row, text) in texts.iter().enumerate() {
+            ids[row * longest..][..text.len()].copy_from_slice(text);
+            mask[row * longest..][..text.len()].fill(1);
+        }
+        let shape = (texts.len(), longest);
+        let ids = Tensor::from_vec(ids, shape, &self.model.device)?;
+        let mask = Tensor::from_vec(mask, shape, &self.model.device)?;
+        let states = self.model.forward(&ids, &ids.zeros_like()?, Some(&mask))?;
+        let mut rows = Vec::with_capacity(texts.iter().map(|ids| ids.len()).sum::<usize>() * self.hidden);
+        for (row, text) in texts.iter().enumerate() {
+            rows.extend(states.i((row, ..text.len()))?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(rows)
+    }
+}
+
+/// Without the name a body has inside a model with a head, and with today's
+/// names for the parts of a norm.
+fn plain_name(name: &str) -> String {
+    let name = name.strip_prefix("bert.").unwrap_or(name);
+    name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+}
+
+fn bert_config(config: &Config) -> BertConfig {
+    BertConfig {
+        vocab_size: config.vocab,
+        hidden_size: config.hidden,
+        num_hidden_layers: config.layers,
+        num_attention_heads: config.heads,
+        intermediate_size: config.intermediate,
+        hidden_act: match config.activation {
+            Activation::Gelu => HiddenAct::Gelu,
+            Activation::GeluTanh => HiddenAct::GeluApproximate,
+            Activation::Relu => HiddenAct::Relu,
+        },
+        max_position_embeddings: config.positions,
+        type_vocab_size: config.types,
+        layer_norm_eps: config.eps,
+        ..BertConfig::default()
+    }
+}
