@@ -34,7 +34,10 @@ fn language_model(reply: impl FnOnce(&mut TcpStream) + Send + 'static) -> (Strin
     (url, receiver)
 }
 
-fn stream_of(pieces: &'static [&'static str], finished: bool) -> impl FnOnce(&mut TcpStream) + Send + 'static {
+fn stream_of(
+    pieces: &'static [&'static str],
+    finished: bool,
+) -> impl FnOnce(&mut TcpStream) + Send + 'static {
     move |stream| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
@@ -49,7 +52,8 @@ fn stream_of(pieces: &'static [&'static str], finished: bool) -> impl FnOnce(&mu
 }
 
 fn engine(dir: &Path, url: &str) -> Engine {
-    let generator = GeneratorOptions { url: url.to_owned(), model: "scripted".to_owned(), ..Default::default() };
+    let generator =
+        GeneratorOptions { url: url.to_owned(), model: "scripted".to_owned(), ..Default::default() };
     let options = RagOptions { generator, ..RagOptions::default() };
     let index = cairn_index::Options { min_free_bytes: 0, ..cairn_index::Options::default() };
     let engine = Engine::new(Database::open_with(dir, index).unwrap(), ModelOptions::default(), options);
@@ -123,7 +127,8 @@ fn a_model_that_fails_leaves_an_extractive_answer_and_a_warning() {
         let text = b"HTTP/1.1 500 Internal\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy";
         stream.write_all(text).unwrap();
     }
-    let failures: [(Box<dyn FnOnce(&mut TcpStream) + Send>, &str); 3] = [
+    type Reply = Box<dyn FnOnce(&mut TcpStream) + Send>;
+    let failures: [(Reply, &str); 3] = [
         (Box::new(not_json), "not JSON"),
         (Box::new(error), "busy"),
         (Box::new(stream_of(&["A pile"], false)), "ended before"),

@@ -1,5 +1,8 @@
 //! Retrieval and answer quality of the real model over the real database.
 
+// Measures are printed.
+#![allow(clippy::print_stdout)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -135,7 +138,8 @@ fn extractive_answers_quote_verbatim_and_refuse_what_is_not_there() {
     let set = JudgedSet::read(&handbook());
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path(), &set);
-    let questions: Vec<_> = set.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
+    let questions: Vec<_> =
+        set.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
     let (answered, right) = answers(&engine, &set, &questions);
     println!("handbook   answered {answered:.3}   answers holding a gold string {right:.3}");
 
@@ -163,7 +167,8 @@ fn extractive_answers_on_xquad() {
     let set = JudgedSet::read(&folder);
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path(), &set);
-    let questions: Vec<_> = set.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
+    let questions: Vec<_> =
+        set.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
     let (answered, right) = answers(&engine, &set, &questions);
     println!("xquad-en   answered {answered:.3}   answers holding a gold string {right:.3}");
     if let Some(other) = larger_set("cranfield") {

@@ -54,7 +54,9 @@ impl JudgedSet {
         let mut relevant: HashMap<String, HashSet<String>> = HashMap::new();
         for line in read(&folder.join("qrels.tsv")).lines().skip(1) {
             let fields: Vec<&str> = line.split('\t').collect();
-            let [query, document, grade] = fields[..] else { panic!("qrels line `{line}` has not three fields") };
+            let [query, document, grade] = fields[..] else {
+                panic!("qrels line `{line}` has not three fields")
+            };
             if grade.trim().parse::<i32>().expect("a grade is a number") > 0 {
                 relevant.entry(query.to_owned()).or_default().insert(document.to_owned());
             }
@@ -71,7 +73,8 @@ impl JudgedSet {
             let relevant = &self.relevant[&query.id];
             let ranked = found.get(&query.id).map_or(&[][..], Vec::as_slice);
             let gains = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-            let hits = |depth: usize| ranked.iter().take(depth).enumerate().filter(|(_, id)| relevant.contains(*id));
+            let hits =
+                |depth: usize| ranked.iter().take(depth).enumerate().filter(|(_, id)| relevant.contains(*id));
             let gained: f64 = hits(10).map(|(rank, _)| gains(rank)).sum();
             let ideal: f64 = (0..relevant.len().min(10)).map(gains).sum();
             sums[0] += gained / ideal;

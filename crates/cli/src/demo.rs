@@ -29,9 +29,11 @@ const HANDBOOK: &str = include_str!("../../../tests/data/handbook/corpus.jsonl")
 
 const COLLECTION: &str = "demo";
 
-const QUESTIONS: [&str; 3] = [
-    "What does Cairn do before it acknowledges a write?",
+/// Three that the corpus answers and one that it does not.
+const QUESTIONS: [&str; 4] = [
     "What is a cairn used for by people walking in the mountains?",
+    "What happens when the disk fails?",
+    "Which lighthouse had the first Fresnel lens?",
     "Who won the chess world championship in 1972?",
 ];
 

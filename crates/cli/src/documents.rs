@@ -26,8 +26,8 @@ pub(crate) struct Skipped {
 /// A line of a corpus in the BEIR layout.
 #[derive(Deserialize)]
 struct CorpusLine {
-    #[serde(alias = "id")]
-    _id: String,
+    #[serde(rename = "_id", alias = "id")]
+    id: String,
     #[serde(default)]
     title: String,
     text: String,
@@ -70,7 +70,8 @@ impl Found {
             let Ok(kind) = entry.file_type() else { continue };
             if hidden {
                 continue;
-            } else if kind.is_dir() {
+            }
+            if kind.is_dir() {
                 self.read_folder(root, &path, format)?;
             } else if kind.is_file() && kind_of(&path).is_some() {
                 let id = path.strip_prefix(root).unwrap_or(&path).display().to_string();
@@ -128,7 +129,7 @@ pub(crate) fn corpus_line(line: &str) -> Result<Option<Document>, serde_json::Er
         return Ok(None);
     }
     let line: CorpusLine = serde_json::from_str(line)?;
-    let document = Document { id: line._id, title: line.title, text: line.text, metadata: line.metadata };
+    let document = Document { id: line.id, title: line.title, text: line.text, metadata: line.metadata };
     Ok(Some(document).filter(|document| !document.text.trim().is_empty()))
 }
 

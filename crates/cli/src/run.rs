@@ -1,5 +1,6 @@
 //! What each command does.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,10 @@ fn start_logging(settings: &Settings, serving: bool) -> Outcome {
     let level = if serving { settings.log.level.as_str() } else { "warn" };
     let filter =
         EnvFilter::try_new(level).map_err(|error| Failure::Settings(format!("log.level: {error}")))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match settings.log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
@@ -236,7 +240,7 @@ fn ask(settings: &Settings, wanted: &Find, as_json: bool) -> Outcome {
 }
 
 pub(crate) fn print_answer(answer: &Answer) {
-    out::line(&answer.answer);
+    out::line(one_line(&answer.answer, usize::MAX));
     for (number, citation) in (1..).zip(&answer.citations) {
         out::line(format!(
             "  [{number}] {} ({}, characters {}..{}, support {:.2}): \"{}\"",

@@ -101,9 +101,7 @@ pub(crate) fn check_name(what: &'static str, name: &str, max_bytes: usize) -> Re
         "it is empty"
     } else if name.len() > max_bytes {
         "it is too long"
-    } else if name
-        .contains(|c| matches!(c, '<' | '>' | ':' | '"' | '/' | '\\' | '|' | '?' | '*' | '\0' | '\u{1f}'))
-    {
+    } else if name.contains(['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1f}']) {
         "it contains one of < > : \" / \\ | ? * or a control character"
     } else {
         return Ok(());

@@ -58,11 +58,12 @@ impl Indexer {
     /// Asks for a graph if enough points are in none.
     pub(crate) fn consider(&self, shard: &Arc<Shard>) {
         let due = shard.state.read().columns.values().any(|column| self.shared.is_due(column));
-        if due && !shard.indexing.swap(true, Ordering::AcqRel) {
-            if let Some(jobs) = &*self.jobs.lock() {
-                // The receiver lives as long as the sender is not taken.
-                let _ = jobs.send(shard.clone());
-            }
+        if due
+            && !shard.indexing.swap(true, Ordering::AcqRel)
+            && let Some(jobs) = &*self.jobs.lock()
+        {
+            // The receiver lives as long as the sender is not taken.
+            let _ = jobs.send(shard.clone());
         }
     }
 

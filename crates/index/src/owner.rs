@@ -16,6 +16,7 @@ use crate::store::sync_dir;
 pub(crate) const FORMAT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names)] // `format` is the file's own name for it
 pub(crate) struct Format {
     pub(crate) format: u32,
     pub(crate) store_id: String,

@@ -216,7 +216,9 @@ mod tests {
 
     #[test]
     fn a_choice_of_paths_keeps_the_structure() {
-        let Value::Object(payload) = json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}], "d.e": 3, "n": 4}) else {
+        let Value::Object(payload) =
+            json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}], "d.e": 3, "n": 4})
+        else {
             unreachable!("it is an object");
         };
         let paths = |list: &[&str]| list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -61,10 +62,10 @@ impl Sled {
             .cache_capacity(cache_bytes)
             .flush_every_ms(Some(500))
             .use_compression(false);
-        let db = match config.open() {
+        let db = match open_when_released(&config) {
             // A crash can leave a damaged snapshot, which sled rebuilds from
             // its log once it is out of the way (spacejam/sled#1527).
-            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(path)? => config.open(),
+            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(path)? => open_when_released(&config),
             other => other,
         }
         .map_err(|source| failed("opening the log", &source))?;
@@ -160,6 +161,23 @@ impl Store for Sled {
             Ok((String::from_utf8_lossy(&key).into_owned(), value.to_vec()))
         });
         entries.collect()
+    }
+}
+
+/// sled gives its lock up a moment after its last handle is dropped, by a
+/// thread of its own. The directory is ours by the lock of `owner`, so whoever
+/// still holds sled's is on its way out.
+fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") && Instant::now() < give_up =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
     }
 }
 

@@ -205,7 +205,7 @@ impl Engine {
         }
         let (collection, model) = self.text_collection(collection)?;
         let embedded = self.models.get(&model)?.embed(&[&wanted.query], TextKind::Query)?;
-        retrieve(&collection, first(embedded)?, wanted)
+        retrieve(&collection, first(embedded), wanted)
     }
 
     /// Answers a question from a collection, telling `on_event` as it goes; an
@@ -226,7 +226,7 @@ impl Engine {
         }
         let (collection, model) = self.text_collection(collection)?;
         let encoder = self.models.get(&model)?;
-        let question = first(encoder.embed(&[&wanted.query], TextKind::Query)?)?;
+        let question = first(encoder.embed(&[&wanted.query], TextKind::Query)?);
         let passages = retrieve(&collection, question.clone(), wanted)?;
         on_event(Event::Retrieval(passages.clone()))?;
 
@@ -255,15 +255,19 @@ impl Engine {
         if candidates.is_empty() {
             return Ok(refusal("extractive", NOTHING_FOUND));
         }
-        let texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
+        let alone = candidates.iter().map(|candidate| candidate.text.as_str());
+        let in_context = candidates.iter().map(|candidate| candidate.in_context.as_str());
+        let texts: Vec<&str> = alone.chain(in_context).collect();
         let vectors = asked.encoder.embed(&texts, TextKind::Passage)?.vectors;
+        let (alone, in_context) = vectors.split_at(candidates.len());
         let words = extract::question_words(asked.text);
         let scores: Vec<f32> = candidates
             .iter()
-            .zip(&vectors)
-            .map(|(candidate, vector)| {
+            .zip(alone.iter().zip(in_context))
+            .map(|(candidate, (alone, in_context))| {
+                let similarity = 0.5 * (cosine(asked.vector, alone) + cosine(asked.vector, in_context));
                 let passage = asked.passages[candidate.passage].score;
-                extract::support(&words, cosine(asked.vector, vector), passage, &candidate.text)
+                extract::support(&words, similarity, passage, &candidate.text)
             })
             .collect();
         let citations = extract::choose(asked.passages, &candidates, &scores, options);
@@ -540,8 +544,8 @@ fn text_at(payload: &Map<String, Value>, key: &str) -> String {
     payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn first(embedded: Embeddings) -> Result<Vec<f32>> {
-    Ok(embedded.vectors.into_iter().next().expect("one text gives one vector"))
+fn first(embedded: Embeddings) -> Vec<f32> {
+    embedded.vectors.into_iter().next().expect("one text gives one vector")
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {

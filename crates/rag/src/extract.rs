@@ -40,6 +40,8 @@ pub(crate) struct Candidate {
     pub(crate) passage: usize,
     pub(crate) bytes: Range<usize>,
     pub(crate) text: String,
+    /// The sentence after the one before it: what its pronouns point to.
+    pub(crate) in_context: String,
 }
 
 /// The sentences of the best passages, each once.
@@ -47,11 +49,14 @@ pub(crate) fn candidates(passages: &[Retrieved], options: &ExtractOptions) -> Ve
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for (index, passage) in passages.iter().enumerate().take(options.max_passages) {
+        let mut before = "";
         for bytes in sentences(&passage.text, passage.format) {
             let text = passage.text[bytes.clone()].to_owned();
+            let in_context = format!("{before} {text}");
+            before = &passage.text[bytes.clone()];
             // One word is a label, and what is asked is not an answer.
             if text.unicode_words().nth(1).is_some() && !text.ends_with('?') && seen.insert(text.clone()) {
-                found.push(Candidate { passage: index, bytes, text });
+                found.push(Candidate { passage: index, bytes, text, in_context });
             }
         }
     }

@@ -179,7 +179,7 @@ fn take_numbers(sentence: &str, sources: usize) -> (String, Vec<usize>) {
             inner[..close].split(',').map(|part| part.trim().parse().ok()).collect();
         match parsed {
             Some(parsed) => {
-                numbers.extend(parsed.into_iter().filter(|n| (1..=sources).contains(n)).map(|n| n - 1))
+                numbers.extend(parsed.into_iter().filter(|n| (1..=sources).contains(n)).map(|n| n - 1));
             }
             None => text.push_str(&rest[open..=open + 1 + close]),
         }

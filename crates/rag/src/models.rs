@@ -78,7 +78,8 @@ impl Models {
     /// The same for a name that came from outside, which may not be a folder:
     /// clients choose among models, not among the files of the machine.
     pub(crate) fn get_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
-        let is_folder = Path::new(name).is_absolute() || name.starts_with(['.', '~']) || name.matches('/').count() > 1;
+        let is_folder =
+            Path::new(name).is_absolute() || name.starts_with(['.', '~']) || name.matches('/').count() > 1;
         if is_folder && name != self.options.default {
             return Err(self.unknown(name));
         }

@@ -23,7 +23,10 @@ pub(crate) fn sentences(text: &str, format: Format) -> Vec<Range<usize>> {
 
 fn split(text: &str, block: Range<usize>) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
-    for (at, sentence) in text[block.clone()].split_sentence_bound_indices() {
+    // The annex ends a sentence at every line break, but a wrapped line does not.
+    // Both are one byte, so offsets stay.
+    let unwrapped = text[block.clone()].replace(['\n', '\r'], " ");
+    for (at, sentence) in unwrapped.split_sentence_bound_indices() {
         let start = block.start + at + (sentence.len() - sentence.trim_start().len());
         let end = block.start + at + sentence.trim_end().len();
         if start >= end {

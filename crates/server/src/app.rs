@@ -115,7 +115,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(PropagateRequestIdLayer::new(request_id))
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(CompressionLayer::new())
-        .layer(middleware::from_fn_with_state(app.clone(), measured))
+        .layer(middleware::from_fn(measured))
         .layer(middleware::from_fn_with_state(app.clone(), admitted))
         // Bodies are bounded where they are read; see `body`.
         .layer(DefaultBodyLimit::disable());
@@ -157,17 +157,12 @@ fn answer_panic(_: Box<dyn std::any::Any + Send>) -> Response {
 }
 
 /// Counts and times requests by route.
-async fn measured(
-    State(app): State<App>,
-    path: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn measured(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = path.map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let started = std::time::Instant::now();
     let response = next.run(request).await;
-    app.metrics.request(&method, route, response.status(), started.elapsed());
+    Metrics::request(&method, route, response.status(), started.elapsed());
     response
 }
 
@@ -181,7 +176,8 @@ async fn admitted(State(app): State<App>, request: Request, next: Next) -> Respo
         Ok(_permit) => {
             let limit = Duration::from_millis(app.options.request_timeout_ms);
             tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
-                let text = "Timeout: the request took longer than server.request_timeout_ms, ask for less at once";
+                let text =
+                    "Timeout: the request took longer than server.request_timeout_ms, ask for less at once";
                 ApiError::new(StatusCode::REQUEST_TIMEOUT, text).into_response()
             })
         }

@@ -31,7 +31,7 @@ impl Metrics {
         Self { handle: handle.clone() }
     }
 
-    pub(crate) fn request(&self, method: &Method, route: String, status: StatusCode, elapsed: Duration) {
+    pub(crate) fn request(method: &Method, route: String, status: StatusCode, elapsed: Duration) {
         let method = method.as_str().to_owned();
         let labels = [("method", method), ("route", route), ("status", status.as_u16().to_string())];
         metrics::counter!("cairn_http_requests_total", &labels).increment(1);

@@ -12,6 +12,9 @@ struct Counts {
     skipped: usize,
 }
 
+/// Runs some tests; whether they ended well, and their counts.
+type Suite = fn(bool) -> Outcome<(bool, Counts)>;
+
 /// Runs every suite, whatever the one before said, and prints the counts.
 pub(crate) fn all(long: bool) -> Outcome {
     crate::tidy::run()?;
@@ -19,8 +22,7 @@ pub(crate) fn all(long: bool) -> Outcome {
     run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let mut total = Counts::default();
     let mut broken = Vec::new();
-    let suites: [(&str, fn(bool) -> Outcome<(bool, Counts)>); 3] =
-        [("rust", rust), ("end to end", python), ("typescript", typescript)];
+    let suites: [(&str, Suite); 3] = [("rust", rust), ("end to end", python), ("typescript", typescript)];
     for (name, suite) in suites {
         println!("\n== {name}");
         let (ended_well, counts) = suite(long)?;

@@ -30,12 +30,13 @@ impl Stock {
         }
         let path = folder.join(FILE);
         let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
-        let tensors =
-            candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| damaged(error.to_string()))?;
+        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
+            .map_err(|error| damaged(error.to_string()))?;
         let tensors: HashMap<String, Tensor> =
             tensors.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
         let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-        let model = BertModel::load(weights, &bert_config(config)).map_err(|error| damaged(error.to_string()))?;
+        let model =
+            BertModel::load(weights, &bert_config(config)).map_err(|error| damaged(error.to_string()))?;
         Ok(Stock { model, hidden: config.hidden })
     }
 

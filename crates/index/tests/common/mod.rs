@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
+#[allow(clippy::print_stdout)] // the seed of a failure
 pub(crate) fn rng(seed: u64) -> StdRng {
     println!("seed {seed}");
     StdRng::seed_from_u64(seed)
