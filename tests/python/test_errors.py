@@ -121,6 +121,11 @@ def test_a_filter_that_says_nothing_is_refused(http, filled):
     assert error(http.post(f"/collections/{filled}/points/scroll", json=body), 400)
 
 
+def test_a_query_parameter_of_the_wrong_kind_is_named(http, filled):
+    response = http.put(f"/collections/{filled}/points?wait=perhaps", json={"points": []})
+    assert error(response, 400).startswith("Deserialize error in query parameters: ")
+
+
 def test_an_unknown_path_or_method_is_answered_in_the_same_shape(http, filled):
     assert http.get("/no/such/path").status_code == 404
     assert http.post(f"/collections/{filled}").status_code in (404, 405)

@@ -63,8 +63,7 @@ const STORE_ID: &str = "store_id";
 impl Database {
     /// Opens a data directory, creating it if it is not there.
     ///
-    /// Reads the logs back into memory: the time is that of reading the
-    /// directory, about a second for 250 MiB.
+    /// Reads the logs back into memory, so the time grows with their size.
     ///
     /// # Errors
     /// [`Error::InUse`] when another process has it open,

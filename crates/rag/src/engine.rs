@@ -1,15 +1,11 @@
 //! The verbs of text: add documents, search them, ask them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use cairn_embed::{Embeddings, Encoder, Progress, TextKind};
-use cairn_index::{
-    Collection, CollectionConfig, Condition, Database, Filter, Metric, Parts, Point, PointId, Scalar, Search,
-    Selector, Test,
-};
+use cairn_index::{Collection, CollectionConfig, Database, Filter, Metric};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use serde_json::json;
 
 use crate::answer::{Answer, Citation, Event, Retrieved};
 use crate::document::{Document, Format};
@@ -17,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::extract::{self, ExtractOptions};
 use crate::generate::{self, Generator, GeneratorOptions};
 use crate::models::{ModelOptions, Models};
-use crate::passages::{Passage, passages};
+use crate::passages::passages;
+use crate::stored::{Prepared, embed_passages, fingerprints, of_documents, retrieve};
 
 /// How documents are cut, found and answered from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -393,12 +390,6 @@ struct Asked<'a> {
     passages: &'a [Retrieved],
 }
 
-struct Prepared<'d> {
-    document: &'d Document,
-    fingerprint: String,
-    passages: Vec<Passage>,
-}
-
 fn answered(answer: String, citations: Vec<Citation>, generator: &str) -> Answer {
     Answer {
         answer,
@@ -430,118 +421,6 @@ fn check_documents(documents: &[Document]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A filter for the passages of these documents.
-fn of_documents<'a>(ids: impl Iterator<Item = &'a str>) -> Result<Filter> {
-    let ids = ids.map(|id| Scalar::Keyword(id.to_owned())).collect();
-    Ok(Filter::must(Condition::Field { key: "document_id".parse()?, tests: vec![Test::Any(ids)] }))
-}
-
-/// The fingerprints of those documents that are there, by id.
-fn fingerprints(collection: &Collection, documents: &[Document]) -> Result<HashMap<String, String>> {
-    // The first passage of a document has an id that follows from the document's.
-    let ids: Vec<PointId> = documents.iter().map(|document| passage_id(&document.id, 0)).collect();
-    let keys = ["document_id", "document_hash"].map(str::to_owned).to_vec();
-    let parts = Parts { payload: Selector::Only(keys), vectors: Selector::None };
-    let records = collection.get(&ids, &parts)?;
-    let known = records.into_iter().filter_map(|record| {
-        let payload = record.payload?;
-        Some((text_at(&payload, "document_id"), text_at(&payload, "document_hash")))
-    });
-    Ok(known.collect())
-}
-
-fn passage_id(document: &str, number: usize) -> PointId {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{document}\0{number}").as_bytes()).into()
-}
-
-fn embed_passages(
-    encoder: &Encoder,
-    prepared: &[Prepared<'_>],
-    format: Format,
-) -> Result<(Vec<Point>, usize)> {
-    let texts: Vec<String> = prepared
-        .iter()
-        .flat_map(|one| one.passages.iter().map(|passage| with_context(one.document, passage)))
-        .collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let embedded = encoder.embed(&texts, TextKind::Passage)?;
-    let mut vectors = embedded.vectors.into_iter();
-    let mut points = Vec::new();
-    for one in prepared {
-        for (number, passage) in one.passages.iter().enumerate() {
-            let vector = vectors.next().expect("there is a vector for each text");
-            let mut point = Point::new(passage_id(&one.document.id, number), vector);
-            point.payload = payload(one, number, passage, format);
-            points.push(point);
-        }
-    }
-    Ok((points, embedded.tokens))
-}
-
-/// What is embedded: a passage alone may not say what it is about.
-fn with_context(document: &Document, passage: &Passage) -> String {
-    let title = document.title.trim();
-    let mut parts: Vec<&str> = Vec::new();
-    if !title.is_empty() {
-        parts.push(title);
-    }
-    parts.extend(passage.heading.iter().map(String::as_str).filter(|heading| *heading != title));
-    parts.push(&passage.text);
-    parts.join(" ")
-}
-
-fn payload(prepared: &Prepared<'_>, number: usize, passage: &Passage, format: Format) -> Map<String, Value> {
-    let fields = [
-        ("document_id", json!(prepared.document.id)),
-        ("document_hash", json!(prepared.fingerprint)),
-        ("title", json!(prepared.document.shown_title())),
-        ("heading", json!(passage.heading)),
-        ("passage", json!(number)),
-        ("start", json!(passage.start)),
-        ("end", json!(passage.end)),
-        ("format", json!(format)),
-        ("text", json!(passage.text)),
-        ("metadata", Value::Object(prepared.document.metadata.clone())),
-    ];
-    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-fn retrieve(collection: &Collection, vector: Vec<f32>, wanted: &TextSearch) -> Result<Vec<Retrieved>> {
-    let mut search = Search::nearest(vector).limit(wanted.limit).with(Parts::payload());
-    search.filter.clone_from(&wanted.filter);
-    let found = collection.search(&search)?;
-    let passages = found.hits.into_iter().filter_map(|hit| {
-        // Points without a text came from elsewhere and cannot be quoted.
-        let mut payload = hit.payload?;
-        let text = payload.get("text")?.as_str()?.to_owned();
-        let document_id = text_at(&payload, "document_id");
-        let start = payload.get("start").and_then(Value::as_u64).unwrap_or(0) as usize;
-        Some(Retrieved {
-            id: hit.id,
-            document_id: if document_id.is_empty() { hit.id.to_string() } else { document_id },
-            title: text_at(&payload, "title"),
-            heading: payload
-                .get("heading")
-                .and_then(|list| Deserialize::deserialize(list).ok())
-                .unwrap_or_default(),
-            start,
-            end: start + text.chars().count(),
-            text,
-            score: hit.score,
-            format: payload.get("format").and_then(|name| Format::deserialize(name).ok()).unwrap_or_default(),
-            metadata: match payload.remove("metadata") {
-                Some(Value::Object(metadata)) => metadata,
-                _ => Map::new(),
-            },
-        })
-    });
-    Ok(passages.collect())
-}
-
-fn text_at(payload: &Map<String, Value>, key: &str) -> String {
-    payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn first(embedded: Embeddings) -> Vec<f32> {

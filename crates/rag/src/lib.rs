@@ -35,6 +35,7 @@ mod models;
 mod passages;
 mod sections;
 mod sentences;
+mod stored;
 
 pub use answer::{Answer, Citation, Event, Retrieved};
 pub use document::{Document, Format};

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -31,6 +31,23 @@ where
         let limit = App::from_ref(state).options.max_body_bytes;
         let bytes = read(request.into_body(), limit).await?;
         serde_json::from_slice(&bytes).map(Input).map_err(|error| ApiError::from_json(&error))
+    }
+}
+
+/// The query parameters of a request.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(error) => {
+                let text = format!("Deserialize error in query parameters: {}", error.body_text());
+                Err(ApiError::new(StatusCode::BAD_REQUEST, text))
+            }
+        }
     }
 }
 

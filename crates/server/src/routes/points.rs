@@ -1,12 +1,12 @@
 //! Writing, reading and searching points.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use cairn_embed::TextKind;
 use cairn_index::{Collection, Condition, Filter, Parts, Point, PointId, Scroll, Search, Selector, Vectors};
 use cairn_rag::Engine;
 
 use crate::app::App;
-use crate::body::{Input, Reply, Started};
+use crate::body::{Input, Params, Reply, Started};
 use crate::error::{ApiError, ApiResult};
 use crate::wire::points::{
     CountPoints, CountResult, DeletePoints, GetPoints, PointInput, RecordOutput, ScrollPoints, ScrollResult,
@@ -26,7 +26,7 @@ pub(crate) async fn upsert(
     State(app): State<App>,
     started: Started,
     Path(name): Path<String>,
-    Query(params): Query<WriteParams>,
+    Params(params): Params<WriteParams>,
     Input(body): Input<UpsertPoints>,
 ) -> ApiResult<Reply<UpdateResult>> {
     let points = body.into_points()?;
@@ -89,7 +89,7 @@ pub(crate) async fn delete(
     State(app): State<App>,
     started: Started,
     Path(name): Path<String>,
-    Query(params): Query<WriteParams>,
+    Params(params): Params<WriteParams>,
     Input(body): Input<DeletePoints>,
 ) -> ApiResult<Reply<UpdateResult>> {
     let applied = app
