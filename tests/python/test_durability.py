@@ -7,6 +7,7 @@ import threading
 import time
 
 import httpx
+import pytest
 from conftest import SMALL_GRAPHS
 
 ROUNDS = 50
@@ -74,11 +75,12 @@ def lost(http, acknowledged, sent):
     return missing
 
 
-def test_no_acknowledged_point_is_lost_over_fifty_kills(new_server, capsys):
+@pytest.mark.parametrize("store", ["sled", "redb"])
+def test_no_acknowledged_point_is_lost_over_fifty_kills(new_server, capsys, store):
     seed = random.randrange(1_000_000)
     print("seed", seed)
     randoms = random.Random(seed)
-    server = new_server(env=SMALL_GRAPHS).start()
+    server = new_server(env={**SMALL_GRAPHS, "CAIRN__INDEX__STORE": store}).start()
     http = httpx.Client(base_url=server.url, timeout=60)
     assert http.put("/collections/c", json={"vectors": {"size": DIM, "distance": "Dot"}}).is_success
     # Each writer has ids of its own, so that the last acknowledged value is known.

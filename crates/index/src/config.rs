@@ -109,10 +109,23 @@ pub(crate) fn check_name(what: &'static str, name: &str, max_bytes: usize) -> Re
     Err(Error::Name { what, name: name.to_owned(), reason })
 }
 
+/// Which key-value store holds the logs and the catalogue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// Log-structured; its file grows with overwriting and never shrinks.
+    #[default]
+    Sled,
+    /// Copy-on-write B-trees; reuses its space.
+    Redb,
+}
+
 /// How a database behaves, independent of what is in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// The store of a new directory; one that is there keeps the store it has.
+    pub store: StoreKind,
     /// A graph is built once this many points of a vector are not in one yet;
     /// fewer are scanned exactly. Default 10,000.
     pub indexing_threshold: usize,
@@ -129,6 +142,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            store: StoreKind::Sled,
             indexing_threshold: 10_000,
             full_scan_threshold: 10_000,
             min_free_bytes: 64 << 20,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::collection::Collection;
-use crate::config::{CollectionConfig, Options, check_name};
+use crate::config::{CollectionConfig, Options, StoreKind, check_name};
 use crate::error::{Error, Result};
 use crate::graphs::Indexer;
 use crate::journal::Journal;
@@ -18,7 +18,7 @@ use crate::owner::{self, Ownership, Room};
 use crate::point::{Parts, Point};
 use crate::shard::Shard;
 use crate::state::State;
-use crate::store::{Record, Sled, Store};
+use crate::store::{self, Record, Store};
 
 /// An open data directory; cheap to clone and to share between threads.
 ///
@@ -81,8 +81,9 @@ impl Database {
         let path = path.as_ref().to_owned();
         let ownership = Ownership::take(&path)?;
         let format = owner::read_format(&path)?;
-        let store: Arc<dyn Store> = Arc::new(Sled::open(&path.join("log"), options.log_cache_bytes)?);
-        identify(&path, format, &*store)?;
+        let kind = format.as_ref().map_or(options.store, |format| format.store);
+        let store = store::open(kind, &path.join("log"), options.log_cache_bytes)?;
+        identify(&path, format, &*store, kind)?;
 
         let graphs = path.join("graphs");
         std::fs::create_dir_all(&graphs).map_err(Error::io("create folder", &graphs))?;
@@ -180,7 +181,7 @@ impl Database {
 }
 
 /// Checks that log and directory belong together; marks a new pair.
-fn identify(path: &Path, format: Option<owner::Format>, store: &dyn Store) -> Result<()> {
+fn identify(path: &Path, format: Option<owner::Format>, store: &dyn Store, kind: StoreKind) -> Result<()> {
     let in_log = store.list(STORE_ID)?.into_iter().next();
     let in_log = in_log.map(|(_, id)| String::from_utf8_lossy(&id).into_owned());
     match (format, in_log) {
@@ -188,11 +189,11 @@ fn identify(path: &Path, format: Option<owner::Format>, store: &dyn Store) -> Re
         (Some(format), _) => Err(Error::LostStore { path: path.to_owned(), store_id: format.store_id }),
         // The id is written to the log first: a crash before the second file
         // leaves a log that says who it is.
-        (None, Some(id)) => owner::write_format(path, &id),
+        (None, Some(id)) => owner::write_format(path, &id, kind),
         (None, None) => {
             let id = Uuid::new_v4().to_string();
             store.put(STORE_ID, id.as_bytes())?;
-            owner::write_format(path, &id)
+            owner::write_format(path, &id, kind)
         }
     }
 }

@@ -43,7 +43,7 @@ mod store;
 pub use cairn_ann::Metric;
 
 pub use collection::{Collection, Info, Page, Scroll};
-pub use config::{CollectionConfig, HnswConfig, MAX_DIM, Options, VectorConfig};
+pub use config::{CollectionConfig, HnswConfig, MAX_DIM, Options, StoreKind, VectorConfig};
 pub use database::{Database, Health};
 pub use error::{Error, Result};
 pub use filter::{Condition, Filter, MinShould, Range, Scalar, Test};

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::StoreKind;
 use crate::error::{Error, Result};
 use crate::store::sync_dir;
 
@@ -20,6 +21,7 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) struct Format {
     pub(crate) format: u32,
     pub(crate) store_id: String,
+    pub(crate) store: StoreKind,
     pub(crate) written_by: String,
 }
 
@@ -90,10 +92,11 @@ pub(crate) fn read_format(dir: &Path) -> Result<Option<Format>> {
     serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
 }
 
-pub(crate) fn write_format(dir: &Path, store_id: &str) -> Result<()> {
+pub(crate) fn write_format(dir: &Path, store_id: &str, store: StoreKind) -> Result<()> {
     let format = Format {
         format: FORMAT,
         store_id: store_id.to_owned(),
+        store,
         written_by: format!("cairn {}", env!("CARGO_PKG_VERSION")),
     };
     let text = serde_json::to_string_pretty(&format).expect("a struct of plain fields");

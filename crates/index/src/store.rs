@@ -1,14 +1,18 @@
 //! The key-value store below the database: the catalogue and the logs.
 //!
-//! sled's types stop in this file. What stays true: when `append`, `put` or
+//! sled's types stop in this file, redb's in `store/redb`. What stays true: when `append`, `put` or
 //! `remove` return, the data is on the disk, not only in the system's cache;
 //! the parts of one record are written together or not at all. What the bytes
 //! mean is not here; see `op` and `catalogue`.
 
+mod redb;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::config::StoreKind;
 use crate::error::{Error, Result};
 
 /// One encoded operation on its way to a log.
@@ -16,6 +20,14 @@ pub(crate) struct Record {
     pub(crate) log: u32,
     pub(crate) seq: u64,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// Opens the store of a directory, creating it if it is not there.
+pub(crate) fn open(kind: StoreKind, path: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>> {
+    Ok(match kind {
+        StoreKind::Sled => Arc::new(Sled::open(path, cache_bytes)?),
+        StoreKind::Redb => Arc::new(redb::Redb::open(path, cache_bytes)?),
+    })
 }
 
 /// What the database needs from a store.
@@ -231,7 +243,9 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn replayed(store: &Sled, log: u32) -> Vec<(u64, Vec<u8>)> {
+    const KINDS: [StoreKind; 2] = [StoreKind::Sled, StoreKind::Redb];
+
+    fn replayed(store: &dyn Store, log: u32) -> Vec<(u64, Vec<u8>)> {
         let mut records = Vec::new();
         store
             .replay(log, &mut |seq, bytes| {
@@ -244,24 +258,30 @@ mod tests {
 
     #[test]
     fn records_of_any_size_come_back_in_order_after_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let sizes = [1, 100, MAX_VALUE_BYTES, MAX_VALUE_BYTES + 1, 3 << 20];
-        let record = |log, seq, size| Record { log, seq, bytes: vec![seq as u8; size] };
-        {
-            let store = Sled::open(dir.path(), 1 << 20).unwrap();
-            for (seq, &size) in (1..).zip(&sizes) {
-                store.append(&[record(1, seq, size), record(2, seq, 3)]).unwrap();
+        for kind in KINDS {
+            let dir = tempfile::tempdir().unwrap();
+            let sizes = [1, 100, MAX_VALUE_BYTES, MAX_VALUE_BYTES + 1, 3 << 20];
+            let record = |log, seq, size| Record { log, seq, bytes: vec![seq as u8; size] };
+            {
+                let store = open(kind, dir.path(), 1 << 20).unwrap();
+                for (seq, &size) in (1..).zip(&sizes) {
+                    store.append(&[record(1, seq, size), record(2, seq, 3)]).unwrap();
+                }
+                store.put("collection/a", b"{}").unwrap();
+                store.put("other", b"x").unwrap();
+                store.put("collection/b", b"{}").unwrap();
+                store.remove("collection/b").unwrap();
             }
-            store.put("collection/a", b"{}").unwrap();
-        }
-        let store = Sled::open(dir.path(), 1 << 20).unwrap();
-        let want: Vec<_> = (1..).zip(&sizes).map(|(seq, &size)| (seq, vec![seq as u8; size])).collect();
-        assert_eq!(replayed(&store, 1), want);
-        assert_eq!(replayed(&store, 2).len(), sizes.len());
-        assert_eq!(store.list("collection/").unwrap(), [("collection/a".to_owned(), b"{}".to_vec())]);
+            let store = open(kind, dir.path(), 1 << 20).unwrap();
+            let want: Vec<_> = (1..).zip(&sizes).map(|(seq, &size)| (seq, vec![seq as u8; size])).collect();
+            assert_eq!(replayed(&*store, 1), want, "{kind:?}");
+            assert_eq!(replayed(&*store, 2).len(), sizes.len());
+            assert_eq!(store.list("collection/").unwrap(), [("collection/a".to_owned(), b"{}".to_vec())]);
 
-        store.forget(1).unwrap();
-        assert_eq!(store.logs().unwrap(), [2]);
+            store.forget(1).unwrap();
+            assert_eq!(store.logs().unwrap(), [2], "{kind:?}");
+            assert!(replayed(&*store, 1).is_empty());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use cairn_index::{
     CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point, PointId, Scroll, Search,
-    Selector, VectorConfig,
+    Selector, StoreKind, VectorConfig,
 };
 use common::{clustered, naive, rng, vector};
 use rand::Rng;
@@ -99,12 +99,24 @@ fn a_filtered_search_returns_all_matches_when_there_are_fewer_than_asked() {
     assert_eq!(found.hits.len(), 3);
 }
 
+fn with_store(store: StoreKind) -> Options {
+    Options { store, ..Options::default() }
+}
+
 #[test]
 fn random_operations_leave_what_a_map_would_hold_also_after_reopening() {
-    let seed = 14;
+    random_operations(StoreKind::Sled, 14);
+}
+
+#[test]
+fn random_operations_leave_the_same_over_the_other_store() {
+    random_operations(StoreKind::Redb, 15);
+}
+
+fn random_operations(store: StoreKind, seed: u64) {
     let mut rng = rng(seed);
     let dir = tempfile::tempdir().unwrap();
-    let mut db = Database::open(dir.path()).unwrap();
+    let mut db = Database::open_with(dir.path(), with_store(store)).unwrap();
     db.create_collection("c", CollectionConfig::new(4, Metric::Euclid)).unwrap();
     let mut map: BTreeMap<PointId, Point> = BTreeMap::new();
     for step in 0..600 {
@@ -146,6 +158,7 @@ fn random_operations_leave_what_a_map_would_hold_also_after_reopening() {
             _ => {
                 drop(collection);
                 drop(db);
+                // The directory knows its store, whatever is asked for now.
                 db = Database::open(dir.path()).unwrap();
             }
         }
@@ -228,9 +241,15 @@ fn a_log_that_is_mostly_dead_is_rewritten_and_keeps_versions() {
 
 #[test]
 fn writers_on_many_threads_all_get_in() {
+    for store in [StoreKind::Sled, StoreKind::Redb] {
+        many_writers(store);
+    }
+}
+
+fn many_writers(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     {
-        let db = Database::open(dir.path()).unwrap();
+        let db = Database::open_with(dir.path(), with_store(store)).unwrap();
         let collection = db.create_collection("c", CollectionConfig::new(2, Metric::Dot)).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..8u64 {

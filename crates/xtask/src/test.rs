@@ -40,8 +40,10 @@ pub(crate) fn all(long: bool) -> Outcome {
 fn rust(long: bool) -> Outcome<(bool, Counts)> {
     let mut command = cargo();
     command.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+    // What was measured is part of the result, also of tests that pass.
+    command.args(["--", "--show-output"]);
     if long {
-        command.args(["--", "--include-ignored"]);
+        command.arg("--include-ignored");
     }
     let (ended_well, text) = run_and_read(&mut command)?;
     Ok((ended_well, rust_counts(&text)))

@@ -23,10 +23,11 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 13] = [
+const WALLS: [(&str, &[&str], &[&str]); 14] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs"]),
+    ("redb", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/redb.rs"]),
     ("postcard", &["cairn-index"], &["crates/index/src/op.rs", "crates/index/src/id.rs"]),
     ("candle_core", &["cairn-embed"], &["crates/embed/src/"]),
     ("candle_nn", &["cairn-embed"], &["crates/embed/src/"]),

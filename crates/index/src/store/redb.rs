@@ -1,0 +1,123 @@
+//! The same over redb: copy-on-write B-trees in one file, every commit synced.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle,
+};
+
+use super::{Record, Store, log_name, parse_log_name, sync_dir};
+use crate::error::{Error, Result};
+
+const CATALOGUE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("catalogue");
+
+type Log<'n> = TableDefinition<'n, u64, &'static [u8]>;
+
+pub(crate) struct Redb {
+    db: Database,
+}
+
+impl Redb {
+    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(Error::io("create folder", path))?;
+        let file = path.join("log.redb");
+        let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+        let give_up = Instant::now() + Duration::from_secs(10);
+        let db = loop {
+            match Database::builder().set_cache_size(cache_bytes).create(&file) {
+                // The directory is ours, so whoever has the file is letting go.
+                Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                other => break other.map_err(failed("opening the log"))?,
+            }
+        };
+        sync_dir(path)?;
+        Ok(Self { db })
+    }
+}
+
+impl Store for Redb {
+    fn append(&self, records: &[Record]) -> Result<()> {
+        let action = "appending to a log";
+        let transaction = self.db.begin_write().map_err(failed(action))?;
+        for group in records.chunk_by(|a, b| a.log == b.log) {
+            let name = log_name(group[0].log);
+            let mut log = transaction.open_table(Log::new(&name)).map_err(failed(action))?;
+            for record in group {
+                log.insert(record.seq, record.bytes.as_slice()).map_err(failed(action))?;
+            }
+        }
+        transaction.commit().map_err(failed(action))
+    }
+
+    fn replay(&self, log: u32, each: &mut dyn FnMut(u64, Vec<u8>) -> Result<()>) -> Result<()> {
+        let action = "reading a log";
+        let transaction = self.db.begin_read().map_err(failed(action))?;
+        let name = log_name(log);
+        let table = match transaction.open_table(Log::new(&name)) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            other => other.map_err(failed(action))?,
+        };
+        for entry in table.iter().map_err(failed(action))? {
+            let (seq, bytes) = entry.map_err(failed(action))?;
+            each(seq.value(), bytes.value().to_vec())?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self, log: u32) -> Result<()> {
+        let action = "removing a log";
+        let transaction = self.db.begin_write().map_err(failed(action))?;
+        transaction.delete_table(Log::new(&log_name(log))).map_err(failed(action))?;
+        transaction.commit().map_err(failed(action))
+    }
+
+    fn logs(&self) -> Result<Vec<u32>> {
+        let action = "listing the logs";
+        let transaction = self.db.begin_read().map_err(failed(action))?;
+        let tables = transaction.list_tables().map_err(failed(action))?;
+        Ok(tables.filter_map(|table| parse_log_name(table.name().as_bytes())).collect())
+    }
+
+    fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        let action = "writing the catalogue";
+        let transaction = self.db.begin_write().map_err(failed(action))?;
+        transaction
+            .open_table(CATALOGUE)
+            .map_err(failed(action))?
+            .insert(key, value)
+            .map_err(failed(action))?;
+        transaction.commit().map_err(failed(action))
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        let action = "writing the catalogue";
+        let transaction = self.db.begin_write().map_err(failed(action))?;
+        transaction.open_table(CATALOGUE).map_err(failed(action))?.remove(key).map_err(failed(action))?;
+        transaction.commit().map_err(failed(action))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let action = "reading the catalogue";
+        let transaction = self.db.begin_read().map_err(failed(action))?;
+        let table = match transaction.open_table(CATALOGUE) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            other => other.map_err(failed(action))?,
+        };
+        let mut found = Vec::new();
+        for entry in table.range(prefix..).map_err(failed(action))? {
+            let (key, value) = entry.map_err(failed(action))?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            found.push((key.value().to_owned(), value.value().to_vec()));
+        }
+        Ok(found)
+    }
+}
+
+fn failed<E: std::fmt::Display>(action: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Store { action, reason: source.to_string() }
+}
