@@ -62,14 +62,16 @@ pub(crate) fn run(settings: &Settings, then_serve: bool) -> Result<(), Box<dyn s
     }
 
     let dir = settings.data_dir.display();
+    // As it was started: `cairn` need not be on the path yet.
+    let cairn = std::env::args().next().unwrap_or_else(|| "cairn".to_owned());
     let address = format!("http://{}:{}", settings.server.host, settings.server.port);
     out::line(format!(
         "All of it took {:.1} s. The data is in {dir}. Go on with:",
         started.elapsed().as_secs_f64()
     ));
-    out::line(format!("  cairn --data-dir {dir} ask {COLLECTION} \"your question\""));
-    out::line(format!("  cairn --data-dir {dir} add {COLLECTION} your/folder"));
-    out::line(format!("  cairn --data-dir {dir} serve"));
+    out::line(format!("  {cairn} --data-dir {dir} ask {COLLECTION} \"your question\""));
+    out::line(format!("  {cairn} --data-dir {dir} add {COLLECTION} your/folder"));
+    out::line(format!("  {cairn} --data-dir {dir} serve"));
     out::line(format!("      API      {address}/openapi.json"));
     out::line(format!("      console  {address}/dashboard"));
     if then_serve {
