@@ -11,8 +11,8 @@ use serde_json::Map;
 
 use crate::documents::{Found, corpus_line};
 use crate::out;
-use crate::run::{add_found, load_default_model, open, print_answer, serve};
 use crate::settings::Settings;
+use crate::verbs::{add_found, load_default_model, open, print_answer, serve};
 
 const DOCUMENTATION: [(&str, &str, &str); 8] = [
     ("README.md", "Cairn", include_str!("../../../README.md")),

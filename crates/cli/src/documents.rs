@@ -8,7 +8,7 @@ use cairn_rag::{Document, Format};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::run::Failure;
+use crate::failure::Failure;
 
 /// Documents read from files, and the files that could not be.
 #[derive(Default)]

@@ -3,10 +3,12 @@
 mod args;
 mod demo;
 mod documents;
+mod failure;
 mod out;
 mod progress;
 mod run;
 mod settings;
+mod verbs;
 
 use std::process::ExitCode;
 

@@ -1,47 +1,23 @@
 //! What each command does.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_embed::{ModelStore, Silent};
-use cairn_index::{Database, Filter};
-use cairn_rag::{Added, Answer, Engine, Format, TextSearch};
+use cairn_index::Filter;
+use cairn_rag::{Format, TextSearch};
 use clap::CommandFactory;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Add, Args, Command, Find, Health, Model, Serve};
 use crate::documents::Found;
-use crate::progress::{Download, counting};
+use crate::failure::{Failure, Outcome};
+use crate::progress::Download;
 use crate::settings::{LogFormat, Settings};
+use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve};
 use crate::{demo, out};
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("configuration: {0}; `cairn config` prints the keys there are")]
-    Settings(String),
-    #[error("the filter is not valid: {0}")]
-    Filter(String),
-    #[error("cannot read {path}", path = path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("found nothing to add: only .md, .txt and .jsonl files are read from folders")]
-    NothingToAdd,
-    #[error("no file could be added, see the reasons above")]
-    AllSkipped,
-    #[error("cannot listen on {address}, choose another --port or --host")]
-    Listen { address: String, source: std::io::Error },
-    #[error("the server stopped")]
-    Serve(#[source] std::io::Error),
-    #[error("the server at {url} is not ready: {reason}")]
-    NotReady { url: String, reason: String },
-    #[error("cannot start the runtime")]
-    Runtime(#[source] std::io::Error),
-}
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -98,58 +74,6 @@ fn start_logging(settings: &Settings, serving: bool) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn open(settings: &Settings) -> Outcome<Engine> {
-    let db = Database::open_with(&settings.data_dir, settings.index.clone())?;
-    Ok(Engine::new(db, settings.models.clone(), settings.rag.clone()))
-}
-
-pub(crate) fn serve(engine: &Arc<Engine>, settings: &Settings) -> Outcome {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(async {
-        let listener = cairn_server::listen(&settings.server).await.map_err(|source| Failure::Listen {
-            address: format!("{}:{}", settings.server.host, settings.server.port),
-            source,
-        })?;
-        let address = listener.local_addr().map_err(Failure::Serve)?;
-        tracing::info!(%address, data_dir = %settings.data_dir.display(), "serving");
-        out::note(format!(
-            "cairn serves http://{address} from {} (ctrl-c stops it)",
-            settings.data_dir.display()
-        ));
-        cairn_server::serve(listener, engine.clone(), settings.server.clone(), stop_signal())
-            .await
-            .map_err(Failure::Serve)
-    })?;
-    // Work that a timed-out request left behind must not hold up the exit;
-    // every acknowledged write is on the disk.
-    runtime.shutdown_timeout(Duration::from_secs(5));
-    Ok(())
-}
-
-async fn stop_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = interrupt.await;
-}
-
-/// Loads the model with progress shown, so that no later step waits for it in
-/// silence.
-pub(crate) fn load_default_model(engine: &Engine) -> Outcome {
-    engine.load_model(&engine.default_model(), &Download::new())?;
-    Ok(())
-}
-
 fn add(settings: &Settings, wanted: &Add, as_json: bool) -> Outcome {
     let found = Found::read(&wanted.paths, wanted.format.map(Format::from))?;
     for skipped in &found.skipped {
@@ -180,22 +104,6 @@ fn add(settings: &Settings, wanted: &Add, as_json: bool) -> Outcome {
         ));
     }
     Ok(())
-}
-
-pub(crate) fn add_found(engine: &Engine, collection: &str, found: &Found) -> Outcome<Added> {
-    let bar = counting("embedding documents", found.count());
-    let mut added = Added::default();
-    for (documents, format) in [(&found.markdown, Format::Markdown), (&found.text, Format::Text)] {
-        let before = added.documents + added.unchanged;
-        let more = engine
-            .add(collection, documents, format, &mut |done| bar.set_position((before + done) as u64))?;
-        added.documents += more.documents;
-        added.unchanged += more.unchanged;
-        added.passages += more.passages;
-        added.tokens += more.tokens;
-    }
-    bar.finish_and_clear();
-    Ok(added)
 }
 
 fn text_search(wanted: &Find) -> Outcome<TextSearch> {
@@ -237,35 +145,6 @@ fn ask(settings: &Settings, wanted: &Find, as_json: bool) -> Outcome {
         print_answer(&answer);
     }
     Ok(())
-}
-
-pub(crate) fn print_answer(answer: &Answer) {
-    out::line(one_line(&answer.answer, usize::MAX));
-    for (number, citation) in (1..).zip(&answer.citations) {
-        out::line(format!(
-            "  [{number}] {} ({}, characters {}..{}, support {:.2}): \"{}\"",
-            citation.title,
-            citation.document_id,
-            citation.start,
-            citation.end,
-            citation.score,
-            one_line(&citation.quote, 160)
-        ));
-    }
-    if let Some(reason) = &answer.reason {
-        out::line(format!("  ({reason})"));
-    }
-    for warning in &answer.warnings {
-        out::note(format!("warning: {warning}"));
-    }
-}
-
-fn one_line(text: &str, max_chars: usize) -> String {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.char_indices().nth(max_chars) {
-        Some((at, _)) => format!("{}…", &words[..at]),
-        None => words,
-    }
 }
 
 fn model(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome {

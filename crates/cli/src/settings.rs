@@ -9,7 +9,7 @@ use cairn_server::ServerOptions;
 use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::run::Failure;
+use crate::failure::Failure;
 
 /// The defaults, with what every key means.
 pub(crate) const DEFAULTS: &str = include_str!("../../../config/cairn.toml");

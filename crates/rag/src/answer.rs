@@ -1,9 +1,29 @@
-//! Answers and the citations that support them.
+//! What is asked, what is found, and the answer with its citations.
 
+use cairn_index::Filter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::document::Format;
+
+/// A search by text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSearch {
+    /// What is looked for.
+    pub query: String,
+    /// Passages at most.
+    pub limit: usize,
+    /// Which passages may be found; keys are `document_id`, `title` and
+    /// `metadata.…`.
+    pub filter: Option<Filter>,
+}
+
+impl TextSearch {
+    /// The ten best passages for a query.
+    pub fn new(query: impl Into<String>) -> Self {
+        Self { query: query.into(), limit: 10, filter: None }
+    }
+}
 
 /// A passage that was found, best first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use cairn_embed::{Embeddings, Encoder, Progress, TextKind};
-use cairn_index::{Collection, CollectionConfig, Database, Filter, Metric};
+use cairn_index::{Collection, CollectionConfig, Database, Metric};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::answer::{Answer, Citation, Event, Retrieved};
+use crate::answer::{Answer, Citation, Event, Retrieved, TextSearch};
 use crate::document::{Document, Format};
 use crate::error::{Error, Result};
 use crate::extract::{self, ExtractOptions};
@@ -64,25 +64,6 @@ pub struct Added {
     pub passages: usize,
     /// Tokens embedded.
     pub tokens: usize,
-}
-
-/// A search by text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TextSearch {
-    /// What is looked for.
-    pub query: String,
-    /// Passages at most.
-    pub limit: usize,
-    /// Which passages may be found; keys are `document_id`, `title` and
-    /// `metadata.…`.
-    pub filter: Option<Filter>,
-}
-
-impl TextSearch {
-    /// The ten best passages for a query.
-    pub fn new(query: impl Into<String>) -> Self {
-        Self { query: query.into(), limit: 10, filter: None }
-    }
 }
 
 /// Documents whose passages are written as one change.

@@ -37,9 +37,9 @@ mod sections;
 mod sentences;
 mod stored;
 
-pub use answer::{Answer, Citation, Event, Retrieved};
+pub use answer::{Answer, Citation, Event, Retrieved, TextSearch};
 pub use document::{Document, Format};
-pub use engine::{Added, ChunkOptions, Engine, RagOptions, TextSearch};
+pub use engine::{Added, ChunkOptions, Engine, RagOptions};
 pub use error::{Error, Result};
 pub use extract::ExtractOptions;
 pub use generate::GeneratorOptions;

@@ -12,9 +12,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::answer::Retrieved;
+use crate::answer::{Retrieved, TextSearch};
 use crate::document::{Document, Format};
-use crate::engine::TextSearch;
 use crate::error::Result;
 use crate::passages::Passage;
 

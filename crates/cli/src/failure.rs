@@ -1,0 +1,29 @@
+//! Why a command failed, in words for whoever typed it.
+
+use std::path::PathBuf;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("configuration: {0}; `cairn config` prints the keys there are")]
+    Settings(String),
+    #[error("the filter is not valid: {0}")]
+    Filter(String),
+    #[error("cannot read {path}", path = path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("found nothing to add: only .md, .txt and .jsonl files are read from folders")]
+    NothingToAdd,
+    #[error("no file could be added, see the reasons above")]
+    AllSkipped,
+    #[error("cannot listen on {address}, choose another --port or --host")]
+    Listen { address: String, source: std::io::Error },
+    #[error("the server stopped")]
+    Serve(#[source] std::io::Error),
+    #[error("the server at {url} is not ready: {reason}")]
+    NotReady { url: String, reason: String },
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// What a command comes to.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;

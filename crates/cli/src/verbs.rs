@@ -1,0 +1,110 @@
+//! What several commands do: open, serve, load, add, print.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_index::Database;
+use cairn_rag::{Added, Answer, Engine, Format};
+
+use crate::documents::Found;
+use crate::failure::{Failure, Outcome};
+use crate::out;
+use crate::progress::{Download, counting};
+use crate::settings::Settings;
+
+pub(crate) fn open(settings: &Settings) -> Outcome<Engine> {
+    let db = Database::open_with(&settings.data_dir, settings.index.clone())?;
+    Ok(Engine::new(db, settings.models.clone(), settings.rag.clone()))
+}
+
+pub(crate) fn serve(engine: &Arc<Engine>, settings: &Settings) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(async {
+        let listener = cairn_server::listen(&settings.server).await.map_err(|source| Failure::Listen {
+            address: format!("{}:{}", settings.server.host, settings.server.port),
+            source,
+        })?;
+        let address = listener.local_addr().map_err(Failure::Serve)?;
+        tracing::info!(%address, data_dir = %settings.data_dir.display(), "serving");
+        out::note(format!(
+            "cairn serves http://{address} from {} (ctrl-c stops it)",
+            settings.data_dir.display()
+        ));
+        cairn_server::serve(listener, engine.clone(), settings.server.clone(), stop_signal())
+            .await
+            .map_err(Failure::Serve)
+    })?;
+    // Work that a timed-out request left behind must not hold up the exit;
+    // every acknowledged write is on the disk.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    Ok(())
+}
+
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
+
+/// Loads the model with progress shown, so that no later step waits for it in
+/// silence.
+pub(crate) fn load_default_model(engine: &Engine) -> Outcome {
+    engine.load_model(&engine.default_model(), &Download::new())?;
+    Ok(())
+}
+
+pub(crate) fn add_found(engine: &Engine, collection: &str, found: &Found) -> Outcome<Added> {
+    let bar = counting("embedding documents", found.count());
+    let mut added = Added::default();
+    for (documents, format) in [(&found.markdown, Format::Markdown), (&found.text, Format::Text)] {
+        let before = added.documents + added.unchanged;
+        let more = engine
+            .add(collection, documents, format, &mut |done| bar.set_position((before + done) as u64))?;
+        added.documents += more.documents;
+        added.unchanged += more.unchanged;
+        added.passages += more.passages;
+        added.tokens += more.tokens;
+    }
+    bar.finish_and_clear();
+    Ok(added)
+}
+
+pub(crate) fn print_answer(answer: &Answer) {
+    out::line(one_line(&answer.answer, usize::MAX));
+    for (number, citation) in (1..).zip(&answer.citations) {
+        out::line(format!(
+            "  [{number}] {} ({}, characters {}..{}, support {:.2}): \"{}\"",
+            citation.title,
+            citation.document_id,
+            citation.start,
+            citation.end,
+            citation.score,
+            one_line(&citation.quote, 160)
+        ));
+    }
+    if let Some(reason) = &answer.reason {
+        out::line(format!("  ({reason})"));
+    }
+    for warning in &answer.warnings {
+        out::note(format!("warning: {warning}"));
+    }
+}
+
+pub(crate) fn one_line(text: &str, max_chars: usize) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(max_chars) {
+        Some((at, _)) => format!("{}…", &words[..at]),
+        None => words,
+    }
+}
