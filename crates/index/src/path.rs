@@ -32,6 +32,17 @@ impl Path {
         &self.text
     }
 
+    /// The keys of the path in order, without its brackets.
+    pub(crate) fn keys(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        for step in &self.steps {
+            if let Step::Key(key) = step {
+                keys.push(key.as_str());
+            }
+        }
+        keys
+    }
+
     /// The values the path reaches, in document order. Arrays at the end are
     /// not opened here: callers that match elements open them once.
     pub fn values<'v>(&self, object: &'v Map<String, Value>) -> Vec<&'v Value> {

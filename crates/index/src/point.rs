@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::config::CollectionConfig;
 use crate::error::{Error, Result};
 use crate::id::PointId;
+use crate::path::Path;
 
 /// What an application keeps with a point: a JSON object.
 pub type Payload = Map<String, Value>;
@@ -136,8 +137,8 @@ impl Selector {
         match self {
             Self::None => None,
             Self::All => Some(payload.clone()),
-            Self::Only(paths) => Some(keep(payload, &split(paths))),
-            Self::Except(paths) => Some(drop_paths(payload, &split(paths))),
+            Self::Only(paths) => Some(keep(payload, &split(&read_paths(paths)))),
+            Self::Except(paths) => Some(drop_paths(payload, &split(&read_paths(paths)))),
         }
     }
 
@@ -152,17 +153,14 @@ impl Selector {
     }
 }
 
-/// Paths as lists of keys; brackets say nothing here, arrays are always entered.
-fn split(paths: &[String]) -> Vec<Vec<&str>> {
-    paths.iter().map(|path| keys(path)).collect()
+/// Reads paths; what is not one is taken as the name of a key.
+fn read_paths(paths: &[String]) -> Vec<Result<Path, &str>> {
+    paths.iter().map(|path| path.parse().map_err(|_| path.as_str())).collect()
 }
 
-fn keys(path: &str) -> Vec<&str> {
-    // A quoted key is one key, dots and all.
-    if let Some(quoted) = path.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        return vec![quoted];
-    }
-    path.split('.').map(|key| key.split('[').next().unwrap_or_default().trim_matches('"')).collect()
+/// Paths as lists of keys; brackets say nothing here, arrays are always entered.
+fn split<'p>(paths: &'p [Result<Path, &'p str>]) -> Vec<Vec<&'p str>> {
+    paths.iter().map(|path| path.as_ref().map_or_else(|key| vec![*key], Path::keys)).collect()
 }
 
 /// What is left of the paths below a key: those that go on, and whether one
@@ -227,6 +225,7 @@ mod tests {
         assert_eq!(only(&["a.b", "n"]), json!({"a": {"b": 1}, "n": 4}));
         assert_eq!(only(&["l[].x"]), json!({"l": [{"x": 1}]}));
         assert_eq!(only(&["\"d.e\"", "gone"]), json!({"d.e": 3}));
+        assert_eq!(only(&["no path"]), json!({}));
         assert_eq!(except(&["a.b", "l.y", "n"]), json!({"a": {"c": 2}, "l": [{"x": 1}], "d.e": 3}));
         assert_eq!(Selector::None.pick(&payload), None);
     }

@@ -1,9 +1,9 @@
 //! The key-value store below the database: the catalogue and the logs.
 //!
-//! sled's types stop in this file, redb's in `store/redb`. What stays true: when `append`, `put` or
-//! `remove` return, the data is on the disk, not only in the system's cache;
-//! the parts of one record are written together or not at all. What the bytes
-//! mean is not here; see `op` and `catalogue`.
+//! sled's types stop in this file, redb's in `store/redb`. What stays true: when
+//! `append`, `put` or `remove` return, the data is on the disk, not only in the
+//! system's cache; the parts of one record are written together or not at all.
+//! What the bytes mean is not here; see `op` and `database`.
 
 mod redb;
 
@@ -74,10 +74,11 @@ impl Sled {
             .cache_capacity(cache_bytes)
             .flush_every_ms(Some(500))
             .use_compression(false);
-        let db = match open_when_released(&config) {
+        let open = || open_when_released(|| config.open(), is_held);
+        let db = match open() {
             // A crash can leave a damaged snapshot, which sled rebuilds from
             // its log once it is out of the way (spacejam/sled#1527).
-            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(path)? => open_when_released(&config),
+            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(path)? => open(),
             other => other,
         }
         .map_err(|source| failed("opening the log", &source))?;
@@ -176,21 +177,28 @@ impl Store for Sled {
     }
 }
 
+/// Opens a store, waiting a while for one that is letting go of it.
+///
 /// sled gives its lock up a moment after its last handle is dropped, by a
 /// thread of its own. The directory is ours by the lock of `owner`, so whoever
-/// still holds sled's is on its way out.
-fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
+/// still holds the store's own lock is on its way out.
+fn open_when_released<T, E>(
+    mut open: impl FnMut() -> Result<T, E>,
+    is_held: impl Fn(&E) -> bool,
+) -> Result<T, E> {
     let give_up = Instant::now() + Duration::from_secs(10);
     loop {
-        match config.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && Instant::now() < give_up =>
-            {
+        match open() {
+            Err(error) if is_held(&error) && Instant::now() < give_up => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             other => return other,
         }
     }
+}
+
+fn is_held(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 fn failed(action: &'static str, source: &sled::Error) -> Error {

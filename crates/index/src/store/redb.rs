@@ -1,13 +1,12 @@
 //! The same over redb: copy-on-write B-trees in one file, every commit synced.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle,
 };
 
-use super::{Record, Store, log_name, parse_log_name, sync_dir};
+use super::{Record, Store, log_name, open_when_released, parse_log_name, sync_dir};
 use crate::error::{Error, Result};
 
 const CATALOGUE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("catalogue");
@@ -23,16 +22,9 @@ impl Redb {
         std::fs::create_dir_all(path).map_err(Error::io("create folder", path))?;
         let file = path.join("log.redb");
         let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-        let give_up = Instant::now() + Duration::from_secs(10);
-        let db = loop {
-            match Database::builder().set_cache_size(cache_bytes).create(&file) {
-                // The directory is ours, so whoever has the file is letting go.
-                Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                other => break other.map_err(failed("opening the log"))?,
-            }
-        };
+        let open = || Database::builder().set_cache_size(cache_bytes).create(&file);
+        let is_held = |error: &DatabaseError| matches!(error, DatabaseError::DatabaseAlreadyOpen);
+        let db = open_when_released(open, is_held).map_err(failed("opening the log"))?;
         sync_dir(path)?;
         Ok(Self { db })
     }
