@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use cairn_ann::{FlatRows, Metric, Rows, simd_capabilities};
+use cairn_ann::{FlatRows, Metric, Query, Row, f16, simd_capabilities};
 use cairn_benches::clustered::clustered;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -24,6 +24,27 @@ fn one_distance(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A query of `f32` with rows of the other formats.
+fn other_formats(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("distance to a row of");
+    for dim in [384, 1536] {
+        let pair = clustered(dim, 2, 5);
+        let (query, row) = pair.split_at(dim);
+        let halves: Vec<f16> = row.iter().map(|&x| f16::from_f32(x)).collect();
+        let bytes: Vec<u8> = row.iter().map(|&x| (128.0 + 50.0 * x) as u8).collect();
+        for metric in ALL {
+            let query = Query::new(metric, query);
+            for (name, row) in [("f16", Row::F16(&halves)), ("u8", Row::U8(&bytes))] {
+                let id = BenchmarkId::new(format!("{name}, {metric:?}"), dim);
+                group.bench_function(id, |bencher| {
+                    bencher.iter(|| black_box(query).distance(black_box(row)));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
 /// 64 MiB of rows in an order that no hardware guesses.
 fn scattered_rows(criterion: &mut Criterion) {
     const LEN: usize = 43_690;
@@ -33,7 +54,7 @@ fn scattered_rows(criterion: &mut Criterion) {
     criterion.bench_function("distance to a row out of the cache, 384", |bencher| {
         bencher.iter(|| {
             slot = (slot + 27_011) % LEN as u32;
-            Metric::Dot.distance(black_box(rows.row(0)), rows.row(slot))
+            Metric::Dot.distance(black_box(rows.values(0)), rows.values(slot))
         });
     });
 }
@@ -49,5 +70,5 @@ fn prepare(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(kernels, one_distance, scattered_rows, prepare);
+criterion_group!(kernels, one_distance, other_formats, scattered_rows, prepare);
 criterion_main!(kernels);

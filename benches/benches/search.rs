@@ -4,8 +4,9 @@
 //! their recall on real data see the binary `ann`.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use cairn_ann::{FlatRows, Graph, HnswRsBuilder, HnswRsIndex, Metric, Rows, Scratch, exact};
+use cairn_ann::{FlatRows, Graph, HnswRsBuilder, HnswRsIndex, Metric, Scratch, exact};
 use cairn_benches::clustered::clustered;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -27,7 +28,7 @@ fn searches(criterion: &mut Criterion) {
     let mut turn = 0;
     let mut query = || {
         turn = (turn + 1) % 512;
-        queries.row(turn)
+        queries.values(turn)
     };
     let index = HnswRsIndex::build(HnswRsBuilder::default(), METRIC, &rows, &|| false).expect("builds");
     let graph = index.freeze(&rows);
@@ -41,6 +42,10 @@ fn searches(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("frozen, one in ten accepted", ef), |bencher| {
             let accept = |slot: u32| slot.is_multiple_of(10);
             bencher.iter(|| graph.search(METRIC, &rows, query(), K, ef, accept, &mut scratch));
+        });
+        group.bench_function(BenchmarkId::new("frozen, one in ten, its share known", ef), |bencher| {
+            let accept = |slot: u32| slot.is_multiple_of(10);
+            bencher.iter(|| graph.search_filtered(METRIC, &rows, query(), K, ef, 0.1, accept, &mut scratch));
         });
         group.bench_function(BenchmarkId::new("hnsw_rs", ef), |bencher| {
             bencher.iter(|| index.search(query(), K, ef));
@@ -63,6 +68,10 @@ fn files(criterion: &mut Criterion) {
     graph.write_to(&mut file).expect("memory takes it");
     criterion.bench_function("read a graph of 2,000", |bencher| {
         bencher.iter(|| Graph::read_from(&mut black_box(file.as_slice())));
+    });
+    let file: Arc<[u8]> = file.into();
+    criterion.bench_function("open a graph of 2,000 in place", |bencher| {
+        bencher.iter(|| Graph::from_bytes(black_box(Arc::clone(&file))));
     });
 }
 

@@ -1,4 +1,4 @@
-//! Reads two-dimensional arrays that NumPy wrote.
+//! Reads two-dimensional arrays that NumPy wrote, and writes some for it.
 //!
 //! A `.npy` file is a magic, a version, a length, a Python dict as text, and
 //! the values. Little-endian `f2`, `f4` and `i4` in C order are read; the rest
@@ -52,6 +52,22 @@ pub fn read_i32(path: &Path) -> Result<Matrix<i32>> {
         return Err(invalid(format!("the values are {}, not <i4", header.kind)));
     }
     header.shaped(words(data).map(i32::from_le_bytes).collect())
+}
+
+/// Writes `f4` values.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_f32(path: &Path, matrix: &Matrix<f32>) -> Result<()> {
+    let (rows, columns) = (matrix.rows().len(), matrix.columns);
+    let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    // The values begin at a multiple of 64; ten bytes come before the dict.
+    let len = (dict.len() + 11).next_multiple_of(64) - 10;
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((len as u16).to_le_bytes());
+    file.extend(format!("{dict:<width$}\n", width = len - 1).bytes());
+    file.extend(matrix.values.iter().flat_map(|value| value.to_le_bytes()));
+    fs::write(path, file)
 }
 
 struct Header<'a> {
@@ -124,6 +140,15 @@ mod tests {
         let (header, data) = split(&file).expect("it is whole");
         assert_eq!((header.kind, header.rows, header.columns), ("<f2", 2, 3));
         assert_eq!(data, [7; 12]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let file = tempfile::NamedTempFile::new().expect("a file can be made");
+        let matrix = Matrix { columns: 3, values: vec![1.5, 2.0, -3.25, 0.0, 5.0, 6.0] };
+        write_f32(file.path(), &matrix).expect("it can be written");
+        let read = read_f32(file.path()).expect("it is whole");
+        assert_eq!((read.columns, read.values), (3, matrix.values));
     }
 
     #[test]

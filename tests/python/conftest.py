@@ -21,8 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = "all-MiniLM-L6-v2"
 LOG_LINES = 80
 
-# Graphs are built and used from a few hundred points on, so that small tests meet them.
-SMALL_GRAPHS = {"CAIRN__INDEX__INDEXING_THRESHOLD": "300", "CAIRN__INDEX__FULL_SCAN_THRESHOLD": "50"}
+# Points are sealed, and graphs built and used, from a few hundred on, so that small tests meet them.
+SMALL_GRAPHS = {
+    "CAIRN__INDEX__SEAL_POINTS": "500",
+    "CAIRN__INDEX__INDEXING_THRESHOLD": "300",
+    "CAIRN__INDEX__FULL_SCAN_THRESHOLD": "50",
+}
 
 
 class Server:

@@ -10,16 +10,18 @@
 #![allow(clippy::print_stdout)] // A table is what this program is for.
 
 use std::error::Error;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{env, fmt, fs, thread};
 
 use cairn_ann::{
-    FlatRows, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, Neighbor, Rows, Scratch, exact,
-    simd_capabilities,
+    FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, Neighbor, Rows, Scratch, exact,
+    filtered_strategy,
 };
+use cairn_benches::machine::{self, processor_time, processor_time_of_all};
 use cairn_benches::npy::{Matrix, read_f32, read_i32};
 use clap::Parser;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const K: usize = 10;
 const METRIC: Metric = Metric::Cosine;
@@ -45,6 +47,9 @@ struct Args {
     /// The beam's widths to search with.
     #[arg(long, value_delimiter = ',', default_value = "10,16,32,64,128,256,512")]
     ef: Vec<usize>,
+    /// Shares of slots to accept at random, 0 to 1, for filtered searches.
+    #[arg(long, value_delimiter = ',')]
+    shares: Vec<f32>,
     /// Build a second time without copies of the vectors, as the database does.
     #[arg(long)]
     by_slot: bool,
@@ -97,7 +102,34 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let all = 0..rows.len() as u32;
     set.measure("exact", 0, |query| exact(METRIC, &rows, query, K, all.clone()));
+    args.shares.iter().for_each(|&share| filtered(&args, &set, &graph, share));
     Ok(())
+}
+
+/// Searches among a share of the slots, one filter for all queries.
+fn filtered(args: &Args, set: &Set, graph: &Graph, share: f32) {
+    let mut random = StdRng::seed_from_u64(1);
+    let accepted: Vec<bool> = (0..set.rows.len()).map(|_| random.random::<f32>() < share).collect();
+    let accept = |slot: u32| accepted[slot as usize];
+    let slots: Vec<u32> = (0..set.rows.len() as u32).filter(|&slot| accept(slot)).collect();
+    let scan = |query: &[f32]| exact(METRIC, set.rows, query, K, slots.iter().copied());
+    let near = set.queries.rows().flat_map(|query| scan(query).into_iter().map(|near| near.slot as i32));
+    let truth = Matrix { columns: K, values: near.collect() };
+    if truth.values.len() != K * set.queries.rows().len() {
+        return; // Too few slots to ask for `K`.
+    }
+    let set = Set { truth: &truth, ..*set };
+    let mut scratch = Scratch::new();
+    for &ef in &args.ef {
+        let strategy = filtered_strategy(share, set.rows.len(), ef);
+        set.measure(&format!("accepting {share}: {strategy:?}"), ef, |query| {
+            graph.search_filtered(METRIC, set.rows, query, K, ef, share, accept, &mut scratch)
+        });
+        set.measure(&format!("accepting {share}: unknowing"), ef, |query| {
+            graph.search(METRIC, set.rows, query, K, ef, accept, &mut scratch)
+        });
+    }
+    set.measure(&format!("accepting {share}: exact"), 0, scan);
 }
 
 /// What is searched, for what, and what should be found.
@@ -158,24 +190,10 @@ fn prepared(mut matrix: Matrix<f32>) -> Matrix<f32> {
 }
 
 fn header(args: &Args, set: &Set) {
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    let load = line_of("/proc/loadavg", "").unwrap_or_else(|| "unknown".to_owned());
-    println!("cpu    {}, {cores} cores, simd {}", cpu(), simd_capabilities());
-    println!("load   {load}");
+    println!("{}", machine::header());
     let (len, dim) = (set.rows.len(), set.rows.dim());
     println!("data   {len} x {dim}, {METRIC:?}, {} queries", set.queries.rows().len());
     println!("build  m {}, ef_construction {}, {} threads\n", args.m, args.ef_construction, args.threads);
-}
-
-fn cpu() -> String {
-    let model = line_of("/proc/cpuinfo", "model name");
-    let model = model.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()));
-    model.unwrap_or_else(|| env::consts::ARCH.to_owned())
-}
-
-fn line_of(path: &str, start: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    text.lines().find(|line| line.starts_with(start)).map(str::to_owned)
 }
 
 /// Wall and processor time since a moment. Shows both when printed.
@@ -198,21 +216,8 @@ impl fmt::Display for Clock {
     }
 }
 
-/// Time that all threads alive have run; zero where the system does not tell.
-fn processor_time_of_all() -> Duration {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    threads.filter_map(|thread| processor_time(thread.path())).sum()
-}
-
-/// Time that a thread has run, where the system tells.
-fn processor_time(thread: impl AsRef<Path>) -> Option<Duration> {
-    let text = fs::read_to_string(thread.as_ref().join("schedstat")).ok()?;
-    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
-}
-
 /// Memory of this process, where the system tells.
 fn resident_bytes() -> Option<usize> {
-    let line = line_of("/proc/self/status", "VmRSS:")?;
-    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
+    let resident = machine::resident()?;
+    Some((resident.anonymous + resident.file) as usize)
 }

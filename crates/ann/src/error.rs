@@ -51,6 +51,14 @@ pub enum Error {
         /// The newest version known here.
         known: u32,
     },
+    /// The graph was written by an older program, in a way no longer read.
+    #[error("the graph has format version {got}, this program reads version {known}: build it again")]
+    OlderVersion {
+        /// The version in the file.
+        got: u32,
+        /// The version read here.
+        known: u32,
+    },
     /// The input ends before the graph does.
     #[error("the graph file is cut short")]
     Truncated,

@@ -1,7 +1,14 @@
 //! The exact scan: every slot is measured.
 
+use crate::metric::Query;
 use crate::nearest::{Nearest, Neighbor};
+use crate::prefetch::prefetch;
 use crate::{Metric, Rows};
+
+/// Slots taken from the iterator at once, so that rows can be asked for ahead.
+const BLOCK: usize = 64;
+/// Rows asked for ahead of the one being measured.
+const AHEAD: usize = 4;
 
 /// Finds the `k` nearest of `slots` by measuring each, nearest first.
 ///
@@ -12,7 +19,7 @@ use crate::{Metric, Rows};
 /// ```
 /// use cairn_ann::{exact, FlatRows, Metric};
 ///
-/// let rows = FlatRows::new(1, &[5.0, 1.0, 3.0, 2.0])?;
+/// let rows = FlatRows::new(1, &[5.0f32, 1.0, 3.0, 2.0])?;
 /// let odd = [1, 3].into_iter();
 /// let near = exact(Metric::Euclid, &rows, &[2.5], 1, odd);
 /// assert_eq!(near[0].slot, 3);
@@ -28,10 +35,31 @@ pub fn exact<R: Rows>(
     k: usize,
     slots: impl Iterator<Item = u32>,
 ) -> Vec<Neighbor> {
+    let query = Query::new(metric, query);
+    let measure = |slot| query.distance(rows.row(slot));
+    scan(slots, measure, |slot| prefetch(rows.row(slot).bytes()), k)
+}
+
+/// The scan by any measure; `prefetch` is told of slots some time before.
+pub(crate) fn scan(
+    mut slots: impl Iterator<Item = u32>,
+    measure: impl Fn(u32) -> f32,
+    prefetch: impl Fn(u32),
+    k: usize,
+) -> Vec<Neighbor> {
     let mut nearest = Nearest::new(k);
-    for slot in slots {
-        let distance = metric.distance(query, rows.row(slot));
-        nearest.offer(Neighbor { slot, distance });
+    let mut block = Vec::with_capacity(BLOCK);
+    loop {
+        block.clear();
+        block.extend(slots.by_ref().take(BLOCK));
+        if block.is_empty() {
+            return nearest.take(k);
+        }
+        for (at, &slot) in block.iter().enumerate() {
+            if let Some(&ahead) = block.get(at + AHEAD) {
+                prefetch(ahead);
+            }
+            nearest.offer(Neighbor { slot, distance: measure(slot) });
+        }
     }
-    nearest.take(k)
 }

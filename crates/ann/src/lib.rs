@@ -1,9 +1,10 @@
 //! Nearest neighbours in memory.
 //!
-//! Vectors live with the caller and are looked up by slot through [`Rows`].
-//! A [`GraphBuilder`] turns them into a [`Graph`], a frozen navigable graph
-//! over `u32` slots, which is searched, written and read back. [`exact`] scans
-//! instead. Both measure with a [`Metric`], smaller distances being nearer.
+//! Vectors live with the caller and are looked up by slot through [`Rows`],
+//! as 32-bit or 16-bit floats or as bytes. A [`GraphBuilder`] turns them into a
+//! [`Graph`], a frozen navigable graph over `u32` slots, which is searched,
+//! written, and used again where its bytes lie. [`exact`] scans instead. Both
+//! measure with a [`Metric`], smaller distances being nearer.
 //!
 //! Ids, payloads, deletes and files are not here: a caller that deletes passes
 //! a filter, and a caller that keeps files gives a reader or a writer.
@@ -11,7 +12,7 @@
 //! ```
 //! use cairn_ann::{FlatRows, GraphBuilder, HnswRsBuilder, Metric, Scratch};
 //!
-//! let mut vectors = vec![0.9, 0.1, 0.0, 1.0, -0.7, 0.2];
+//! let mut vectors = vec![0.9f32, 0.1, 0.0, 1.0, -0.7, 0.2];
 //! for vector in vectors.chunks_mut(2) {
 //!     Metric::Cosine.prepare(vector);
 //! }
@@ -39,10 +40,11 @@ mod rows;
 pub use build::{GraphBuilder, HnswRsBuilder, HnswRsIndex};
 pub use error::{Error, Result};
 pub use exact::exact;
-pub use graph::{Graph, Scratch};
-pub use metric::{Metric, simd_capabilities};
+pub use graph::{Graph, Scratch, Strategy, filtered_strategy};
+pub use half::f16;
+pub use metric::{Metric, Query, simd_capabilities};
 pub use nearest::Neighbor;
-pub use rows::{FlatRows, Rows};
+pub use rows::{Element, FlatRows, Row, Rows};
 
 /// Runs the example of the README.
 #[cfg(doctest)]

@@ -55,7 +55,7 @@ impl Nearest {
         self.heap.clear();
     }
 
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.heap.len() >= self.limit
     }
 

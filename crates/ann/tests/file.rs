@@ -2,7 +2,7 @@
 
 mod common;
 
-use cairn_ann::{Error, FlatRows, Graph, GraphBuilder, HnswRsBuilder, Metric, Rows};
+use cairn_ann::{Error, FlatRows, Graph, GraphBuilder, HnswRsBuilder, Metric};
 use common::{clustered, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -12,7 +12,9 @@ const STRIDE: usize = 12;
 const LEN: usize = 16;
 const ENTRY: usize = 20;
 const UPPER: usize = 24;
-const LINKS: usize = 28;
+const LAYERS: usize = 28;
+/// Where the header ends and the links of layer 0 begin.
+const LINKS: usize = 192;
 
 fn graph(len: usize) -> (Vec<f32>, Graph) {
     let values = clustered(Metric::Cosine, 8, len, 1);
@@ -28,8 +30,39 @@ fn bytes(graph: &Graph) -> Vec<u8> {
     file
 }
 
-fn read(mut file: &[u8]) -> Result<Graph, Error> {
-    Graph::read_from(&mut file)
+/// Reads a graph and opens the same bytes, which must agree.
+fn read(file: &[u8]) -> Result<Graph, Error> {
+    let opened = Graph::from_bytes(file.to_vec());
+    let read = Graph::read_from(&mut &*file);
+    match (&opened, &read) {
+        (Ok(opened), Ok(read)) => assert!(opened == read),
+        (Err(_), Err(_)) => {}
+        (opened, read) => panic!("opened {opened:?}, read {read:?}"),
+    }
+    opened
+}
+
+/// Bytes that begin `shift` behind a multiple of 64.
+struct Shifted {
+    words: Vec<[u64; 8]>,
+    shift: usize,
+    len: usize,
+}
+
+impl Shifted {
+    fn new(file: &[u8], shift: usize) -> Self {
+        let mut words = vec![[0u64; 8]; file.len() / 64 + 3];
+        let start = words.as_ptr() as usize % 64;
+        let shift = (64 - start) % 64 + shift;
+        bytemuck::cast_slice_mut(&mut words)[shift..shift + file.len()].copy_from_slice(file);
+        Self { words, shift, len: file.len() }
+    }
+}
+
+impl AsRef<[u8]> for Shifted {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[self.shift..self.shift + self.len]
+    }
 }
 
 /// Sets a number and makes the checksum right again.
@@ -51,13 +84,92 @@ fn a_graph_comes_back_as_it_was_written() {
         assert_eq!(back.memory_bytes(), graph.memory_bytes());
         let rows = FlatRows::new(8, &values).expect("whole rows");
         for slot in 0..len.min(50) as u32 {
-            let query = rows.row(slot);
+            let query = rows.values(slot);
             assert_eq!(
                 search(&back, Metric::Cosine, &rows, query, 10, 30),
                 search(&graph, Metric::Cosine, &rows, query, 10, 30)
             );
         }
     }
+}
+
+#[test]
+fn a_graph_is_opened_from_any_start_and_answers_the_same() {
+    let (values, graph) = graph(2000);
+    let file = bytes(&graph);
+    let rows = FlatRows::new(8, &values).expect("whole rows");
+    for shift in 0..9 {
+        let opened = Graph::from_bytes(Shifted::new(&file, shift)).expect("it is whole");
+        assert!(opened == graph, "shifted by {shift}");
+        let again = opened.clone();
+        drop(opened);
+        for slot in 0..50 {
+            let query = rows.values(slot);
+            let near = search(&again, Metric::Cosine, &rows, query, 10, 30);
+            assert_eq!(near, search(&graph, Metric::Cosine, &rows, query, 10, 30));
+        }
+        assert_eq!(bytes(&again), file, "written again");
+    }
+}
+
+#[test]
+fn an_opened_graph_is_shared_between_threads() {
+    let (_, graph) = graph(50);
+    let opened = Graph::from_bytes(bytes(&graph)).expect("it is whole");
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(opened.clone().len(), 50));
+        assert!(opened == graph);
+    });
+}
+
+#[test]
+fn every_array_begins_at_a_multiple_of_64() {
+    let (_, graph) = graph(777);
+    let file = bytes(&graph);
+    let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four")) as usize;
+    let mut end: usize = LINKS + 4 * number(STRIDE) * number(LEN);
+    for layer in 0..number(UPPER) {
+        let (slots, links) = (number(LAYERS + 8 * layer), number(LAYERS + 8 * layer + 4));
+        for words in [slots, slots + 1, links] {
+            let start = end.next_multiple_of(64);
+            assert!(file[end..start].iter().all(|&byte| byte == 0));
+            end = start + 4 * words;
+        }
+    }
+    assert_eq!(file.len(), end.next_multiple_of(64) + 4);
+}
+
+#[test]
+fn a_large_graph_is_checked_to_the_last_link() {
+    // Read back from its bytes alone: a ring that was never built.
+    const LEN: u32 = 150_000;
+    let mut file = b"cairnann".to_vec();
+    let mut put = |word: u32| file.extend(word.to_le_bytes());
+    [2, 16, LEN, 0, 0].into_iter().for_each(&mut put);
+    (0..32).for_each(|_| put(0));
+    (LAYERS + 128..LINKS).step_by(4).for_each(|_| put(0));
+    for slot in 0..LEN {
+        (1..=16).for_each(|step| put((slot + step) % LEN));
+    }
+    file.resize(file.len().next_multiple_of(64), 0);
+    file.extend([0; 4]);
+    let last = LINKS + 4 * 16 * (LEN as usize - 1) + 60;
+    let whole = forge(&file, last, 15);
+    assert!(read(&whole).is_ok_and(|graph| graph.len() == LEN as usize));
+    for (at, value) in [(last, LEN), (LINKS + 5_000_000, LEN), (last, u32::MAX - 1)] {
+        assert!(matches!(read(&forge(&whole, at, value)), Err(Error::Malformed(_))));
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        assert!(matches!(read(&damaged), Err(Error::Checksum { .. })));
+    }
+}
+
+#[test]
+fn bytes_behind_the_end_are_refused_when_opening() {
+    let (_, graph) = graph(100);
+    let mut file = bytes(&graph);
+    file.push(0);
+    assert!(matches!(Graph::from_bytes(file), Err(Error::Malformed(_))));
 }
 
 #[test]
@@ -75,14 +187,15 @@ fn every_prefix_is_refused_as_cut_short() {
     let (_, graph) = graph(200);
     let file = bytes(&graph);
     for len in 0..file.len() {
-        let refused = read(&file[..len]);
-        assert!(matches!(refused, Err(Error::Truncated)), "{len} bytes");
+        let refused = [Graph::from_bytes(file[..len].to_vec()), Graph::read_from(&mut &file[..len])];
+        let cut = |refused: &Result<Graph, Error>| matches!(refused, Err(Error::Truncated));
+        assert!(refused.iter().all(cut), "{len} bytes");
     }
 }
 
 #[test]
 fn every_flipped_bit_is_refused() {
-    let (_, graph) = graph(60);
+    let (_, graph) = graph(40);
     let mut file = bytes(&graph);
     for bit in 0..file.len() * 8 {
         file[bit / 8] ^= 1 << (bit % 8);
@@ -112,32 +225,41 @@ fn random_bytes_behind_a_true_header_are_refused() {
     let whole = bytes(&graph);
     let mut random = StdRng::seed_from_u64(4);
     for round in 0..2000 {
-        let start = random.random_range(0..LINKS);
+        let start = random.random_range(0..=LINKS);
         let mut file = whole[..start].to_vec();
-        file.extend((0..random.random_range(0..2000)).map(|_| random.random::<u8>()));
+        let more: usize = random.random_range(0..2000);
+        // As long as the whole, now and then.
+        let more = if round % 2 == 0 { whole.len() - start } else { more };
+        file.extend((0..more).map(|_| random.random::<u8>()));
         assert!(read(&file).is_err(), "round {round}");
     }
 }
 
 #[test]
-fn a_newer_version_is_named() {
+fn a_newer_and_an_older_version_are_named() {
     let (_, graph) = graph(10);
     let refused = read(&forge(&bytes(&graph), VERSION, 9)).expect_err("it is newer");
-    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 1");
+    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 2");
+    let refused = read(&forge(&bytes(&graph), VERSION, 1)).expect_err("it is older");
+    let told = "the graph has format version 1, this program reads version 2: build it again";
+    assert_eq!(refused.to_string(), told);
 }
 
 #[test]
 fn something_else_is_not_a_graph() {
     assert!(matches!(read(b"PK\x03\x04 and more"), Err(Error::NotAGraph)));
+    assert!(matches!(read(&[7; 1000]), Err(Error::NotAGraph)));
 }
 
 #[test]
 fn numbers_that_a_search_would_follow_are_checked_behind_a_right_checksum() {
     let (_, graph) = graph(400);
     let file = bytes(&graph);
-    let first_layer = LINKS + 400 * 8 * 4;
+    let first_layer = (LINKS + 400 * 8 * 4).next_multiple_of(64);
+    let slots = u32::from_le_bytes(file[LAYERS..LAYERS + 4].try_into().expect("four bytes"));
+    let starts = (first_layer + 4 * slots as usize).next_multiple_of(64);
+    let links = (starts + 4 * slots as usize + 4).next_multiple_of(64);
     let forged = [
-        (VERSION, 0),
         (STRIDE, 0),
         (STRIDE, 257),
         (LEN, u32::MAX),
@@ -146,11 +268,14 @@ fn numbers_that_a_search_would_follow_are_checked_behind_a_right_checksum() {
         (UPPER, 17),
         (LINKS, 400),
         (LINKS, u32::MAX - 1),
-        (first_layer, 401),
-        (first_layer + 4, u32::MAX),
-        (first_layer + 8, u32::MAX),
-        (first_layer + 8, 399),
-        (file.len() - 8, 400),
+        (LAYERS, 401),
+        (LAYERS + 4, u32::MAX),
+        (first_layer, 399),
+        (first_layer, u32::MAX),
+        (starts, 1),
+        (starts + 4, u32::MAX),
+        (starts + 4 * slots as usize, 0),
+        (links, 400),
     ];
     for (at, value) in forged {
         let refused = read(&forge(&file, at, value));

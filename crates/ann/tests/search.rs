@@ -49,7 +49,7 @@ fn freezing_loses_nothing_against_the_search_of_hnsw_rs() {
                 // Its own distances are rounded otherwise; measure again.
                 let mut near = index.search(query, 10, ef);
                 for near in &mut near {
-                    near.distance = metric.distance(query, rows.row(near.slot));
+                    near.distance = metric.distance(query, rows.values(near.slot));
                 }
                 near
             });
@@ -65,8 +65,8 @@ fn hnsw_rs_reports_the_distances_of_the_metric() {
         let rows = FlatRows::new(DIM, &values).expect("whole rows");
         let builder = HnswRsBuilder::default();
         let index = HnswRsIndex::build(builder, metric, &rows, &|| false).expect("builds");
-        for near in index.search(rows.row(17), 10, 50) {
-            let want = metric.distance(rows.row(17), rows.row(near.slot));
+        for near in index.search(rows.values(17), 10, 50) {
+            let want = metric.distance(rows.values(17), rows.values(near.slot));
             assert!((near.distance - want).abs() < 1e-2, "{metric:?}");
         }
     }
@@ -78,12 +78,12 @@ fn results_are_sorted_distinct_and_carry_the_metrics_distance() {
     let values = clustered(metric, DIM, 2000, 7);
     let rows = FlatRows::new(DIM, &values).expect("whole rows");
     let graph = build(metric, &rows);
-    let near = search(&graph, metric, &rows, rows.row(5), 50, 100);
+    let near = search(&graph, metric, &rows, rows.values(5), 50, 100);
     assert_eq!(near.len(), 50);
     assert_eq!(near[0].slot, 5);
     assert!(near.is_sorted_by(|a, b| a < b));
     for near in near {
-        let want = metric.distance(rows.row(5), rows.row(near.slot));
+        let want = metric.distance(rows.values(5), rows.values(near.slot));
         assert_eq!(near.distance.to_bits(), want.to_bits());
     }
 }
@@ -101,7 +101,7 @@ fn only_accepted_slots_are_returned_and_half_rejected_costs_no_recall() {
         let accept = |slot: u32| slot.is_multiple_of(every);
         let (mut hits, mut truths) = (0, 0);
         for query in 0..queries.len() as u32 {
-            let query = queries.row(query);
+            let query = queries.values(query);
             let near = graph.search(metric, &rows, query, 10, 64, accept, &mut scratch);
             assert_eq!(near.len(), 10, "one in {every}");
             assert!(near.iter().all(|near| accept(near.slot)), "one in {every}");
@@ -112,8 +112,32 @@ fn only_accepted_slots_are_returned_and_half_rejected_costs_no_recall() {
         let found = hits as f64 / truths as f64;
         assert!(found >= 0.95, "one in {every}: recall@10 is {found}");
     }
-    let none = graph.search(metric, &rows, rows.row(0), 10, 64, |_| false, &mut scratch);
+    let none = graph.search(metric, &rows, rows.values(0), 10, 64, |_| false, &mut scratch);
     assert!(none.is_empty());
+}
+
+#[test]
+fn a_search_by_a_measure_of_ones_own_finds_what_is_nearest_to_either_of_two_queries() {
+    let metric = Metric::Euclid;
+    let values = clustered(metric, DIM, 4000, 20);
+    let asked = clustered(metric, DIM, 60, 21);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let queries = FlatRows::new(DIM, &asked).expect("whole rows");
+    let graph = build(metric, &rows);
+    let mut scratch = Scratch::new();
+    let mut hits = 0;
+    for pair in 0..30 {
+        let (a, b) = (queries.values(2 * pair), queries.values(2 * pair + 1));
+        let either = |slot| {
+            let row = rows.row(slot);
+            metric.distance_to(a, row).min(metric.distance_to(b, row))
+        };
+        let near = graph.search_by(either, |_| (), 10, 200, |_| true, &mut scratch);
+        let mut truth: Vec<f32> = (0..4000).map(either).collect();
+        truth.sort_by(f32::total_cmp);
+        hits += near.iter().filter(|near| near.distance <= truth[9]).count();
+    }
+    assert!(hits >= 285, "{hits} of 300");
 }
 
 #[test]
@@ -167,7 +191,7 @@ fn a_crowd_of_equal_rows_does_not_hide_the_others() {
     let found = recall(metric, &rows, &queries, 10, |query| search(&graph, metric, &rows, query, 10, 64));
     assert!(found >= 0.95, "recall@10 is {found}");
     let own = (1500..3000).filter(|&slot| {
-        let near = search(&graph, metric, &rows, rows.row(slot), 1, 64);
+        let near = search(&graph, metric, &rows, rows.values(slot), 1, 64);
         near[0].slot == slot
     });
     let own = own.count();
@@ -184,7 +208,7 @@ fn zero_rows_and_zero_queries_are_searched_like_others() {
         let near = search(&graph, metric, &rows, &[0.0; 16], 10, 64);
         assert_eq!(near.len(), 10, "{metric:?}");
         assert!(near.iter().all(|near| near.distance.abs() < 1e-6));
-        let all = search(&graph, metric, &rows, rows.row(300), 600, 600);
+        let all = search(&graph, metric, &rows, rows.values(300), 600, 600);
         assert_eq!(all.len(), 600, "{metric:?}");
     }
 }
@@ -214,7 +238,7 @@ fn a_build_stops_when_it_is_cancelled() {
 
 #[test]
 fn settings_that_hnsw_rs_would_exit_or_panic_on_are_refused() {
-    let rows = FlatRows::new(1, &[1.0]).expect("whole rows");
+    let rows = FlatRows::new(1, &[1.0f32]).expect("whole rows");
     for (m, ef_construction) in [(0, 200), (1, 200), (129, 200), (16, 15), (16, 1 << 20)] {
         let builder = HnswRsBuilder { m, ef_construction };
         let refused = builder.build(Metric::Euclid, &rows, &|| false);
@@ -234,7 +258,7 @@ fn the_smallest_and_the_largest_m_give_working_graphs() {
         let builder = HnswRsBuilder { m, ef_construction: 128 };
         let graph = builder.build(Metric::Euclid, &rows, &|| false);
         let graph = graph.expect("builds");
-        let near = search(&graph, Metric::Euclid, &rows, rows.row(0), 1500, 1500);
+        let near = search(&graph, Metric::Euclid, &rows, rows.values(0), 1500, 1500);
         assert_eq!(near.len(), 1500, "m {m}");
         assert!(graph.memory_bytes() >= 1500 * 2 * m * 4);
     }
@@ -249,7 +273,7 @@ fn one_scratch_serves_graphs_of_different_sizes_in_any_order() {
         let rows = FlatRows::new(8, &values[..len * 8]).expect("whole rows");
         let graph = build(Metric::Euclid, &rows);
         for slot in 0..len as u32 {
-            let query = rows.row(slot);
+            let query = rows.values(slot);
             let near = graph.search(Metric::Euclid, &rows, query, 1, 20, |_| true, &mut scratch);
             let fresh = search(&graph, Metric::Euclid, &rows, query, 1, 20);
             assert_eq!(near, fresh, "slot {slot} of {len}");

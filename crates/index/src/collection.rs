@@ -1,20 +1,25 @@
 //! The verbs of a collection.
 
-use std::ops::Bound;
 use std::sync::Arc;
-
 use std::sync::atomic::Ordering;
 
-use crate::config::CollectionConfig;
+use crate::config::{CollectionConfig, ConfigChange};
 use crate::database::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
-use crate::op::{Change, Op};
-use crate::point::{Parts, Point, Record};
+use crate::op::{Change, Op, Selection, When};
+use crate::path::Path;
+use crate::point::{Expiry, Parts, Payload, Point, Record, check_depth, check_depth_below, settle_vectors};
+use crate::queried::Queried;
+use crate::query::{
+    self, FacetHit, FacetRequest, Group, GroupRequest, MatrixRequest, MatrixResult, QueryHit, QueryRequest,
+};
 use crate::search::{Found, Search, search};
-use crate::shard::Shard;
+use crate::shard::{Damage, Shard};
 use crate::state::Applied;
+use crate::vector::Vectors;
+use crate::view::{Place, View};
 
 /// A handle to a collection; cheap to clone and to share between threads.
 ///
@@ -35,10 +40,18 @@ pub struct Info {
     pub points: usize,
     /// Vectors that a graph covers, over all names.
     pub indexed_vectors: usize,
-    /// Whether a graph is being built.
+    /// Segment files.
+    pub segments: usize,
+    /// Points that are in no segment yet.
+    pub unsealed: usize,
+    /// Bytes of the segment files, without what is derived from them.
+    pub segment_bytes: u64,
+    /// Whether there is merging or building to be done or going on.
     pub indexing: bool,
     /// The seq of the last operation.
     pub seq: u64,
+    /// Segments that cannot be read.
+    pub damaged: Vec<Damage>,
 }
 
 /// A request for points in order of id.
@@ -75,20 +88,31 @@ impl Collection {
         &self.shard.name
     }
 
-    /// The settings it was created with.
-    pub fn config(&self) -> &CollectionConfig {
-        &self.shard.config
+    /// Its settings as they are now.
+    pub fn config(&self) -> Arc<CollectionConfig> {
+        self.shard.config()
     }
 
-    /// Its settings and how much is in it.
+    /// Its settings and how much is in it. Looks at every part, not at points,
+    /// unless points disappear in time.
     pub fn info(&self) -> Info {
-        let state = self.shard.state.read();
+        let view = self.shard.state.read().view();
+        let sealed = view.parts.iter().filter(|part| part.is_sealed());
         Info {
-            config: self.shard.config.clone(),
-            points: state.live.count(),
-            indexed_vectors: state.columns.values().map(|column| column.covers() as usize).sum(),
-            indexing: self.shard.indexing.load(Ordering::Acquire),
-            seq: state.applied,
+            points: view.points(),
+            indexed_vectors: view.parts.iter().map(crate::part::Part::indexed_vectors).sum(),
+            segments: sealed.clone().count(),
+            unsealed: view
+                .parts
+                .iter()
+                .filter(|part| !part.is_sealed())
+                .map(|part| part.marks.live.count())
+                .sum(),
+            segment_bytes: sealed.map(crate::part::Part::file_bytes).sum(),
+            indexing: self.shard.wants.jobs.load(Ordering::Acquire) > 0 || self.shard.optimizer.is_locked(),
+            seq: view.seq,
+            damaged: self.shard.damaged.lock().clone(),
+            config: (*view.config).clone(),
         }
     }
 
@@ -102,25 +126,122 @@ impl Collection {
     /// does not fit the collection; [`Error::DiskFull`](crate::Error::DiskFull)
     /// and [`Error::ReadOnly`](crate::Error::ReadOnly) when the disk cannot
     /// take it. Nothing is written then.
-    pub fn upsert(&self, mut points: Vec<Point>) -> Result<Applied> {
+    pub fn upsert(&self, points: Vec<Point>) -> Result<Applied> {
+        self.upsert_when(points, When::default())
+    }
+
+    /// Writes those of the points that the condition lets through: only new
+    /// ones, only existing ones, or only where the present point matches a
+    /// filter. The conditions are judged one point after the other, at the
+    /// moment of the write.
+    ///
+    /// # Errors
+    /// As for [`Collection::upsert`].
+    pub fn upsert_when(&self, mut points: Vec<Point>, when: When) -> Result<Applied> {
         self.settle(&mut points)?;
-        self.write(Op::one(Change::Upsert(points)))
+        self.write(Op::one(Change::Upsert { points, when }))
     }
 
-    /// Removes points by id; unknown ids are passed over.
+    /// Removes points, by id or by filter; unknown ids are passed over.
     ///
     /// # Errors
     /// When the disk cannot take the write.
-    pub fn delete(&self, ids: Vec<PointId>) -> Result<Applied> {
-        self.write(Op::one(Change::Delete(ids)))
+    pub fn delete(&self, of: impl Into<Selection>) -> Result<Applied> {
+        self.write(Op::one(Change::Delete(of.into())))
     }
 
-    /// Removes the points that match.
+    /// Sets some vectors of points and leaves the others as they are; with a
+    /// filter, only of points that match it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPoint`] for an id that is not there, and as for
+    /// [`Collection::upsert`].
+    pub fn update_vectors(
+        &self,
+        mut points: Vec<(PointId, Vectors)>,
+        filter: Option<Filter>,
+    ) -> Result<Applied> {
+        let config = self.config();
+        points.iter_mut().try_for_each(|(_, vectors)| settle_vectors(&config, vectors))?;
+        self.check_known(&points.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+        self.write(Op::one(Change::UpdateVectors { points, filter }))
+    }
+
+    /// Removes vectors of these names from points.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVector`] for a name the collection has not,
+    /// [`Error::UnknownPoint`] for an id that is not there.
+    pub fn delete_vectors(&self, of: impl Into<Selection>, names: Vec<String>) -> Result<Applied> {
+        let (of, config) = (of.into(), self.config());
+        let known =
+            |name: &String| config.vectors.contains_key(name) || config.sparse_vectors.contains_key(name);
+        if let Some(name) = names.iter().find(|name| !known(name)) {
+            return Err(Error::UnknownVector { name: name.clone() });
+        }
+        self.check_selected(&of)?;
+        self.write(Op::one(Change::DeleteVectors { of, names }))
+    }
+
+    /// Puts the values of `payload` over those that points have, at the top or
+    /// into the object at a path, which is made if it is not there. A null
+    /// removes its key.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPoint`] for an id that is not there.
+    pub fn set_payload(
+        &self,
+        of: impl Into<Selection>,
+        payload: Payload,
+        at: Option<Path>,
+    ) -> Result<Applied> {
+        let of = of.into();
+        check_depth_below(&payload, at.as_ref().map_or(0, |at| at.keys().len()))?;
+        self.check_selected(&of)?;
+        self.write(Op::one(Change::SetPayload { of, payload, at }))
+    }
+
+    /// Puts `payload` in place of what points have; an empty one clears it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPoint`] for an id that is not there.
+    pub fn replace_payload(&self, of: impl Into<Selection>, payload: Payload) -> Result<Applied> {
+        let of = of.into();
+        check_depth(&payload)?;
+        self.check_selected(&of)?;
+        self.write(Op::one(Change::ReplacePayload { of, payload }))
+    }
+
+    /// Removes what the paths reach from the payloads of points.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPoint`] for an id that is not there.
+    pub fn delete_payload(&self, of: impl Into<Selection>, paths: Vec<Path>) -> Result<Applied> {
+        let of = of.into();
+        self.check_selected(&of)?;
+        self.write(Op::one(Change::DeletePayload { of, paths }))
+    }
+
+    /// Sets when points disappear, `None` for never; unknown ids are passed
+    /// over.
     ///
     /// # Errors
     /// When the disk cannot take the write.
-    pub fn delete_where(&self, filter: Filter) -> Result<Applied> {
-        self.write(Op::one(Change::DeleteWhere(filter)))
+    pub fn set_expiry(&self, ids: Vec<PointId>, expiry: Option<Expiry>) -> Result<Applied> {
+        self.write(Op::one(Change::SetExpiry { ids, expiry }))
+    }
+
+    /// Changes the settings while the collection is in use. A new index is
+    /// built in the background; filters work meanwhile, slower.
+    ///
+    /// # Errors
+    /// [`Error::Request`], [`Error::Setting`], [`Error::Name`] and
+    /// [`Error::UnknownVector`] for a change that does not fit.
+    pub fn configure(&self, change: ConfigChange) -> Result<Applied> {
+        self.config().check_change(&change)?;
+        let applied = self.write(Op::one(Change::Configure(change)))?;
+        self.db.maintenance.consider(&self.shard);
+        Ok(applied)
     }
 
     /// Removes the points that match and writes others, as one change: no
@@ -130,36 +251,32 @@ impl Collection {
     /// As for [`Collection::upsert`].
     pub fn replace(&self, filter: Filter, mut points: Vec<Point>) -> Result<Applied> {
         self.settle(&mut points)?;
-        self.write(Op { changes: vec![Change::DeleteWhere(filter), Change::Upsert(points)] })
+        let delete = Change::Delete(Selection::Filter(filter));
+        self.write(Op::new(vec![delete, Change::Upsert { points, when: When::default() }]))
     }
 
     /// The points of these ids, in the order asked; missing ones are left out.
     ///
     /// # Errors
-    /// When the collection was dropped.
+    /// When the collection was dropped, or a segment is damaged.
     pub fn get(&self, ids: &[PointId], parts: &Parts) -> Result<Vec<Record>> {
-        self.shard.check_there()?;
-        let state = self.shard.state.read();
-        let slots = ids.iter().filter_map(|id| state.by_id.get(id));
-        Ok(slots.map(|slot| state.record(*slot, parts)).collect())
+        let (view, places) = self.shard.view_of(ids)?;
+        let places: Vec<Place> = places.into_iter().flatten().collect();
+        let records = places.iter().map(|place| view.record(*place, parts)).collect::<Result<_>>()?;
+        self.renew(&view, &places)?;
+        Ok(records)
     }
 
     /// A page of points in order of id.
     ///
     /// # Errors
-    /// When the collection was dropped.
+    /// When the collection was dropped, or a segment is damaged.
     pub fn scroll(&self, scroll: &Scroll) -> Result<Page> {
-        self.shard.check_there()?;
-        let state = self.shard.state.read();
-        let from = scroll.from.map_or(Bound::Unbounded, Bound::Included);
-        let mut slots = state
-            .by_id
-            .range((from, Bound::Unbounded))
-            .map(|(_, slot)| *slot)
-            .filter(|slot| scroll.filter.as_ref().is_none_or(|filter| state.matches(*slot, filter)));
-        let records =
-            slots.by_ref().take(scroll.limit).map(|slot| state.record(slot, &scroll.parts)).collect();
-        let next = slots.next().map(|slot| state.id(slot));
+        let view = self.shard.view()?;
+        let places = view.scroll(scroll.filter.as_ref(), scroll.from, scroll.limit.saturating_add(1))?;
+        let (page, rest) = places.split_at(scroll.limit.min(places.len()));
+        let records = page.iter().map(|place| view.record(*place, &scroll.parts)).collect::<Result<_>>()?;
+        let next = rest.first().map(|place| view.part(*place).id(place.slot));
         Ok(Page { records, next })
     }
 
@@ -168,12 +285,7 @@ impl Collection {
     /// # Errors
     /// When the collection was dropped.
     pub fn count(&self, filter: Option<&Filter>) -> Result<usize> {
-        self.shard.check_there()?;
-        let state = self.shard.state.read();
-        Ok(match filter {
-            None => state.live.count(),
-            Some(filter) => state.matching(filter).count(),
-        })
+        self.shard.view()?.count(filter)
     }
 
     /// The nearest points to a vector, best first. Sees every write that was
@@ -185,26 +297,137 @@ impl Collection {
     /// [`Error::UnknownVector`](crate::Error::UnknownVector) for a query that
     /// does not fit the collection.
     pub fn search(&self, wanted: &Search) -> Result<Found> {
-        self.shard.check_there()?;
-        search(&self.shard.state.read(), &self.shard.config, &self.db.options, wanted)
+        let view = self.shard.view()?;
+        let (found, places) = search(&view, &self.db.options, wanted)?;
+        self.renew(&view, &places)?;
+        Ok(found)
     }
 
-    /// Builds the graphs now instead of in the background when they are due.
+    /// Answers a whole query: several searches fused, rescored, recommended
+    /// from examples, ordered, or sampled. See [`Query`](crate::Query).
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a query that means nothing, and as for
+    /// [`Collection::search`].
+    pub fn query(&self, request: &QueryRequest) -> Result<Vec<QueryHit>> {
+        let source = self.queried()?;
+        let hits = query::run(&source, request, &mut fastrand::Rng::new())?;
+        self.renew_ids(&source.view, hits.iter().map(|hit| hit.id))?;
+        Ok(hits)
+    }
+
+    /// The best hits of a query for each value of a payload field.
+    ///
+    /// # Errors
+    /// As for [`Collection::query`].
+    pub fn query_groups(&self, request: &GroupRequest) -> Result<Vec<Group>> {
+        let source = self.queried()?;
+        let groups = query::run_groups(&source, request, &mut fastrand::Rng::new())?;
+        let ids = groups.iter().flat_map(|group| group.hits.iter().map(|hit| hit.id));
+        self.renew_ids(&source.view, ids)?;
+        Ok(groups)
+    }
+
+    /// The most frequent values of a payload field, with the number of points
+    /// that have each.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a field without an index of its values.
+    pub fn facet(&self, request: &FacetRequest) -> Result<Vec<FacetHit>> {
+        query::run_facet(&self.queried()?, request)
+    }
+
+    /// How alike the points of a sample are: for each its nearest neighbours
+    /// among the others.
+    ///
+    /// # Errors
+    /// As for [`Collection::search`].
+    pub fn matrix(&self, request: &MatrixRequest) -> Result<MatrixResult> {
+        query::run_matrix(&self.queried()?, request, &mut fastrand::Rng::new())
+    }
+
+    pub(crate) fn queried(&self) -> Result<Queried<'_>> {
+        Ok(Queried { db: &self.db, name: self.shard.name.clone(), view: self.shard.view()? })
+    }
+
+    fn renew_ids(&self, view: &View, ids: impl Iterator<Item = PointId>) -> Result<()> {
+        if !view.parts.iter().any(crate::part::Part::has_expiry) {
+            return Ok(());
+        }
+        let places: Vec<Place> = ids.filter_map(|id| view.find(&id)).collect();
+        self.renew(view, &places)
+    }
+
+    /// Seals what was written and builds the graphs and indexes that are
+    /// missing, now instead of in the background when they are due.
     ///
     /// # Errors
     /// [`Error::Graph`](crate::Error::Graph) when building fails.
     pub fn index_now(&self) -> Result<()> {
         self.shard.check_there()?;
-        self.db.indexer.index_now(&self.shard)
+        self.db.maintenance.index_now(&self.shard)
+    }
+
+    /// The same, and merges into as few segments as the options allow, without
+    /// the rows of points that were deleted or replaced: the least room on disk.
+    /// Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// When the disk cannot take it; the collection is as before then.
+    pub fn compact(&self) -> Result<()> {
+        self.shard.check_there()?;
+        self.db.maintenance.compact(&self.shard)
     }
 
     fn settle(&self, points: &mut [Point]) -> Result<()> {
-        points.iter_mut().try_for_each(|point| point.settle(&self.shard.config))
+        let config = self.config();
+        points.iter_mut().try_for_each(|point| point.settle(&config))
+    }
+
+    fn check_selected(&self, of: &Selection) -> Result<()> {
+        match of {
+            Selection::Ids(ids) => self.check_known(ids),
+            Selection::Filter(_) => Ok(()),
+        }
+    }
+
+    fn check_known(&self, ids: &[PointId]) -> Result<()> {
+        let (_, places) = self.shard.view_of(ids)?;
+        match ids.iter().zip(places).find(|(_, place)| place.is_none()) {
+            Some((id, _)) => Err(Error::UnknownPoint { id: *id }),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves the expiry of points that live on by being read.
+    fn renew(&self, view: &View, places: &[Place]) -> Result<()> {
+        let mut due: Vec<(PointId, Expiry)> = Vec::new();
+        for place in places {
+            let part = view.part(*place);
+            if !part.has_expiry() {
+                continue;
+            }
+            let Some(expiry) = part.expiry(place.slot).filter(|expiry| expiry.renew_ms > 0) else { continue };
+            let at_ms = view.now_ms.saturating_add(expiry.renew_ms);
+            if at_ms.saturating_sub(expiry.at_ms) >= expiry.renew_ms / 10 && at_ms > expiry.at_ms {
+                due.push((part.id(place.slot), Expiry { at_ms, ..expiry }));
+            }
+        }
+        if due.is_empty() {
+            return Ok(());
+        }
+        let changes =
+            due.into_iter().map(|(id, expiry)| Change::SetExpiry { ids: vec![id], expiry: Some(expiry) });
+        match self.write(Op::new(changes.collect())) {
+            // The read is answered all the same.
+            Err(Error::ReadOnly { .. } | Error::DiskFull { .. }) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     fn write(&self, op: Op) -> Result<Applied> {
         let applied = self.db.journal.commit(&self.shard, op)?;
-        self.db.indexer.consider(&self.shard);
+        self.db.maintenance.after_write(&self.shard);
         Ok(applied)
     }
 }

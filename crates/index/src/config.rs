@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::path::Path;
+use crate::schema::{FieldSchema, Schema};
 
 /// Largest number of dimensions of a vector.
 pub const MAX_DIM: usize = 65_536;
@@ -20,20 +22,26 @@ pub const MAX_DIM: usize = 65_536;
 /// let config = CollectionConfig::new(384, Metric::Cosine);
 /// assert_eq!(config.vectors[""].size, 384);
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectionConfig {
-    /// The vectors a point may have, by name; the unnamed one is `""`.
+    /// The dense vectors a point may have, by name; the unnamed one is `""`.
     pub vectors: BTreeMap<String, VectorConfig>,
+    /// The sparse vectors a point may have, by name.
+    #[serde(default)]
+    pub sparse_vectors: BTreeMap<String, SparseConfig>,
     /// How graphs are built.
     #[serde(default)]
     pub hnsw: HnswConfig,
+    /// The payload fields that have an index, by path.
+    #[serde(default)]
+    pub payload_indexes: Schema,
     /// Whatever the application wants to keep with the collection.
     #[serde(default)]
     pub metadata: Map<String, Value>,
 }
 
-/// The settings of one vector of a collection.
+/// The settings of a dense vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorConfig {
@@ -41,6 +49,64 @@ pub struct VectorConfig {
     pub size: usize,
     /// How two vectors are compared.
     pub distance: Metric,
+    /// How the numbers are stored.
+    #[serde(default)]
+    pub datatype: Datatype,
+    /// Whether a point has several of these, compared by MaxSim.
+    #[serde(default)]
+    pub multivector: bool,
+}
+
+impl VectorConfig {
+    /// One vector of 32-bit floats per point.
+    pub fn new(size: usize, distance: Metric) -> Self {
+        Self { size, distance, datatype: Datatype::Float32, multivector: false }
+    }
+}
+
+/// How the numbers of a dense vector are stored: fewer bytes, less memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Datatype {
+    /// 4 bytes each, as given.
+    #[default]
+    Float32,
+    /// 2 bytes each, about three decimal digits, up to 65,504.
+    Float16,
+    /// 1 byte each: whole numbers from 0 to 255.
+    Uint8,
+}
+
+impl Datatype {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Float32 => 4,
+            Self::Float16 => 2,
+            Self::Uint8 => 1,
+        }
+    }
+}
+
+/// The settings of a sparse vector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SparseConfig {
+    /// What queries are multiplied with.
+    #[serde(default)]
+    pub modifier: Modifier,
+}
+
+/// What the values of a sparse query are multiplied with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modifier {
+    /// Nothing.
+    #[default]
+    None,
+    /// The inverse document frequency `ln((n - df + 0.5) / (df + 0.5) + 1)` of
+    /// each position: with term frequencies as values, BM25.
+    Idf,
 }
 
 /// How graphs are built: more links and effort find more and cost more.
@@ -59,32 +125,146 @@ impl Default for HnswConfig {
     }
 }
 
+/// A change of a collection's settings while it is in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ConfigChange {
+    /// Points may have one more dense vector.
+    AddVector(String, VectorConfig),
+    /// Points may have one more sparse vector.
+    AddSparse(String, SparseConfig),
+    /// A vector goes away, from every point.
+    DropVector(String),
+    /// A payload field gets an index, or another one.
+    CreateIndex(Path, FieldSchema),
+    /// A payload field's index goes away.
+    DropIndex(Path),
+    /// Graphs are built like this from now on.
+    Hnsw(HnswConfig),
+    /// What the application keeps with the collection is replaced.
+    Metadata(Map<String, Value>),
+}
+
 impl CollectionConfig {
     /// A collection with one unnamed vector per point.
     pub fn new(size: usize, distance: Metric) -> Self {
         Self {
-            vectors: BTreeMap::from([(String::new(), VectorConfig { size, distance })]),
-            hnsw: HnswConfig::default(),
-            metadata: Map::new(),
+            vectors: BTreeMap::from([(String::new(), VectorConfig::new(size, distance))]),
+            ..Self::default()
         }
+    }
+
+    /// The same with one more dense vector.
+    #[must_use]
+    pub fn with_vector(mut self, name: &str, config: VectorConfig) -> Self {
+        self.vectors.insert(name.to_owned(), config);
+        self
+    }
+
+    /// The same with one more sparse vector.
+    #[must_use]
+    pub fn with_sparse(mut self, name: &str, modifier: Modifier) -> Self {
+        self.sparse_vectors.insert(name.to_owned(), SparseConfig { modifier });
+        self
+    }
+
+    /// The same with an index on a payload field.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] when `path` is not a payload path.
+    pub fn with_index(mut self, path: &str, schema: FieldSchema) -> Result<Self> {
+        let path: Path = path.parse()?;
+        self.payload_indexes.insert(path.as_str().to_owned(), schema);
+        Ok(self)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
         for (name, vector) in &self.vectors {
-            if !name.is_empty() {
-                check_name("vector", name, 200)?;
+            check_vector(name, vector)?;
+            if self.sparse_vectors.contains_key(name) {
+                return Err(Error::Request(format!(
+                    "Dense and sparse vector names must be unique - duplicate found with '{name}'"
+                )));
             }
-            let field =
-                if name.is_empty() { "vectors.size".to_owned() } else { format!("vectors.{name}.size") };
-            within(field, vector.size, 1, MAX_DIM)?;
         }
-        within("hnsw_config.m", self.hnsw.m, 2, 128)?;
-        within("hnsw_config.ef_construct", self.hnsw.ef_construct, 4, 4096)
+        for name in self.sparse_vectors.keys() {
+            check_name("vector", name, MAX_VECTOR_NAME)?;
+        }
+        for (path, schema) in &self.payload_indexes {
+            check_index(path, schema)?;
+        }
+        check_hnsw(&self.hnsw)
+    }
+
+    /// Checks a change against the settings as they are.
+    pub(crate) fn check_change(&self, change: &ConfigChange) -> Result<()> {
+        let free = |name: &String| {
+            if self.vectors.contains_key(name) || self.sparse_vectors.contains_key(name) {
+                return Err(Error::Request(format!("vector `{name}` already exists")));
+            }
+            Ok(())
+        };
+        match change {
+            ConfigChange::AddVector(name, vector) => {
+                check_vector(name, vector)?;
+                free(name)
+            }
+            ConfigChange::AddSparse(name, _) => {
+                check_name("vector", name, MAX_VECTOR_NAME)?;
+                free(name)
+            }
+            ConfigChange::DropVector(name) => match free(name) {
+                Ok(()) => Err(Error::UnknownVector { name: name.clone() }),
+                Err(_) => Ok(()),
+            },
+            ConfigChange::CreateIndex(path, schema) => check_index(path.as_str(), schema),
+            ConfigChange::Hnsw(hnsw) => check_hnsw(hnsw),
+            ConfigChange::DropIndex(_) | ConfigChange::Metadata(_) => Ok(()),
+        }
+    }
+
+    /// The settings after a change.
+    pub(crate) fn changed(&self, change: &ConfigChange) -> Self {
+        let mut config = self.clone();
+        match change.clone() {
+            ConfigChange::AddVector(name, vector) => drop(config.vectors.insert(name, vector)),
+            ConfigChange::AddSparse(name, sparse) => drop(config.sparse_vectors.insert(name, sparse)),
+            ConfigChange::DropVector(name) => {
+                config.vectors.remove(&name);
+                config.sparse_vectors.remove(&name);
+            }
+            ConfigChange::CreateIndex(path, schema) => {
+                config.payload_indexes.insert(path.as_str().to_owned(), schema);
+            }
+            ConfigChange::DropIndex(path) => drop(config.payload_indexes.remove(path.as_str())),
+            ConfigChange::Hnsw(hnsw) => config.hnsw = hnsw,
+            ConfigChange::Metadata(metadata) => config.metadata = metadata,
+        }
+        config
     }
 
     pub(crate) fn vector(&self, name: &str) -> Result<&VectorConfig> {
         self.vectors.get(name).ok_or_else(|| Error::UnknownVector { name: name.to_owned() })
     }
+}
+
+const MAX_VECTOR_NAME: usize = 200;
+
+fn check_vector(name: &str, vector: &VectorConfig) -> Result<()> {
+    if !name.is_empty() {
+        check_name("vector", name, MAX_VECTOR_NAME)?;
+    }
+    let field = if name.is_empty() { "vectors.size".to_owned() } else { format!("vectors.{name}.size") };
+    within(field, vector.size, 1, MAX_DIM)
+}
+
+fn check_hnsw(hnsw: &HnswConfig) -> Result<()> {
+    within("hnsw_config.m", hnsw.m, 2, 128)?;
+    within("hnsw_config.ef_construct", hnsw.ef_construct, 4, 4096)
+}
+
+fn check_index(path: &str, schema: &FieldSchema) -> Result<()> {
+    path.parse::<Path>()?;
+    schema.check()
 }
 
 fn within(field: impl Into<String>, value: usize, min: usize, max: usize) -> Result<()> {
@@ -99,6 +279,8 @@ fn within(field: impl Into<String>, value: usize, min: usize, max: usize) -> Res
 pub(crate) fn check_name(what: &'static str, name: &str, max_bytes: usize) -> Result<()> {
     let reason = if name.is_empty() {
         "it is empty"
+    } else if name == "." || name == ".." {
+        "it means a folder"
     } else if name.len() > max_bytes {
         "it is too long"
     } else if name.contains(['<', '>', ':', '"', '/', '\\', '|', '?', '*', '\0', '\u{1f}']) {
@@ -120,18 +302,45 @@ pub enum StoreKind {
     Redb,
 }
 
+/// What an acknowledged write has survived when it is acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is on the disk: it survives a power cut.
+    #[default]
+    Power,
+    /// The operating system has it: it survives `kill -9` of the process, but
+    /// a power cut or a crash of the system can take the last half second.
+    /// redb knows no such middle way and treats it as `Power`.
+    Process,
+}
+
 /// How a database behaves, independent of what is in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The store of a new directory; one that is there keeps the store it has.
     pub store: StoreKind,
-    /// A graph is built once this many points of a vector are not in one yet;
-    /// fewer are scanned exactly. Default 10,000.
+    /// What an acknowledged write has survived.
+    pub durability: Durability,
+    /// Points collected in memory, and scanned exactly, before they are sealed
+    /// into a segment file. Default 20,000.
+    pub seal_points: usize,
+    /// Bytes of vectors and payloads collected in memory before they are
+    /// sealed, whichever comes first. Default 64 MiB.
+    pub seal_bytes: usize,
+    /// Segments are merged up to this many points. Default 1,000,000.
+    pub max_segment_points: usize,
+    /// A segment of at least this many points gets a graph; smaller ones are
+    /// scanned exactly. Default 10,000.
     pub indexing_threshold: usize,
-    /// Filters that match fewer points than this are answered by an exact scan
-    /// over the matches. Default 10,000.
+    /// Filters that match fewer points of a segment than this are always
+    /// answered by an exact scan over the matches; above, by whatever is
+    /// expected to be faster. Default 1,000.
     pub full_scan_threshold: usize,
+    /// Threads that seal, merge and build graphs in the background, at low
+    /// priority; 0 for one per core. Default 0.
+    pub background_threads: usize,
     /// Writes are refused when the disk would have less room than this left.
     /// Bytes, default 64 MiB.
     pub min_free_bytes: u64,
@@ -143,8 +352,13 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             store: StoreKind::Sled,
+            durability: Durability::Power,
+            seal_points: 20_000,
+            seal_bytes: 64 << 20,
+            max_segment_points: 1_000_000,
             indexing_threshold: 10_000,
-            full_scan_threshold: 10_000,
+            full_scan_threshold: 1_000,
+            background_threads: 0,
             min_free_bytes: 64 << 20,
             log_cache_bytes: 64 << 20,
         }

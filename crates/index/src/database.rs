@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::catalogue::{self, COLLECTION, Entry, SegmentEntry, generation_of, segment_path, uid_of};
 use crate::collection::Collection;
 use crate::config::{CollectionConfig, Options, StoreKind, check_name};
 use crate::error::{Error, Result};
-use crate::graphs::Indexer;
 use crate::journal::Journal;
-use crate::op::{Change, Op};
+use crate::maintain::{self, Maintenance};
+use crate::op::Op;
 use crate::owner::{self, Ownership, Room};
-use crate::point::{Parts, Point};
-use crate::shard::Shard;
+use crate::part::{Derived, Part, PartRows};
+use crate::segment::Segment;
+use crate::shard::{Catalogued, Damage, Shard};
+use crate::snapshot;
 use crate::state::State;
-use crate::store::{self, Record, Store};
+use crate::store::{self, Store, sync_dir};
 
 /// An open data directory; cheap to clone and to share between threads.
 ///
@@ -33,21 +36,16 @@ pub(crate) struct Inner {
     path: PathBuf,
     pub(crate) options: Options,
     shards: RwLock<BTreeMap<String, Arc<Shard>>>,
-    // Fields are dropped in this order: the indexer stops before the store
+    aliases: RwLock<BTreeMap<String, String>>,
+    /// The last number given to a collection. What works in the folder of a
+    /// dropped one must never meet another there.
+    last_uid: AtomicU32,
+    // Fields are dropped in this order: the maintenance stops before the store
     // closes, and the directory is given up last.
-    pub(crate) indexer: Indexer,
-    pub(crate) journal: Journal,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) journal: Arc<Journal>,
     store: Arc<dyn Store>,
     _ownership: Ownership,
-}
-
-/// The catalogue's entry of a collection.
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    log: u32,
-    /// Seqs below this were used before the log was rewritten.
-    next_seq: u64,
-    config: CollectionConfig,
 }
 
 /// Whether the database takes writes, and if not, why.
@@ -55,15 +53,31 @@ struct Entry {
 pub struct Health {
     /// The first disk failure; `None` while all is well.
     pub write_failure: Option<String>,
+    /// Segments that cannot be read; the rest serves on without them.
+    pub damaged: Vec<Damage>,
 }
 
-const COLLECTION: &str = "collection/";
+const ALIASES: &str = "aliases";
 const STORE_ID: &str = "store_id";
+
+impl Inner {
+    /// The collection of a name or an alias.
+    pub(crate) fn shard(&self, name: &str) -> Option<Arc<Shard>> {
+        let shards = self.shards.read();
+        let aliases = self.aliases.read();
+        shards.get(aliases.get(name).map_or(name, String::as_str)).cloned()
+    }
+
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+}
 
 impl Database {
     /// Opens a data directory, creating it if it is not there.
     ///
-    /// Reads the logs back into memory, so the time grows with their size.
+    /// Maps the segment files and reads back what is only in the log, so the time
+    /// grows with the number of segments, not of points.
     ///
     /// # Errors
     /// [`Error::InUse`] when another process has it open,
@@ -82,23 +96,28 @@ impl Database {
         let ownership = Ownership::take(&path)?;
         let format = owner::read_format(&path)?;
         let kind = format.as_ref().map_or(options.store, |format| format.store);
-        let store = store::open(kind, &path.join("log"), options.log_cache_bytes)?;
-        identify(&path, format, &*store, kind)?;
-
-        let graphs = path.join("graphs");
-        std::fs::create_dir_all(&graphs).map_err(Error::io("create folder", &graphs))?;
-        let indexer = Indexer::start(graphs, options.indexing_threshold)?;
         let room = Room { dir: path.clone(), min_free_bytes: options.min_free_bytes };
-        let journal = Journal::new(store.clone(), room);
-        let shards = load_all(&*store, &indexer)?;
+        // Opening writes a little. What fails on a full disk fails because of it.
+        let why = |error| room.check(0).err().unwrap_or(error);
+        let store = store::open(kind, &path.join("log"), options.log_cache_bytes, options.durability);
+        let store = store.map_err(why)?;
+        identify(&path, format, &*store, kind).map_err(why)?;
+
+        let journal = Arc::new(Journal::new(store.clone(), room));
+        let shards = load_all(&path, &*store)?;
+        let aliases = load_aliases(&*store)?;
+        let maintenance = Maintenance::start(store.clone(), journal.clone(), options.clone())?;
         for shard in shards.values() {
-            indexer.consider(shard);
+            maintenance.consider(shard);
+            maintenance.after_write(shard);
         }
         let inner = Inner {
             path,
             options,
             shards: RwLock::new(shards),
-            indexer,
+            aliases: RwLock::new(aliases),
+            last_uid: AtomicU32::default(),
+            maintenance,
             journal,
             store,
             _ownership: ownership,
@@ -120,28 +139,44 @@ impl Database {
         check_name("collection", name, 255)?;
         config.check()?;
         self.inner.journal.check_writable()?;
+        self.inner.journal.check_room(0)?;
         let mut shards = self.inner.shards.write();
-        if shards.contains_key(name) {
+        if shards.contains_key(name) || self.inner.aliases.read().contains_key(name) {
             return Err(Error::CollectionExists { name: name.to_owned() });
         }
-        let used = shards.values().map(|shard| shard.log).chain(self.inner.store.logs()?);
-        let log = used.max().unwrap_or(0) + 1;
-        let entry = Entry { log, next_seq: 1, config };
-        put_entry(&*self.inner.store, name, &entry)?;
-        let state = State::new(&entry.config);
-        let shard = Arc::new(Shard::new(name.to_owned(), log, entry.config, state, 1));
+        let entry = Entry::new(self.free_uid(&shards)?, config);
+        let dir = make_collection_dir(&self.inner.path, entry.uid)?;
+        self.catalogue(|| entry.put(&*self.inner.store, name))?;
+        let (shard, _) = load(&dir, &*self.inner.store, name.to_owned(), entry)?;
+        let shard = Arc::new(shard);
         shards.insert(name.to_owned(), shard.clone());
         Ok(self.handle(shard))
     }
 
-    /// A handle to a collection.
+    /// A number no collection has, nor had while its files may still be there.
+    fn free_uid(&self, shards: &BTreeMap<String, Arc<Shard>>) -> Result<u32> {
+        let logs = self.inner.store.logs()?.into_iter().map(uid_of);
+        let known = shards.values().map(|shard| shard.uid).chain(logs).max().unwrap_or(0);
+        let last = self.inner.last_uid.fetch_max(known, Ordering::Relaxed).max(known);
+        // The caller holds the lock of the shards.
+        self.inner.last_uid.store(last + 1, Ordering::Relaxed);
+        Ok(last + 1)
+    }
+
+    /// Changes the catalogue. A change that fails may have happened on the disk
+    /// all the same, so nothing is built on either outcome: no more writes.
+    fn catalogue<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        change().inspect_err(|error| self.inner.journal.fail(error))
+    }
+
+    /// A handle to a collection, by its name or an alias.
     ///
     /// # Errors
     /// [`Error::UnknownCollection`].
     pub fn collection(&self, name: &str) -> Result<Collection> {
-        let shards = self.inner.shards.read();
-        let shard = shards.get(name).ok_or_else(|| Error::UnknownCollection { name: name.to_owned() })?;
-        Ok(self.handle(shard.clone()))
+        let shard =
+            self.inner.shard(name).ok_or_else(|| Error::UnknownCollection { name: name.to_owned() })?;
+        Ok(self.handle(shard))
     }
 
     /// The names of the collections, in order.
@@ -159,20 +194,141 @@ impl Database {
         let Some(shard) = shards.get(name).cloned() else {
             return Ok(false);
         };
+        let mut aliases = self.inner.aliases.write();
+        let mut left = aliases.clone();
+        left.retain(|_, collection| collection != name);
+        // Whoever seals or merges writes the catalogue with this lock held.
+        let catalogued = shard.catalogued.lock();
         self.inner.journal.exclusively(|| {
-            self.inner.store.remove(&format!("{COLLECTION}{name}"))?;
-            shard.mark_dropped();
-            self.inner.store.forget(shard.log)
+            self.catalogue(|| {
+                if left.len() < aliases.len() {
+                    put_aliases(&*self.inner.store, &left)?;
+                }
+                self.inner.store.remove(&format!("{COLLECTION}{name}"))?;
+                shard.mark_dropped();
+                self.forget_logs(&shard)
+            })
         })?;
+        *aliases = left;
         shards.remove(name);
-        let logs: Vec<u32> = shards.values().map(|shard| shard.log).collect();
-        self.inner.indexer.sweep(&logs);
+        drop(catalogued);
+        // Files that readers have mapped stay readable until they are done.
+        if let Err(error) = std::fs::remove_dir_all(&shard.dir) {
+            tracing::warn!(%error, folder = %shard.dir.display(), "a dropped collection's files stay");
+        }
         Ok(true)
+    }
+
+    fn forget_logs(&self, of: &Shard) -> Result<()> {
+        let logs = self.inner.store.logs()?;
+        let mut own = logs.into_iter().filter(|log| uid_of(*log) == of.uid);
+        own.try_for_each(|log| self.inner.store.forget(log))
+    }
+
+    /// Points other names at collections, all at once: each name to a
+    /// collection, or to `None` to remove the name. Readers see either all of
+    /// the names as before or all as after.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCollection`] for a collection that is not there,
+    /// [`Error::CollectionExists`] for a name that a collection has.
+    pub fn set_aliases(&self, changes: &[(&str, Option<&str>)]) -> Result<()> {
+        self.inner.journal.check_writable()?;
+        let shards = self.inner.shards.read();
+        let mut aliases = self.inner.aliases.write();
+        let mut changed = aliases.clone();
+        for (alias, collection) in changes {
+            let Some(collection) = collection else {
+                changed.remove(*alias);
+                continue;
+            };
+            check_name("alias", alias, 255)?;
+            if shards.contains_key(*alias) {
+                return Err(Error::CollectionExists { name: (*alias).to_owned() });
+            }
+            if !shards.contains_key(*collection) {
+                return Err(Error::UnknownCollection { name: (*collection).to_owned() });
+            }
+            changed.insert((*alias).to_owned(), (*collection).to_owned());
+        }
+        self.catalogue(|| put_aliases(&*self.inner.store, &changed))?;
+        *aliases = changed;
+        Ok(())
+    }
+
+    /// The other names of collections, each with its collection.
+    pub fn aliases(&self) -> BTreeMap<String, String> {
+        self.inner.aliases.read().clone()
+    }
+
+    /// Makes a collection of a snapshot: a folder that
+    /// [`Collection::create_snapshot`] made, or a file that
+    /// [`Snapshot::pack`](crate::Snapshot::pack) wrote, here or on another
+    /// machine. A collection of this name is replaced, in one moment. Every
+    /// byte is checked first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for a snapshot that is not whole,
+    /// [`Error::NewerFormat`] for one of a newer version.
+    pub fn restore(&self, name: &str, from: &Path) -> Result<Collection> {
+        if from.is_dir() {
+            return self.restore_folder(name, from);
+        }
+        let file = std::fs::File::open(from).map_err(Error::io("open", from))?;
+        self.restore_from(name, std::io::BufReader::new(file))
+    }
+
+    /// The same from the bytes of a packed snapshot.
+    ///
+    /// # Errors
+    /// As for [`Database::restore`].
+    pub fn restore_from(&self, name: &str, packed: impl std::io::Read) -> Result<Collection> {
+        let folder = self.inner.snapshots_dir().join(format!("{}.incoming", Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
+        let restored = snapshot::unpack(packed, &folder).and_then(|()| self.restore_folder(name, &folder));
+        let _ = std::fs::remove_dir_all(&folder);
+        restored
+    }
+
+    fn restore_folder(&self, name: &str, from: &Path) -> Result<Collection> {
+        check_name("collection", name, 255)?;
+        self.inner.journal.check_writable()?;
+        let mut shards = self.inner.shards.write();
+        if self.inner.aliases.read().contains_key(name) {
+            return Err(Error::CollectionExists { name: name.to_owned() });
+        }
+        let store = &*self.inner.store;
+        let uid = self.free_uid(&shards)?;
+        let dir = make_collection_dir(&self.inner.path, uid)?;
+        let entry = snapshot::bring(from, &dir, uid).inspect_err(|_| drop(std::fs::remove_dir_all(&dir)))?;
+        let replaced = shards.get(name).cloned();
+        let catalogued = replaced.as_ref().map(|old| old.catalogued.lock());
+        self.inner.journal.exclusively(|| {
+            self.catalogue(|| {
+                // From here on the old collection is gone, whenever a crash comes.
+                entry.put(store, name)?;
+                let Some(old) = &replaced else { return Ok(()) };
+                old.mark_dropped();
+                self.forget_logs(old)
+            })
+        })?;
+        let (shard, _) = load(&dir, store, name.to_owned(), entry)?;
+        drop(catalogued);
+        if let Some(old) = replaced {
+            let _ = std::fs::remove_dir_all(&old.dir);
+        }
+        let shard = Arc::new(shard);
+        shards.insert(name.to_owned(), shard.clone());
+        drop(shards);
+        self.inner.maintenance.consider(&shard);
+        Ok(self.handle(shard))
     }
 
     /// Whether writes are taken.
     pub fn health(&self) -> Health {
-        Health { write_failure: self.inner.journal.failure() }
+        let shards = self.inner.shards.read();
+        let damaged = shards.values().flat_map(|shard| shard.damaged.lock().clone());
+        Health { write_failure: self.inner.journal.failure(), damaged: damaged.collect() }
     }
 
     fn handle(&self, shard: Arc<Shard>) -> Collection {
@@ -198,94 +354,117 @@ fn identify(path: &Path, format: Option<owner::Format>, store: &dyn Store, kind:
     }
 }
 
-fn put_entry(store: &dyn Store, name: &str, entry: &Entry) -> Result<()> {
-    let json = serde_json::to_vec(entry).expect("settings have string keys and finite numbers");
-    store.put(&format!("{COLLECTION}{name}"), &json)
+/// Makes the folder of a collection, durably: the catalogue will name files in it.
+fn make_collection_dir(path: &Path, uid: u32) -> Result<PathBuf> {
+    let dir = collection_dir(path, uid);
+    std::fs::create_dir_all(&dir).map_err(Error::io("create folder", &dir))?;
+    sync_dir(&path.join("collections"))?;
+    sync_dir(path)?;
+    Ok(dir)
 }
 
-fn load_all(store: &dyn Store, indexer: &Indexer) -> Result<BTreeMap<String, Arc<Shard>>> {
+fn collection_dir(path: &Path, uid: u32) -> PathBuf {
+    path.join("collections").join(uid.to_string())
+}
+
+fn put_aliases(store: &dyn Store, aliases: &BTreeMap<String, String>) -> Result<()> {
+    store.put(ALIASES, &serde_json::to_vec(aliases).expect("keys are strings"))
+}
+
+fn load_aliases(store: &dyn Store) -> Result<BTreeMap<String, String>> {
+    let Some((_, json)) = store.list(ALIASES)?.into_iter().find(|(key, _)| key == ALIASES) else {
+        return Ok(BTreeMap::new());
+    };
+    serde_json::from_slice(&json)
+        .map_err(|error| Error::Corrupt { what: "the list of aliases".to_owned(), reason: error.to_string() })
+}
+
+fn load_all(path: &Path, store: &dyn Store) -> Result<BTreeMap<String, Arc<Shard>>> {
     let mut shards = BTreeMap::new();
+    let mut uids = Vec::new();
     for (key, json) in store.list(COLLECTION)? {
         let name = key.strip_prefix(COLLECTION).expect("the list has this prefix").to_owned();
-        let entry: Entry = serde_json::from_slice(&json).map_err(|error| Error::Corrupt {
-            what: format!("catalogue entry of collection `{name}`"),
-            reason: error.to_string(),
-        })?;
-        shards.insert(name.clone(), Arc::new(load(store, indexer, name, entry)?));
+        let entry = Entry::read(&name, &json)?;
+        uids.push(entry.uid);
+        let dir = make_collection_dir(path, entry.uid)?;
+        let (shard, replayed) = load(&dir, store, name.clone(), entry)?;
+        tracing::info!(
+            collection = name,
+            points = shard.state.read().view().points(),
+            replayed,
+            damaged = shard.damaged.lock().len(),
+            "opened a collection"
+        );
+        shards.insert(name, Arc::new(shard));
     }
-    let logs: Vec<u32> = shards.values().map(|shard| shard.log).collect();
     for log in store.logs()? {
-        // Left by a crash between two steps of dropping or rewriting.
-        if !logs.contains(&log) {
+        // Left by a crash between two steps of dropping.
+        if !uids.contains(&uid_of(log)) {
             store.forget(log)?;
         }
     }
-    indexer.sweep(&logs);
+    for folder in std::fs::read_dir(path.join("collections")).into_iter().flatten().flatten() {
+        let uid = folder.file_name().to_string_lossy().parse::<u32>();
+        if uid.is_ok_and(|uid| !uids.contains(&uid)) {
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
+    }
     Ok(shards)
 }
 
-fn load(store: &dyn Store, indexer: &Indexer, name: String, mut entry: Entry) -> Result<Shard> {
-    let mut state = replay(store, &name, &entry)?;
-    let next_seq = entry.next_seq.max(state.applied + 1);
-    if is_mostly_dead(&state) {
-        match rewrite(store, &name, &state, &entry, next_seq) {
-            Ok(rewritten) => {
-                tracing::info!(
-                    collection = name,
-                    points = state.live.count(),
-                    "rewrote a log that was mostly dead"
-                );
-                let old = std::mem::replace(&mut entry, rewritten);
-                store.forget(old.log)?;
-                state = replay(store, &name, &entry)?;
+/// Maps the segments of a collection and replays its log; also gives the number
+/// of operations replayed.
+fn load(dir: &Path, store: &dyn Store, name: String, entry: Entry) -> Result<(Shard, usize)> {
+    catalogue::sweep(dir, &entry);
+    let mut sealed = Vec::new();
+    let mut marks = BTreeMap::new();
+    let mut damaged = Vec::new();
+    for segment in &entry.segments {
+        match load_segment(dir, segment, &entry) {
+            Ok(part) => {
+                marks.insert(part.number, part.marks.clone());
+                sealed.push(part);
             }
-            Err(error) => tracing::warn!(collection = name, %error, "leaving a mostly dead log as it is"),
+            Err(reason) => {
+                let file = segment_path(dir, segment.number);
+                tracing::error!(collection = name, file = %file.display(), reason, "a damaged segment is left out");
+                damaged.push(Damage { collection: name.clone(), file, reason });
+            }
         }
     }
-    indexer.load(&name, entry.log, &mut state);
-    let next_seq = next_seq.max(state.applied + 1);
-    Ok(Shard::new(name, entry.log, entry.config, state, next_seq))
-}
-
-fn replay(store: &dyn Store, name: &str, entry: &Entry) -> Result<State> {
-    let mut state = State::new(&entry.config);
-    store.replay(entry.log, &mut |seq, bytes| {
-        let op = Op::decode(&bytes).map_err(|reason| Error::Corrupt {
-            what: format!("operation {seq} of collection `{name}`"),
-            reason,
+    let config = Arc::new(entry.config.clone());
+    let mut state = State::new(entry.seq, config, entry.vector_uids.clone(), sealed);
+    let mut generation = entry.generation;
+    let mut replayed = 0;
+    for log in store.logs()?.into_iter().filter(|log| uid_of(*log) == entry.uid) {
+        if generation_of(log) < entry.generation {
+            store.forget(log)?;
+            continue;
+        }
+        generation = generation.max(generation_of(log));
+        store.replay(log, &mut |seq, bytes| {
+            let op = Op::decode(&bytes).map_err(|reason| Error::Corrupt {
+                what: format!("operation {seq} of collection `{name}`"),
+                reason,
+            })?;
+            state.apply(seq, op);
+            replayed += 1;
+            Ok(())
         })?;
-        state.apply(seq, op);
-        Ok(())
-    })?;
-    Ok(state)
-}
-
-/// Rewriting pays when most of a sizeable log is replaced or deleted points.
-fn is_mostly_dead(state: &State) -> bool {
-    state.slots() > 4096 && state.live.count() * 2 < state.slots()
-}
-
-/// Writes the live points into a new log, the versions as they were, and makes
-/// the catalogue point to it. Until then the old log is the collection.
-fn rewrite(store: &dyn Store, name: &str, state: &State, old: &Entry, next_seq: u64) -> Result<Entry> {
-    let log = store.logs()?.into_iter().max().unwrap_or(old.log).max(old.log) + 1;
-    let slots: Vec<u32> = state.live.iter_from(0).collect();
-    let mut seq = 0;
-    for slots in slots.chunks(1024) {
-        seq += 1;
-        let changes = slots.iter().map(|slot| {
-            let record = state.record(*slot, &Parts::all());
-            let point = Point {
-                id: record.id,
-                vectors: record.vectors.unwrap_or_default(),
-                payload: record.payload.unwrap_or_default(),
-            };
-            Change::Keep { version: record.version, point }
-        });
-        let bytes = Op { changes: changes.collect() }.encode()?;
-        store.append(&[Record { log, seq, bytes }])?;
     }
-    let entry = Entry { log, next_seq: next_seq.max(seq + 1), config: old.config.clone() };
-    put_entry(store, name, &entry)?;
-    Ok(entry)
+    let catalogued = Catalogued { entry, marks };
+    Ok((Shard::new(name, dir.to_owned(), state, catalogued, generation, damaged), replayed))
+}
+
+fn load_segment(dir: &Path, segment: &SegmentEntry, entry: &Entry) -> Result<Part, String> {
+    let rows = Segment::open(&segment_path(dir, segment.number))?;
+    let marks = catalogue::read_marks(dir, segment, rows.len())?;
+    let mut part = Part {
+        number: segment.number,
+        rows: PartRows::Sealed(Arc::new(rows)),
+        marks,
+        derived: Derived::default(),
+    };
+    maintain::load_derived(dir, &mut part, &entry.config, &entry.vector_uids);
+    Ok(part)
 }

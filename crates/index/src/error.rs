@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::id::PointId;
+
 /// A failure of the database. The text says what is wrong and, where the
 /// caller can do something about it, how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +63,48 @@ pub enum Error {
         /// The name asked for; empty for the unnamed vector.
         name: String,
     },
+    /// The vector of this name is of another kind than the one given.
+    #[error("vector `{name}` takes {want}")]
+    VectorKind {
+        /// The vector's name.
+        name: String,
+        /// What it takes.
+        want: &'static str,
+    },
+    /// A value does not fit the type the vector is stored in.
+    #[error("vector value {value} at position {position} does not fit the type {datatype}")]
+    OutOfType {
+        /// Index of the first such value.
+        position: usize,
+        /// The value.
+        value: f32,
+        /// The type of the stored numbers.
+        datatype: &'static str,
+    },
     /// A filter or a payload path does not follow the grammar.
     #[error("invalid filter: {0}")]
     Filter(String),
     /// A value is not a point id.
     #[error("value {0} is not a valid point ID, valid values are either an unsigned integer or a UUID")]
     PointId(String),
+    /// No point has this id.
+    #[error("No point with id {id} found")]
+    UnknownPoint {
+        /// The id asked for.
+        id: PointId,
+    },
+    /// A point that a query takes as an example lacks the vector.
+    #[error("Vector with name \"{name}\" for point not found")]
+    MissingVector {
+        /// The vector's name; empty for the unnamed one.
+        name: String,
+    },
+    /// The collection that a query looks something up in is not there.
+    #[error("Collection {name} not found")]
+    UnknownLookup {
+        /// The name asked for.
+        name: String,
+    },
     /// The request asks for something that has no meaning.
     #[error("{0}")]
     Request(String),
@@ -94,6 +132,16 @@ pub enum Error {
         /// Format number found there.
         found: u32,
         /// Newest format this version knows.
+        supported: u32,
+    },
+    /// The directory was written by a version whose format is no longer read.
+    #[error("data directory {path} has format {found}, this version reads {supported}, export it with the version that wrote it", path = path.display())]
+    OlderFormat {
+        /// The directory.
+        path: PathBuf,
+        /// Format number found there.
+        found: u32,
+        /// Oldest format this version reads.
         supported: u32,
     },
     /// The directory should hold a store but its log does not.

@@ -64,6 +64,18 @@ impl Journal {
         action()
     }
 
+    /// Takes no more writes: the disk failed where nothing can be lost silently.
+    pub(crate) fn fail(&self, error: &Error) {
+        let cause = error.to_string();
+        tracing::error!(%cause, "writing failed, no more writes are taken");
+        self.failure.lock().get_or_insert(cause);
+    }
+
+    /// Checks that the disk has room for this and the reserve.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
+        self.room.check(bytes)
+    }
+
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.lock().clone()
     }
@@ -94,7 +106,7 @@ impl Journal {
         let mut records: Vec<Record> = entries
             .iter_mut()
             .map(|entry| Record {
-                log: entry.shard.log,
+                log: entry.shard.log(),
                 seq: entry.shard.take_seq(),
                 bytes: std::mem::take(&mut entry.bytes),
             })
@@ -102,10 +114,8 @@ impl Journal {
         let seqs: Vec<u64> = records.iter().map(|record| record.seq).collect();
         records.sort_by_key(|record| (record.log, record.seq));
         if let Err(error) = self.store.append(&records) {
-            let cause = error.to_string();
-            tracing::error!(%cause, "writing the log failed, no more writes are taken");
-            *self.failure.lock() = Some(cause.clone());
-            refuse(&entries, &Error::ReadOnly { cause });
+            self.fail(&error);
+            refuse(&entries, &Error::ReadOnly { cause: error.to_string() });
             return;
         }
         for (entry, seq) in entries.into_iter().zip(seqs) {

@@ -4,16 +4,21 @@
 //! over the postcard bytes. Everything uncertain was settled before: an op
 //! holds final ids and vectors. What an op *does* is not here; see `state`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::config::ConfigChange;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
-use crate::point::{Payload, Point, Vectors};
+use crate::path::Path;
+use crate::point::{Expiry, Payload, Point};
+use crate::vector::{MultiVector, SparseVector, Vector, Vectors};
 
 /// Newest encoding this version writes and reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER: usize = 5;
 
 /// Largest encoded op. A request body is smaller; this bounds what replay
@@ -23,46 +28,148 @@ pub(crate) const MAX_OP_BYTES: usize = 256 << 20;
 /// Changes that happen together or not at all.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Op {
+    /// The clock when the op was made: what had expired then is not there.
+    pub(crate) at_ms: u64,
     pub(crate) changes: Vec<Change>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
-    Upsert(Vec<Point>),
-    Delete(Vec<PointId>),
-    DeleteWhere(Filter),
-    /// A point carried over from an older log, with the version it had.
-    Keep {
-        version: u64,
-        point: Point,
+    Upsert {
+        points: Vec<Point>,
+        when: When,
     },
+    Delete(Selection),
+    UpdateVectors {
+        points: Vec<(PointId, Vectors)>,
+        filter: Option<Filter>,
+    },
+    DeleteVectors {
+        of: Selection,
+        names: Vec<String>,
+    },
+    /// Merges a payload into the one there, at a path or at the top.
+    SetPayload {
+        of: Selection,
+        payload: Payload,
+        at: Option<Path>,
+    },
+    /// Puts a payload in place of the one there.
+    ReplacePayload {
+        of: Selection,
+        payload: Payload,
+    },
+    DeletePayload {
+        of: Selection,
+        paths: Vec<Path>,
+    },
+    SetExpiry {
+        ids: Vec<PointId>,
+        expiry: Option<Expiry>,
+    },
+    Configure(ConfigChange),
 }
 
-/// The same for postcard, which cannot hold JSON values.
+/// Which points of an upsert are written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct When {
+    /// New points, existing points, or both.
+    pub mode: WriteMode,
+    /// An existing point is replaced only if it matches before the write.
+    pub filter: Option<Filter>,
+}
+
+/// Which points of an upsert are written, by whether their id is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// All of them.
+    #[default]
+    Upsert,
+    /// Those whose id is new.
+    InsertOnly,
+    /// Those whose id is there.
+    UpdateOnly,
+}
+
+/// The points a change is about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Selection {
+    /// These; what is not there is passed over.
+    Ids(Vec<PointId>),
+    /// All that match.
+    Filter(Filter),
+}
+
+impl From<Vec<PointId>> for Selection {
+    fn from(ids: Vec<PointId>) -> Self {
+        Self::Ids(ids)
+    }
+}
+
+impl From<Filter> for Selection {
+    fn from(filter: Filter) -> Self {
+        Self::Filter(filter)
+    }
+}
+
+/// The same for postcard, which cannot hold JSON values, and in which a list of
+/// numbers is faster as bytes.
 #[derive(Serialize, Deserialize)]
-enum Encoded {
-    Upsert(Vec<EncodedPoint>),
-    Delete(Vec<PointId>),
-    DeleteWhere(ByteBuf),
-    Keep(u64, EncodedPoint),
+enum Encoded<'a> {
+    Upsert(#[serde(borrow)] Vec<EncodedPoint<'a>>, WriteMode, Option<ByteBuf>),
+    Delete(EncodedSelection),
+    UpdateVectors(#[serde(borrow)] Vec<(PointId, EncodedVectors<'a>)>, Option<ByteBuf>),
+    DeleteVectors(EncodedSelection, Vec<String>),
+    SetPayload(EncodedSelection, ByteBuf, Option<String>),
+    ReplacePayload(EncodedSelection, ByteBuf),
+    DeletePayload(EncodedSelection, Vec<String>),
+    SetExpiry(Vec<PointId>, Option<Expiry>),
+    Configure(ByteBuf),
 }
 
 #[derive(Serialize, Deserialize)]
-struct EncodedPoint {
+enum EncodedSelection {
+    Ids(Vec<PointId>),
+    Filter(ByteBuf),
+}
+
+#[derive(Serialize, Deserialize)]
+struct EncodedPoint<'a> {
     id: PointId,
-    vectors: Vectors,
+    #[serde(borrow)]
+    vectors: EncodedVectors<'a>,
     payload: ByteBuf,
+    expiry: Option<Expiry>,
+}
+
+type EncodedVectors<'a> = Vec<(Cow<'a, str>, EncodedVector<'a>)>;
+
+/// Numbers are little-endian.
+#[derive(Serialize, Deserialize)]
+enum EncodedVector<'a> {
+    Dense(#[serde(borrow, with = "serde_bytes")] Cow<'a, [u8]>),
+    Multi(usize, #[serde(borrow, with = "serde_bytes")] Cow<'a, [u8]>),
+    Sparse(
+        #[serde(borrow, with = "serde_bytes")] Cow<'a, [u8]>,
+        #[serde(borrow, with = "serde_bytes")] Cow<'a, [u8]>,
+    ),
 }
 
 impl Op {
+    pub(crate) fn new(changes: Vec<Change>) -> Self {
+        Self { at_ms: crate::point::now_ms(), changes }
+    }
+
     pub(crate) fn one(change: Change) -> Self {
-        Self { changes: vec![change] }
+        Self::new(vec![change])
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
-        let changes: Vec<Encoded> = self.changes.iter().map(Encoded::from).collect();
+        let changes: Vec<Encoded<'_>> = self.changes.iter().map(Encoded::from).collect();
         let mut bytes = vec![VERSION, 0, 0, 0, 0];
-        bytes = postcard::to_extend(&changes, bytes).expect("a vector takes any number of bytes");
+        bytes =
+            postcard::to_extend(&(self.at_ms, changes), bytes).expect("a vector takes any number of bytes");
         if bytes.len() > MAX_OP_BYTES {
             return Err(Error::TooLarge { bytes: bytes.len(), limit: MAX_OP_BYTES });
         }
@@ -83,56 +190,165 @@ impl Op {
         if crc != crc32fast::hash(body) {
             return Err("checksum of the operation does not match".to_owned());
         }
-        let changes: Vec<Encoded> = postcard::from_bytes(body).map_err(|error| error.to_string())?;
-        let changes = changes.into_iter().map(Change::try_from).collect::<Result<_, _>>();
-        Ok(Self { changes: changes.map_err(|error| error.to_string())? })
+        let (at_ms, changes): (u64, Vec<Encoded<'_>>) =
+            postcard::from_bytes(body).map_err(|error| error.to_string())?;
+        let changes = changes.into_iter().map(Change::try_from).collect::<Result<_, String>>()?;
+        Ok(Self { at_ms, changes })
     }
 }
 
-impl From<&Change> for Encoded {
-    fn from(change: &Change) -> Self {
+impl<'a> From<&'a Change> for Encoded<'a> {
+    fn from(change: &'a Change) -> Self {
         match change {
-            Change::Upsert(points) => Self::Upsert(points.iter().map(EncodedPoint::from).collect()),
-            Change::Delete(ids) => Self::Delete(ids.clone()),
-            Change::DeleteWhere(filter) => Self::DeleteWhere(json(filter)),
-            Change::Keep { version, point } => Self::Keep(*version, point.into()),
+            Change::Upsert { points, when } => Self::Upsert(
+                points.iter().map(EncodedPoint::from).collect(),
+                when.mode,
+                when.filter.as_ref().map(json),
+            ),
+            Change::Delete(of) => Self::Delete(of.into()),
+            Change::UpdateVectors { points, filter } => Self::UpdateVectors(
+                points.iter().map(|(id, vectors)| (*id, encode_vectors(vectors))).collect(),
+                filter.as_ref().map(json),
+            ),
+            Change::DeleteVectors { of, names } => Self::DeleteVectors(of.into(), names.clone()),
+            Change::SetPayload { of, payload, at } => {
+                Self::SetPayload(of.into(), json(payload), at.as_ref().map(|at| at.as_str().to_owned()))
+            }
+            Change::ReplacePayload { of, payload } => Self::ReplacePayload(of.into(), json(payload)),
+            Change::DeletePayload { of, paths } => {
+                Self::DeletePayload(of.into(), paths.iter().map(|path| path.as_str().to_owned()).collect())
+            }
+            Change::SetExpiry { ids, expiry } => Self::SetExpiry(ids.clone(), *expiry),
+            Change::Configure(change) => Self::Configure(json(change)),
         }
     }
 }
 
-impl TryFrom<Encoded> for Change {
-    type Error = serde_json::Error;
+impl TryFrom<Encoded<'_>> for Change {
+    type Error = String;
 
-    fn try_from(encoded: Encoded) -> Result<Self, serde_json::Error> {
+    fn try_from(encoded: Encoded<'_>) -> Result<Self, String> {
+        let filter = |bytes: Option<ByteBuf>| bytes.map(|bytes| from_json(&bytes)).transpose();
         Ok(match encoded {
-            Encoded::Upsert(points) => {
-                Self::Upsert(points.into_iter().map(Point::try_from).collect::<Result<_, _>>()?)
+            Encoded::Upsert(points, mode, when) => Self::Upsert {
+                points: points.into_iter().map(Point::try_from).collect::<Result<_, String>>()?,
+                when: When { mode, filter: filter(when)? },
+            },
+            Encoded::Delete(of) => Self::Delete(of.try_into()?),
+            Encoded::UpdateVectors(points, when) => {
+                let decode = |(id, vectors)| Ok((id, decode_vectors(vectors)?));
+                Self::UpdateVectors {
+                    points: points.into_iter().map(decode).collect::<Result<_, String>>()?,
+                    filter: filter(when)?,
+                }
             }
-            Encoded::Delete(ids) => Self::Delete(ids),
-            Encoded::DeleteWhere(filter) => Self::DeleteWhere(serde_json::from_slice(&filter)?),
-            Encoded::Keep(version, point) => Self::Keep { version, point: point.try_into()? },
+            Encoded::DeleteVectors(of, names) => Self::DeleteVectors { of: of.try_into()?, names },
+            Encoded::SetPayload(of, payload, at) => Self::SetPayload {
+                of: of.try_into()?,
+                payload: from_json(&payload)?,
+                at: at.as_deref().map(parse).transpose()?,
+            },
+            Encoded::ReplacePayload(of, payload) => {
+                Self::ReplacePayload { of: of.try_into()?, payload: from_json(&payload)? }
+            }
+            Encoded::DeletePayload(of, paths) => Self::DeletePayload {
+                of: of.try_into()?,
+                paths: paths.iter().map(|path| parse(path)).collect::<Result<_, String>>()?,
+            },
+            Encoded::SetExpiry(ids, expiry) => Self::SetExpiry { ids, expiry },
+            Encoded::Configure(change) => Self::Configure(from_json(&change)?),
         })
     }
 }
 
-impl From<&Point> for EncodedPoint {
-    fn from(point: &Point) -> Self {
-        let payload = if point.payload.is_empty() { ByteBuf::new() } else { json(&point.payload) };
-        Self { id: point.id, vectors: point.vectors.clone(), payload }
+impl From<&Selection> for EncodedSelection {
+    fn from(selection: &Selection) -> Self {
+        match selection {
+            Selection::Ids(ids) => Self::Ids(ids.clone()),
+            Selection::Filter(filter) => Self::Filter(json(filter)),
+        }
     }
 }
 
-impl TryFrom<EncodedPoint> for Point {
-    type Error = serde_json::Error;
+impl TryFrom<EncodedSelection> for Selection {
+    type Error = String;
 
-    fn try_from(encoded: EncodedPoint) -> Result<Self, serde_json::Error> {
-        let payload = if encoded.payload.is_empty() {
-            Payload::new()
-        } else {
-            serde_json::from_slice(&encoded.payload)?
-        };
-        Ok(Self { id: encoded.id, vectors: encoded.vectors, payload })
+    fn try_from(encoded: EncodedSelection) -> Result<Self, String> {
+        Ok(match encoded {
+            EncodedSelection::Ids(ids) => Self::Ids(ids),
+            EncodedSelection::Filter(filter) => Self::Filter(from_json(&filter)?),
+        })
     }
+}
+
+impl<'a> From<&'a Point> for EncodedPoint<'a> {
+    fn from(point: &'a Point) -> Self {
+        let payload = if point.payload.is_empty() { ByteBuf::new() } else { json(&point.payload) };
+        Self { id: point.id, vectors: encode_vectors(&point.vectors), payload, expiry: point.expiry }
+    }
+}
+
+impl TryFrom<EncodedPoint<'_>> for Point {
+    type Error = String;
+
+    fn try_from(encoded: EncodedPoint<'_>) -> Result<Self, String> {
+        let payload = if encoded.payload.is_empty() { Payload::new() } else { from_json(&encoded.payload)? };
+        let vectors = decode_vectors(encoded.vectors)?;
+        Ok(Self { id: encoded.id, vectors, payload, expiry: encoded.expiry })
+    }
+}
+
+fn encode_vectors(vectors: &Vectors) -> EncodedVectors<'_> {
+    vectors.iter().map(|(name, vector)| (Cow::Borrowed(name.as_str()), encode_vector(vector))).collect()
+}
+
+fn encode_vector(vector: &Vector) -> EncodedVector<'_> {
+    match vector {
+        Vector::Dense(values) => EncodedVector::Dense(to_bytes(values)),
+        Vector::Multi(rows) => EncodedVector::Multi(rows.dim(), to_bytes(rows.values())),
+        Vector::Sparse(sparse) => {
+            EncodedVector::Sparse(to_bytes(sparse.indices()), to_bytes(sparse.values()))
+        }
+    }
+}
+
+fn decode_vectors(encoded: EncodedVectors<'_>) -> Result<Vectors, String> {
+    encoded.into_iter().map(|(name, vector)| Ok((name.into_owned(), decode_vector(&vector)?))).collect()
+}
+
+fn decode_vector(encoded: &EncodedVector<'_>) -> Result<Vector, String> {
+    Ok(match encoded {
+        EncodedVector::Dense(values) => Vector::Dense(from_bytes(values)?),
+        EncodedVector::Multi(dim, values) => {
+            MultiVector::new(*dim, from_bytes(values)?).map_err(|error| error.to_string())?.into()
+        }
+        EncodedVector::Sparse(indices, values) => {
+            let (indices, values) = (from_bytes::<u32>(indices)?, from_bytes::<f32>(values)?);
+            SparseVector::new(indices.into_iter().zip(values)).map_err(|error| error.to_string())?.into()
+        }
+    })
+}
+
+#[cfg(target_endian = "big")]
+compile_error!("files and logs hold little-endian numbers as they lie in memory");
+
+fn to_bytes<T: bytemuck::Pod>(numbers: &[T]) -> Cow<'_, [u8]> {
+    Cow::Borrowed(bytemuck::cast_slice(numbers))
+}
+
+fn from_bytes<T: bytemuck::Pod>(bytes: &[u8]) -> Result<Vec<T>, String> {
+    if !bytes.len().is_multiple_of(size_of::<T>()) {
+        return Err("a list of numbers is cut".to_owned());
+    }
+    Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+}
+
+fn parse(path: &str) -> Result<Path, String> {
+    path.parse().map_err(|error: Error| error.to_string())
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 fn json(value: &impl Serialize) -> ByteBuf {
@@ -146,16 +362,30 @@ mod tests {
 
     fn sample() -> Op {
         let point = Point::new(7, vec![0.25, -1.5])
+            .with_vector("s", SparseVector::new([(9, 0.5), (2, 1.0)]).unwrap())
+            .with_vector("m", MultiVector::new(2, vec![1.0, 2.0, 3.0, 4.0]).unwrap())
             .with_payload(json!({"b": 1, "a": [1.5, null], "big": u64::MAX}))
-            .unwrap();
+            .unwrap()
+            .with_expiry(Expiry { at_ms: 5, renew_ms: 6 });
+        let filter: Filter =
+            serde_json::from_value(json!({"must": [{"key": "a", "range": {"lt": 2.0}}]})).unwrap();
+        let of = || Selection::Filter(filter.clone());
+        let ids = || Selection::Ids(vec![PointId::Num(1)]);
         Op {
+            at_ms: 77,
             changes: vec![
-                Change::Upsert(vec![point.clone()]),
-                Change::Delete(vec![PointId::Num(1)]),
-                Change::DeleteWhere(
-                    serde_json::from_value(json!({"must": [{"key": "a", "range": {"lt": 2.0}}]})).unwrap(),
-                ),
-                Change::Keep { version: 9, point },
+                Change::Upsert {
+                    points: vec![point.clone()],
+                    when: When { mode: WriteMode::InsertOnly, filter: Some(filter.clone()) },
+                },
+                Change::Delete(of()),
+                Change::UpdateVectors { points: vec![(point.id, point.vectors.clone())], filter: None },
+                Change::DeleteVectors { of: ids(), names: vec!["s".to_owned()] },
+                Change::SetPayload { of: of(), payload: point.payload.clone(), at: "a.b".parse().ok() },
+                Change::ReplacePayload { of: ids(), payload: point.payload.clone() },
+                Change::DeletePayload { of: ids(), paths: vec!["a[].c".parse().unwrap()] },
+                Change::SetExpiry { ids: vec![point.id], expiry: point.expiry },
+                Change::Configure(ConfigChange::DropVector("s".to_owned())),
             ],
         }
     }

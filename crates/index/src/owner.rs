@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::store::sync_dir;
 
 /// The newest format this version reads and the one it writes.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[allow(clippy::struct_field_names)] // `format` is the file's own name for it
@@ -88,6 +88,9 @@ pub(crate) fn read_format(dir: &Path) -> Result<Option<Format>> {
     if found > u64::from(FORMAT) {
         let found = u32::try_from(found).unwrap_or(u32::MAX);
         return Err(Error::NewerFormat { path: dir.to_owned(), found, supported: FORMAT });
+    }
+    if found < u64::from(FORMAT) {
+        return Err(Error::OlderFormat { path: dir.to_owned(), found: found as u32, supported: FORMAT });
     }
     serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
 }

@@ -43,6 +43,11 @@ impl Path {
         keys
     }
 
+    /// The path of what `inner` reaches from each value this path reaches.
+    pub(crate) fn join(&self, inner: &Self) -> Result<Self, Error> {
+        format!("{}.{}", self.text, inner.text).parse()
+    }
+
     /// The values the path reaches, in document order. Arrays at the end are
     /// not opened here: callers that match elements open them once.
     pub fn values<'v>(&self, object: &'v Map<String, Value>) -> Vec<&'v Value> {
@@ -54,6 +59,85 @@ impl Path {
             walk(value, rest, &mut reached);
         }
         reached
+    }
+}
+
+impl Path {
+    /// Removes what the path reaches; true if there was something. Elements of
+    /// arrays that an index names stay, with what the path removes inside them.
+    pub(crate) fn remove(&self, object: &mut Map<String, Value>) -> bool {
+        let [Step::Key(first), rest @ ..] = &self.steps[..] else { return false };
+        if rest.is_empty() {
+            return object.shift_remove(first).is_some();
+        }
+        object.get_mut(first).is_some_and(|value| remove(value, rest))
+    }
+
+    /// Merges `payload` into each object the path names, making objects where
+    /// there is something else or nothing; an index past the end is passed over.
+    pub(crate) fn merge(&self, object: &mut Map<String, Value>, payload: &Map<String, Value>) {
+        let [Step::Key(first), rest @ ..] = &self.steps[..] else { return };
+        let value = object.entry(first.clone()).or_insert(Value::Null);
+        merge_at(value, rest, payload);
+    }
+}
+
+fn remove(value: &mut Value, steps: &[Step]) -> bool {
+    match (steps, value) {
+        ([Step::Key(key)], Value::Object(object)) => object.shift_remove(key).is_some(),
+        ([Step::Key(key), rest @ ..], Value::Object(object)) => {
+            object.get_mut(key).is_some_and(|inner| remove(inner, rest))
+        }
+        ([Step::Each], Value::Array(items)) => !std::mem::take(items).is_empty(),
+        ([Step::Each, rest @ ..], Value::Array(items)) => {
+            items.iter_mut().filter_map(|item| remove(item, rest).then_some(())).count() > 0
+        }
+        ([Step::Index(index), rest @ ..], Value::Array(items)) if !rest.is_empty() => {
+            items.get_mut(*index).is_some_and(|item| remove(item, rest))
+        }
+        _ => false,
+    }
+}
+
+fn merge_at(value: &mut Value, steps: &[Step], payload: &Map<String, Value>) {
+    match steps {
+        [] => {
+            if !value.is_object() {
+                *value = Value::Object(Map::new());
+            }
+            merge(value.as_object_mut().expect("it was just made one"), payload);
+        }
+        [Step::Key(key), rest @ ..] => {
+            if !value.is_object() {
+                *value = Value::Object(Map::new());
+            }
+            let object = value.as_object_mut().expect("it was just made one");
+            merge_at(object.entry(key.clone()).or_insert(Value::Null), rest, payload);
+        }
+        [Step::Index(index), rest @ ..] => {
+            if let Some(item) = value.as_array_mut().and_then(|items| items.get_mut(*index)) {
+                merge_at(item, rest, payload);
+            }
+        }
+        [Step::Each, rest @ ..] => {
+            if !value.is_array() {
+                *value = Value::Array(Vec::new());
+            }
+            for item in value.as_array_mut().expect("it was just made one") {
+                merge_at(item, rest, payload);
+            }
+        }
+    }
+}
+
+/// Puts the values of `payload` over those of `object`; null removes a key.
+pub(crate) fn merge(object: &mut Map<String, Value>, payload: &Map<String, Value>) {
+    for (key, value) in payload {
+        if value.is_null() {
+            object.shift_remove(key);
+        } else {
+            object.insert(key.clone(), value.clone());
+        }
     }
 }
 
@@ -162,6 +246,35 @@ mod tests {
         // An array in the middle is not entered without brackets.
         assert!(at("l.x", &payload).is_empty());
         assert!(at("a.c", &payload).is_empty());
+    }
+
+    #[test]
+    fn paths_change_what_they_reach() {
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let path = |text: &str| text.parse::<Path>().unwrap();
+        let start = object(json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}, {"x": 3}], "s": 4}));
+        for (text, want) in [
+            ("a.b", json!({"a": {"c": 2}, "l": [{"x": 1, "y": 2}, {"x": 3}], "s": 4})),
+            ("l[].x", json!({"a": {"b": 1, "c": 2}, "l": [{"y": 2}, {}], "s": 4})),
+            ("l[0].x", json!({"a": {"b": 1, "c": 2}, "l": [{"y": 2}, {"x": 3}], "s": 4})),
+            ("gone.b", Value::Object(start.clone())),
+        ] {
+            let mut payload = start.clone();
+            assert_eq!(path(text).remove(&mut payload), Value::Object(start.clone()) != want, "{text}");
+            assert_eq!(Value::Object(payload), want, "{text}");
+        }
+        let new = object(json!({"n": 1, "b": null}));
+        for (text, want) in [
+            ("a", json!({"a": {"c": 2, "n": 1}, "l": [{"x": 1, "y": 2}, {"x": 3}], "s": 4})),
+            ("s.t", json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}, {"x": 3}], "s": {"t": {"n": 1}}})),
+            ("l[1]", json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}, {"x": 3, "n": 1}], "s": 4})),
+            ("l[7]", Value::Object(start.clone())),
+            ("s[]", json!({"a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}, {"x": 3}], "s": []})),
+        ] {
+            let mut payload = start.clone();
+            path(text).merge(&mut payload, &new);
+            assert_eq!(Value::Object(payload), want, "{text}");
+        }
     }
 
     #[test]

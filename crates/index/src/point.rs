@@ -1,19 +1,17 @@
 //! Points as they are given and as they are returned.
 
-use std::collections::BTreeMap;
-
+use half::f16;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::CollectionConfig;
+use crate::config::{CollectionConfig, Datatype, VectorConfig};
 use crate::error::{Error, Result};
 use crate::id::PointId;
 use crate::path::Path;
+use crate::vector::{Vector, Vectors};
 
 /// What an application keeps with a point: a JSON object.
 pub type Payload = Map<String, Value>;
-
-/// Vectors by name; the unnamed one is `""`.
-pub type Vectors = BTreeMap<String, Vec<f32>>;
 
 /// A point to be written. It replaces any point of the same id as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +22,60 @@ pub struct Point {
     pub vectors: Vectors,
     /// The payload.
     pub payload: Payload,
+    /// When it disappears; `None` for never.
+    pub expiry: Option<Expiry>,
+}
+
+/// When a point disappears.
+///
+/// From that moment no search, read or count sees it; its room is given back
+/// when its segment is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// Milliseconds since 1970, UTC.
+    pub at_ms: u64,
+    /// When above 0, being read or found moves `at_ms` to that moment plus
+    /// this. So that not every read becomes a write, it is moved once a tenth
+    /// of this time has passed.
+    pub renew_ms: u64,
+}
+
+impl Expiry {
+    /// Disappears this long from now.
+    pub fn after(time: std::time::Duration) -> Self {
+        let at_ms = now_ms().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        Self { at_ms, renew_ms: 0 }
+    }
+
+    /// Disappears once it was not read or found for this long.
+    pub fn unused_for(time: std::time::Duration) -> Self {
+        let renew_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { renew_ms, ..Self::after(time) }
+    }
+}
+
+/// The clock, for what is settled before the log.
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Point {
     /// A point with the unnamed vector and no payload.
-    pub fn new(id: impl Into<PointId>, vector: Vec<f32>) -> Self {
-        Self { id: id.into(), vectors: Vectors::from([(String::new(), vector)]), payload: Payload::new() }
+    pub fn new(id: impl Into<PointId>, vector: impl Into<Vector>) -> Self {
+        Self::empty(id).with_vector("", vector)
+    }
+
+    /// A point without vectors and payload.
+    pub fn empty(id: impl Into<PointId>) -> Self {
+        Self { id: id.into(), vectors: Vectors::new(), payload: Payload::new(), expiry: None }
+    }
+
+    /// The same point with this vector too.
+    #[must_use]
+    pub fn with_vector(mut self, name: &str, vector: impl Into<Vector>) -> Self {
+        self.vectors.insert(name.to_owned(), vector.into());
+        self
     }
 
     /// The same point with this payload, given as a JSON object.
@@ -44,18 +90,32 @@ impl Point {
         Ok(self)
     }
 
+    /// The same point, disappearing in time.
+    #[must_use]
+    pub fn with_expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = Some(expiry);
+        self
+    }
+
     /// Checks the point against the collection and brings its vectors into the
     /// form they are stored in.
     pub(crate) fn settle(&mut self, config: &CollectionConfig) -> Result<()> {
-        for (name, vector) in &mut self.vectors {
-            settle_vector(config, name, vector)?;
-        }
-        if self.payload.values().any(|value| deeper_than(value, MAX_PAYLOAD_DEPTH)) {
-            let text = format!("payload of point {} nests deeper than {MAX_PAYLOAD_DEPTH} levels", self.id);
-            return Err(Error::Request(text));
-        }
-        Ok(())
+        settle_vectors(config, &mut self.vectors)?;
+        check_depth(&self.payload)
     }
+}
+
+pub(crate) fn check_depth(payload: &Payload) -> Result<()> {
+    check_depth_below(payload, 0)
+}
+
+/// The same for a payload that is put this many levels below the top.
+pub(crate) fn check_depth_below(payload: &Payload, levels: usize) -> Result<()> {
+    let left = MAX_PAYLOAD_DEPTH.checked_sub(levels);
+    if left.is_none_or(|left| payload.values().any(|value| deeper_than(value, left))) {
+        return Err(Error::Request(format!("payload nests deeper than {MAX_PAYLOAD_DEPTH} levels")));
+    }
+    Ok(())
 }
 
 // The log keeps payloads as JSON, whose reader stops at 128 levels.
@@ -70,16 +130,101 @@ fn deeper_than(value: &Value, levels: usize) -> bool {
     levels == 0 || inner.any(|value| deeper_than(value, levels - 1))
 }
 
-pub(crate) fn settle_vector(config: &CollectionConfig, name: &str, vector: &mut [f32]) -> Result<()> {
+pub(crate) fn settle_vectors(config: &CollectionConfig, vectors: &mut Vectors) -> Result<()> {
+    vectors.iter_mut().try_for_each(|(name, vector)| settle_vector(config, name, vector))
+}
+
+/// Checks a vector against the collection and brings it into the form it is
+/// stored in: of unit length under cosine, rounded to what its type can hold.
+pub(crate) fn settle_vector(config: &CollectionConfig, name: &str, vector: &mut Vector) -> Result<()> {
+    if config.sparse_vectors.contains_key(name) {
+        return match vector {
+            Vector::Sparse(_) => Ok(()),
+            _ => Err(Error::VectorKind { name: name.to_owned(), want: "sparse" }),
+        };
+    }
     let want = config.vector(name)?;
-    if vector.len() != want.size {
-        return Err(Error::Dimension { want: want.size, got: vector.len() });
+    match vector {
+        Vector::Dense(values) if !want.multivector => settle_row(want, values),
+        Vector::Dense(values) => {
+            // One row is a multi-vector of one.
+            let mut values = std::mem::take(values);
+            settle_row(want, &mut values)?;
+            *vector = Vector::Multi(crate::vector::MultiVector::new(want.size, values)?);
+            Ok(())
+        }
+        Vector::Multi(rows) if want.multivector => {
+            if rows.dim() != want.size {
+                return Err(Error::Dimension { want: want.size, got: rows.dim() });
+            }
+            rows.values_mut().chunks_exact_mut(want.size).try_for_each(|row| settle_row(want, row))
+        }
+        Vector::Multi(_) => Err(Error::VectorKind { name: name.to_owned(), want: "one dense vector" }),
+        Vector::Sparse(_) => Err(Error::VectorKind { name: name.to_owned(), want: "dense" }),
     }
-    if let Some(position) = vector.iter().position(|value| !value.is_finite()) {
-        return Err(Error::NotFinite { position });
+}
+
+fn settle_row(want: &VectorConfig, values: &mut [f32]) -> Result<()> {
+    check_row(want, values)?;
+    match want.datatype {
+        Datatype::Float32 => want.distance.prepare(values),
+        Datatype::Float16 => {
+            want.distance.prepare(values);
+            for (position, value) in values.iter_mut().enumerate() {
+                let rounded = f16::from_f32(*value);
+                if !rounded.is_finite() {
+                    return Err(Error::OutOfType { position, value: *value, datatype: "float16" });
+                }
+                *value = rounded.to_f32();
+            }
+        }
+        Datatype::Uint8 => {
+            let whole = |value: f32| (0.0..=255.0).contains(&value) && value.fract() == 0.0;
+            if let Some(position) = values.iter().position(|value| !whole(*value)) {
+                return Err(Error::OutOfType { position, value: values[position], datatype: "uint8" });
+            }
+        }
     }
-    want.distance.prepare(vector);
     Ok(())
+}
+
+fn check_row(want: &VectorConfig, values: &[f32]) -> Result<()> {
+    if values.len() != want.size {
+        return Err(Error::Dimension { want: want.size, got: values.len() });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(position) => Err(Error::NotFinite { position }),
+        None => Ok(()),
+    }
+}
+
+/// Checks a query against the collection and brings it into the form stored
+/// vectors are compared with. A query may have values its type cannot store.
+pub(crate) fn settle_query(config: &CollectionConfig, name: &str, mut query: Vector) -> Result<Vector> {
+    if config.sparse_vectors.contains_key(name) {
+        return match query {
+            Vector::Sparse(_) => Ok(query),
+            _ => Err(Error::VectorKind { name: name.to_owned(), want: "sparse" }),
+        };
+    }
+    let want = config.vector(name)?;
+    let prepare = |values: &mut [f32]| {
+        check_row(want, values)?;
+        want.distance.prepare(values);
+        Ok(())
+    };
+    match &mut query {
+        Vector::Dense(values) => prepare(values)?,
+        Vector::Multi(rows) if want.multivector => {
+            let dim = rows.dim();
+            rows.values_mut().chunks_exact_mut(dim).try_for_each(prepare)?;
+        }
+        Vector::Multi(_) => {
+            return Err(Error::VectorKind { name: name.to_owned(), want: "one dense vector" });
+        }
+        Vector::Sparse(_) => return Err(Error::VectorKind { name: name.to_owned(), want: "dense" }),
+    }
+    Ok(query)
 }
 
 /// A stored point, read by id or by scrolling.
@@ -93,6 +238,8 @@ pub struct Record {
     pub payload: Option<Payload>,
     /// The vectors asked for; cosine vectors come back at unit length.
     pub vectors: Option<Vectors>,
+    /// When it disappears, if ever.
+    pub expiry: Option<Expiry>,
 }
 
 /// Which parts of a point are wanted.

@@ -1,22 +1,29 @@
 //! Finding the nearest points: which plan, and how its parts come together.
 //!
-//! A graph answers for the slots it covers, an exact scan for the rest. Under
-//! a filter the matches are estimated from a sample: few are scanned exactly,
-//! many are walked in the graph. A filtered search never returns fewer than
-//! asked while more points match: a walk that comes up short becomes a scan.
+//! Each part answers for itself. A part without a graph is scanned. Under a
+//! filter the matches are estimated from the field indexes: few are scanned
+//! exactly, many are walked in the graph. A filtered search never returns fewer
+//! than asked while more points match: a walk that comes up short becomes a
+//! scan.
 
 use std::cell::RefCell;
+use std::time::Instant;
 
-use cairn_ann::{Neighbor, Rows, Scratch, exact};
+use cairn_ann::{Metric, Neighbor, Rows, Scratch, Strategy, exact, filtered_strategy};
 use rayon::prelude::*;
 
-use crate::column::Column;
-use crate::config::{CollectionConfig, Options};
+use crate::bits::Bits;
+use crate::config::{Datatype, Modifier, Options};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
-use crate::point::{Parts, Payload, Vectors, settle_vector};
-use crate::state::State;
+use crate::part::{DenseRows, Part};
+use crate::plan::{Explained, Matcher};
+use crate::point::{Parts, Payload, settle_query};
+use crate::similarity::{score, similarity};
+use crate::sparse;
+use crate::vector::{SparseVector, Vector, Vectors};
+use crate::view::{Place, View};
 
 /// A question to a collection: the nearest points to a vector.
 ///
@@ -27,8 +34,8 @@ use crate::state::State;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// The query, as long as the collection's vectors.
-    pub vector: Vec<f32>,
+    /// The query: as long as the collection's vectors, or sparse.
+    pub vector: Vector,
     /// Which vector is compared; the unnamed one is `""`.
     pub using: String,
     /// How many hits at most. Default 10.
@@ -47,13 +54,15 @@ pub struct Search {
     pub score_threshold: Option<f32>,
     /// What comes back with a hit. Default: nothing but id and score.
     pub parts: Parts,
+    /// Tell in [`Found::steps`] how each part was searched; costs a little.
+    pub explain: bool,
 }
 
 impl Search {
     /// The ten nearest points to `vector`.
-    pub fn nearest(vector: Vec<f32>) -> Self {
+    pub fn nearest(vector: impl Into<Vector>) -> Self {
         Self {
-            vector,
+            vector: vector.into(),
             using: String::new(),
             limit: 10,
             offset: 0,
@@ -62,7 +71,15 @@ impl Search {
             exact: false,
             score_threshold: None,
             parts: Parts::default(),
+            explain: false,
         }
+    }
+
+    /// By the vector of this name.
+    #[must_use]
+    pub fn using(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.using);
+        self
     }
 
     /// At most `limit` hits.
@@ -92,6 +109,13 @@ impl Search {
         self.parts = parts;
         self
     }
+
+    /// Telling how each part was searched.
+    #[must_use]
+    pub fn explain(mut self) -> Self {
+        self.explain = true;
+        self
+    }
 }
 
 /// A point found, with its score: larger is better for cosine and dot,
@@ -115,8 +139,29 @@ pub struct Hit {
 pub enum Plan {
     /// Every live point was compared, or every one that matches the filter.
     Scan,
-    /// The graph was walked, and the points it does not cover were scanned.
+    /// A graph was walked, and the points in none were scanned.
     Graph,
+    /// The postings of the query's positions were read.
+    Inverted,
+}
+
+/// How one part of the collection was searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The segment's number; `None` for points that are in none yet.
+    pub segment: Option<u64>,
+    /// Live points in the part.
+    pub points: usize,
+    /// How it was searched.
+    pub plan: Plan,
+    /// Points that were expected to match the filter.
+    pub expected_matches: Option<usize>,
+    /// How each condition of the filter was answered.
+    pub filter: Vec<Explained>,
+    /// Hits it contributed candidates for.
+    pub found: usize,
+    /// Microseconds it took.
+    pub micros: u64,
 }
 
 /// What a search found, best first, and how.
@@ -124,143 +169,359 @@ pub enum Plan {
 pub struct Found {
     /// The hits, best first.
     pub hits: Vec<Hit>,
-    /// The plan that ran.
+    /// The plan that ran; of several, the one for the most points.
     pub plan: Plan,
+    /// How each part was searched, if the search asked to explain itself.
+    pub steps: Vec<Step>,
 }
-
-/// Matches are estimated from this many points.
-const SAMPLE: usize = 512;
 
 /// Below this many points a scan is not worth splitting over threads.
 const SCAN_PIECE: u32 = 8192;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
+    static SPARSE_SCRATCH: RefCell<sparse::search::Scratch> = RefCell::default();
 }
 
-pub(crate) fn search(
-    state: &State,
-    config: &CollectionConfig,
-    options: &Options,
-    search: &Search,
-) -> Result<Found> {
+/// The nearest points of a view, as callers see them.
+pub(crate) fn search(view: &View, options: &Options, search: &Search) -> Result<(Found, Vec<Place>)> {
     if search.limit == 0 {
         return Err(Error::Request("limit: value 0 invalid, must be 1 or larger".to_owned()));
     }
-    let mut query = search.vector.clone();
-    settle_vector(config, &search.using, &mut query)?;
-    let walk = Walk {
-        state,
-        column: &state.columns[&search.using],
+    let query = settle_query(&view.config, &search.using, search.vector.clone())?;
+    let ask = Ask {
+        using: &search.using,
         query: &query,
-        filter: search.filter.as_ref().filter(|filter| !filter.is_empty()),
-        k: search.limit.saturating_add(search.offset).min(state.live.count()),
-        ef: search.ef.unwrap_or(config.hnsw.ef_construct),
+        filter: search.filter.as_ref(),
+        k: search.limit.saturating_add(search.offset),
+        ef: search.ef,
+        exact: search.exact,
+        indexed_only: false,
     };
-    let (nearest, plan) = walk.run(options, search.exact);
-
-    let metric = walk.column.config.distance;
+    let (nearest, steps) = nearest(view, options, &ask, search.explain)?;
+    let metric = view.config.vectors.get(&search.using).map(|vector| vector.distance);
     let good_enough = |score: f32| match search.score_threshold {
         None => true,
-        Some(bound) if metric.larger_is_better() => score > bound,
+        Some(bound) if metric.is_none_or(Metric::larger_is_better) => score > bound,
         Some(bound) => score < bound,
     };
-    let hits = nearest
-        .into_iter()
-        .map(|near| (near.slot, metric.score(near.distance)))
+    let shown = nearest
+        .iter()
+        .map(|(place, raw)| (*place, metric.map_or(*raw, |metric| score(metric, *raw))))
         .filter(|(_, score)| good_enough(*score))
         .skip(search.offset)
-        .take(search.limit)
-        .map(|(slot, score)| Hit {
-            id: state.id(slot),
-            version: state.version(slot),
+        .take(search.limit);
+    let mut hits = Vec::new();
+    let mut places = Vec::new();
+    for (place, score) in shown {
+        let part = view.part(place);
+        hits.push(Hit {
+            id: part.id(place.slot),
+            version: part.version(place.slot),
             score,
-            payload: state.payload(slot, &search.parts),
-            vectors: state.vectors(slot, &search.parts),
-        })
-        .collect();
-    Ok(Found { hits, plan })
+            payload: view.payload(place, &search.parts.payload)?,
+            vectors: view.vectors(place, &search.parts.vectors),
+        });
+        places.push(place);
+    }
+    let plan = steps.iter().max_by_key(|step| step.points).map_or(Plan::Scan, |step| step.plan);
+    let steps = if search.explain { steps } else { Vec::new() };
+    Ok((Found { hits, plan, steps }, places))
+}
+
+/// Places with their raw similarities, best first.
+pub(crate) type Ranked = Vec<(Place, f32)>;
+
+/// A query that was checked and prepared.
+pub(crate) struct Ask<'a> {
+    pub(crate) using: &'a str,
+    pub(crate) query: &'a Vector,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) k: usize,
+    pub(crate) ef: Option<usize>,
+    pub(crate) exact: bool,
+    /// Pass over parts that have no graph yet.
+    pub(crate) indexed_only: bool,
+}
+
+/// The `k` most similar rows, best first, by raw similarity: larger is better
+/// under every metric.
+pub(crate) fn nearest(
+    view: &View,
+    options: &Options,
+    ask: &Ask<'_>,
+    explain: bool,
+) -> Result<(Ranked, Vec<Step>)> {
+    let weights = match ask.query {
+        Vector::Sparse(sparse) => Some(weighted(view, ask.using, sparse)?),
+        _ => None,
+    };
+    let prepared = view.prepare(ask.filter)?;
+    let mut best: Vec<(Place, f32)> = Vec::new();
+    let mut steps = Vec::new();
+    for (number, part) in view.numbered() {
+        if part.marks.live.count() == 0 {
+            continue;
+        }
+        let started = Instant::now();
+        let filtered = view.filtered(part);
+        let searched = PartSearch {
+            view,
+            part,
+            ask,
+            matcher: prepared.as_ref().map(|filter| Matcher::new(filter, &filtered)),
+            expires: part.has_expiry(),
+            none: Bits::default(),
+        };
+        let (found, plan) = match &weights {
+            Some(weights) => searched.sparse(weights),
+            None => searched.dense(options)?,
+        };
+        steps.push(Step {
+            segment: part.is_sealed().then_some(part.number),
+            points: part.marks.live.count(),
+            plan,
+            expected_matches: explain.then(|| searched.expected()).flatten(),
+            filter: if explain { searched.describe() } else { Vec::new() },
+            found: found.len(),
+            micros: started.elapsed().as_micros() as u64,
+        });
+        best.extend(found.into_iter().map(|(slot, raw)| (Place { part: number, slot }, raw)));
+    }
+    best.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    best.truncate(ask.k);
+    Ok((best, steps))
+}
+
+struct PartSearch<'s> {
+    view: &'s View,
+    part: &'s Part,
+    ask: &'s Ask<'s>,
+    matcher: Option<Matcher<'s>>,
+    expires: bool,
+    none: Bits,
+}
+
+type Scored = Vec<(u32, f32)>;
+
+impl PartSearch<'_> {
+    fn present(&self) -> &Bits {
+        self.part.present(self.ask.using, &self.view.uids).unwrap_or(&self.none)
+    }
+
+    fn expected(&self) -> Option<usize> {
+        self.matcher.as_ref().map(|matcher| matcher.estimate(self.part.marks.live.count()).expected)
+    }
+
+    fn describe(&self) -> Vec<Explained> {
+        self.matcher.as_ref().map(Matcher::describe).unwrap_or_default()
+    }
+
+    fn is_there(&self, slot: u32) -> bool {
+        self.part.marks.live.get(slot) && (!self.expires || !self.part.is_expired(slot, self.view.now_ms))
+    }
+
+    fn accepts(&self, slot: u32, present: &Bits) -> bool {
+        present.get(slot)
+            && self.is_there(slot)
+            && self.matcher.as_ref().is_none_or(|matcher| matcher.check(slot))
+    }
+
+    fn dense(&self, options: &Options) -> Result<(Scored, Plan)> {
+        let config = self.view.config.vector(self.ask.using)?;
+        if config.multivector {
+            return Ok((self.scan_multi(config.distance), Plan::Scan));
+        }
+        let Some(rows) = self.part.dense(self.ask.using, &self.view.uids) else {
+            return Ok((Vec::new(), Plan::Scan));
+        };
+        let query = self.ask.query.as_dense().expect("a settled query is of the vector's kind");
+        let walk = Walk { search: self, metric: config.distance, rows, query };
+        let (nearest, plan) = walk.run(options);
+        Ok((nearest.into_iter().map(|near| (near.slot, 0.0 - near.distance)).collect(), plan))
+    }
+
+    fn scan_multi(&self, metric: Metric) -> Scored {
+        let present = self.present();
+        let slots: Vec<u32> = present.iter_from(0).filter(|slot| self.accepts(*slot, present)).collect();
+        let mut scored: Scored = slots
+            .par_iter()
+            .filter_map(|slot| {
+                let stored = self.part.vector(*slot, self.ask.using, &self.view.uids)?.into_owned();
+                let stored = comparable(self.view, self.ask.using, stored);
+                Some((*slot, similarity(metric, self.ask.query, &stored)?))
+            })
+            .collect();
+        keep_best(&mut scored, self.ask.k);
+        scored
+    }
+
+    fn sparse(&self, weights: &[(u32, f32)]) -> (Scored, Plan) {
+        let present = self.present();
+        if let Some(index) =
+            self.view.uid(self.ask.using).and_then(|uid| self.part.derived.sparse(self.ask.using, uid))
+        {
+            let found = SPARSE_SCRATCH.with_borrow_mut(|scratch| {
+                index.search(weights, self.ask.k, None, |slot| self.accepts(slot, present), scratch)
+            });
+            return (found, Plan::Inverted);
+        }
+        let weights = sparse::scan::Weights::new(weights.iter().copied());
+        let slots = present.iter_from(0).filter(|slot| self.accepts(*slot, present));
+        let mut scored: Scored =
+            slots.filter_map(|slot| Some((slot, self.sparse_score(slot, &weights)?))).collect();
+        keep_best(&mut scored, self.ask.k);
+        (scored, Plan::Scan)
+    }
+
+    fn sparse_score(&self, slot: u32, weights: &sparse::scan::Weights) -> Option<f32> {
+        let stored = self.part.vector(slot, self.ask.using, &self.view.uids)?;
+        weights.score(stored.as_sparse()?.entries())
+    }
+}
+
+/// A stored vector in the form in which `similarity` compares it: whole numbers
+/// are stored as they are, also under cosine, and get their unit length here.
+pub(crate) fn comparable(view: &View, using: &str, mut stored: Vector) -> Vector {
+    let Some(config) = view.config.vectors.get(using) else { return stored };
+    if config.datatype == Datatype::Uint8 {
+        match &mut stored {
+            Vector::Dense(values) => config.distance.prepare(values),
+            Vector::Multi(rows) => {
+                let dim = rows.dim();
+                rows.values_mut().chunks_exact_mut(dim).for_each(|row| config.distance.prepare(row));
+            }
+            Vector::Sparse(_) => {}
+        }
+    }
+    stored
+}
+
+fn keep_best(scored: &mut Scored, k: usize) {
+    scored.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    scored.truncate(k);
+}
+
+/// The query's weights, with the idf of each position where the vector has it.
+pub(crate) fn weighted(view: &View, using: &str, query: &SparseVector) -> Result<Vec<(u32, f32)>> {
+    let config = view
+        .config
+        .sparse_vectors
+        .get(using)
+        .ok_or_else(|| Error::UnknownVector { name: using.to_owned() })?;
+    let mut weights: Vec<(u32, f32)> = query.entries().collect();
+    if config.modifier == Modifier::Idf {
+        let (rows, counts) = frequencies(view, using, query.indices());
+        for ((_, weight), count) in weights.iter_mut().zip(counts) {
+            *weight *= crate::bm25::idf(rows, count);
+        }
+    }
+    Ok(weights)
+}
+
+/// How many rows have a sparse vector, and how many have each position. Rows
+/// of segments count until merging removes them.
+fn frequencies(view: &View, using: &str, indices: &[u32]) -> (usize, Vec<usize>) {
+    let mut rows = 0;
+    let mut counts = vec![0; indices.len()];
+    for part in &view.parts {
+        if let Some(index) = view.uid(using).and_then(|uid| part.derived.sparse(using, uid)) {
+            rows += index.rows() as usize;
+            counts.iter_mut().zip(indices).for_each(|(count, at)| *count += index.df(*at) as usize);
+            continue;
+        }
+        let Some(present) = part.present(using, &view.uids) else { continue };
+        for slot in present.iter_from(0).filter(|slot| part.marks.live.get(*slot)) {
+            let Some(vector) = part.vector(slot, using, &view.uids) else { continue };
+            let Some(sparse) = vector.as_sparse() else { continue };
+            rows += 1;
+            for (count, at) in counts.iter_mut().zip(indices) {
+                *count += usize::from(sparse.indices().binary_search(at).is_ok());
+            }
+        }
+    }
+    (rows, counts)
 }
 
 struct Walk<'s> {
-    state: &'s State,
-    column: &'s Column,
+    search: &'s PartSearch<'s>,
+    metric: Metric,
+    rows: DenseRows<'s>,
     query: &'s [f32],
-    filter: Option<&'s Filter>,
-    k: usize,
-    ef: usize,
 }
 
 impl Walk<'_> {
-    fn run(&self, options: &Options, exact: bool) -> (Vec<Neighbor>, Plan) {
-        if exact || self.column.graph.is_none() || self.few_match(options.full_scan_threshold) {
-            return (self.scan(0), Plan::Scan);
-        }
-        let nearest = self.walk();
-        if nearest.len() < self.k {
-            return (self.scan(0), Plan::Scan);
+    fn run(&self, options: &Options) -> (Vec<Neighbor>, Plan) {
+        let ask = self.search.ask;
+        let uid = self.search.view.uid(ask.using);
+        let graph = uid.and_then(|uid| self.search.part.derived.graph(ask.using, uid));
+        let Some(graph) = graph.filter(|_| !ask.exact && !self.few_match(options)) else {
+            let skip = ask.indexed_only && self.search.part.is_sealed() && graph.is_none();
+            let slots = if skip { Vec::new() } else { self.scan() };
+            return (slots, Plan::Scan);
+        };
+        let present = self.search.present();
+        let k = ask.k.min(self.search.part.marks.live.count());
+        let ef = self.ef().max(k);
+        let accept = |slot: u32| self.search.accepts(slot, present);
+        let share = self.accepted() as f32 / self.rows.len() as f32;
+        let nearest = SCRATCH.with_borrow_mut(|scratch| {
+            graph.search_filtered(self.metric, &self.rows, self.query, k, ef, share, accept, scratch)
+        });
+        if nearest.len() < k && self.search.matcher.is_some() {
+            return (self.scan(), Plan::Scan);
         }
         (nearest, Plan::Graph)
     }
 
-    fn accepts(&self, slot: u32) -> bool {
-        self.column.live.get(slot) && self.filter.is_none_or(|filter| self.state.matches(slot, filter))
+    fn ef(&self) -> usize {
+        self.search.ask.ef.unwrap_or(self.search.view.config.hnsw.ef_construct)
     }
 
-    fn few_match(&self, threshold: usize) -> bool {
-        let live = self.column.live.count();
-        let Some(filter) = self.filter else { return false };
-        let step = (live / SAMPLE).max(1);
-        let sample = self.column.live.iter_from(0).step_by(step);
-        let (seen, matched) = sample.fold((0usize, 0usize), |(seen, matched), slot| {
-            (seen + 1, matched + usize::from(self.state.matches(slot, filter)))
+    /// Rows that the walk is expected to accept.
+    fn accepted(&self) -> usize {
+        self.search.expected().unwrap_or_else(|| self.search.part.marks.live.count())
+    }
+
+    /// Whether so few match that comparing them all is as fast as a walk.
+    fn few_match(&self, options: &Options) -> bool {
+        let Some(expected) = self.search.expected() else { return false };
+        let len = self.rows.len();
+        let strategy = filtered_strategy(expected as f32 / len.max(1) as f32, len, self.ef());
+        expected < options.full_scan_threshold || strategy == Strategy::Scan
+    }
+
+    /// Compares with every accepted slot.
+    fn scan(&self) -> Vec<Neighbor> {
+        let search = self.search;
+        let present = search.present();
+        let narrowed = search.matcher.as_ref().and_then(|matcher| {
+            matcher.exact_slots().map(|slots| (slots, true)).or_else(|| Some((matcher.candidates()?, false)))
         });
-        matched.saturating_mul(live) / seen.max(1) < threshold
-    }
-
-    fn walk(&self) -> Vec<Neighbor> {
-        let graph = self.column.graph.as_ref().expect("the plan asked for it");
-        let metric = self.column.config.distance;
-        let ef = self.ef.max(self.k);
-        let mut nearest = SCRATCH.with_borrow_mut(|scratch| {
-            graph.graph.search(
-                metric,
-                self.column,
-                self.query,
-                self.k,
-                ef,
-                |slot| self.accepts(slot),
-                scratch,
-            )
-        });
-        nearest.extend(self.scan(graph.covers));
-        self.keep_best(nearest)
-    }
-
-    /// Compares with every accepted slot from `first` on.
-    fn scan(&self, first: u32) -> Vec<Neighbor> {
-        let metric = self.column.config.distance;
-        let slots = self.column.len() as u32;
-        let scan_piece = |from: u32| {
-            let until = from.saturating_add(SCAN_PIECE).min(slots);
-            let accepted = self
-                .column
-                .live
-                .iter_from(from)
-                .take_while(|slot| *slot < until)
-                .filter(|slot| self.filter.is_none_or(|filter| self.state.matches(*slot, filter)));
-            exact(metric, self.column, self.query, self.k, accepted)
-        };
-        if slots - first <= SCAN_PIECE {
-            return scan_piece(first);
+        if let Some((slots, exactly)) = narrowed {
+            let accepted = slots.iter_from(0).filter(|slot| {
+                if exactly {
+                    present.get(*slot) && search.is_there(*slot)
+                } else {
+                    search.accepts(*slot, present)
+                }
+            });
+            return exact(self.metric, &self.rows, self.query, search.ask.k, accepted);
         }
-        let starts: Vec<u32> = (first..slots).step_by(SCAN_PIECE as usize).collect();
-        self.keep_best(starts.into_par_iter().flat_map_iter(scan_piece).collect())
-    }
-
-    fn keep_best(&self, mut nearest: Vec<Neighbor>) -> Vec<Neighbor> {
+        let len = self.rows.len() as u32;
+        let piece = |from: u32| {
+            let until = from.saturating_add(SCAN_PIECE).min(len);
+            let slots = present.iter_from(from).take_while(|slot| *slot < until);
+            let accepted = slots.filter(|slot| search.accepts(*slot, present));
+            exact(self.metric, &self.rows, self.query, search.ask.k, accepted)
+        };
+        if len <= SCAN_PIECE {
+            return piece(0);
+        }
+        let starts: Vec<u32> = (0..len).step_by(SCAN_PIECE as usize).collect();
+        let mut nearest: Vec<Neighbor> = starts.into_par_iter().flat_map_iter(piece).collect();
         nearest.sort_unstable();
-        nearest.truncate(self.k);
+        nearest.truncate(search.ask.k);
         nearest
     }
 }

@@ -1,38 +1,121 @@
-//! One collection as the journal and the indexer see it: its settings, its
-//! state behind a lock, and the place of its log.
+//! One collection as the journal and the maintenance see it: its state behind
+//! a lock, its catalogue entry behind another, and the place of its log.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::catalogue::{Entry, log_id};
 use crate::config::CollectionConfig;
 use crate::error::{Error, Result};
+use crate::id::PointId;
 use crate::op::Op;
+use crate::part::Marks;
 use crate::state::{Applied, State};
+use crate::view::{Place, View};
 
 pub(crate) struct Shard {
     pub(crate) name: String,
-    /// Number of the log in the store.
-    pub(crate) log: u32,
-    pub(crate) config: CollectionConfig,
+    pub(crate) uid: u32,
+    /// The folder of its segments.
+    pub(crate) dir: PathBuf,
     pub(crate) state: RwLock<State>,
+    /// What the store has; held while it is being changed.
+    pub(crate) catalogued: Mutex<Catalogued>,
+    /// Held by whoever merges and builds.
+    pub(crate) optimizer: Mutex<()>,
+    /// The log that operations go to. Changed only between two commits.
+    log: AtomicU64,
     next_seq: AtomicU64,
     dropped: AtomicBool,
-    /// Whether a graph of this collection is being built.
-    pub(crate) indexing: AtomicBool,
+    pub(crate) wants: Wants,
+    pub(crate) damaged: Mutex<Vec<Damage>>,
+}
+
+/// The entry as it is in the store, and the marks it names.
+pub(crate) struct Catalogued {
+    pub(crate) entry: Entry,
+    pub(crate) marks: BTreeMap<u64, Marks>,
+}
+
+/// What the maintenance was asked for and has not begun.
+#[derive(Default)]
+pub(crate) struct Wants {
+    pub(crate) sealing: AtomicBool,
+    pub(crate) optimizing: AtomicBool,
+    /// Jobs that were asked for and are not done.
+    pub(crate) jobs: AtomicUsize,
+    /// Whether the segments were read through since opening.
+    pub(crate) scrubbed: AtomicBool,
+    /// When sealing failed last, milliseconds since 1970.
+    pub(crate) failed_ms: AtomicU64,
+}
+
+/// A segment that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The collection.
+    pub collection: String,
+    /// The segment file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl Shard {
-    pub(crate) fn new(name: String, log: u32, config: CollectionConfig, state: State, next_seq: u64) -> Self {
+    pub(crate) fn new(
+        name: String,
+        dir: PathBuf,
+        state: State,
+        catalogued: Catalogued,
+        generation: u32,
+        damaged: Vec<Damage>,
+    ) -> Self {
+        let uid = catalogued.entry.uid;
         Self {
             name,
-            log,
-            config,
+            uid,
+            dir,
+            next_seq: AtomicU64::new(state.applied + 1),
             state: RwLock::new(state),
-            next_seq: AtomicU64::new(next_seq),
+            catalogued: Mutex::new(catalogued),
+            optimizer: Mutex::default(),
+            log: AtomicU64::new(log_id(uid, generation)),
             dropped: AtomicBool::new(false),
-            indexing: AtomicBool::new(false),
+            wants: Wants::default(),
+            damaged: Mutex::new(damaged),
         }
+    }
+
+    pub(crate) fn config(&self) -> Arc<CollectionConfig> {
+        self.state.read().config.clone()
+    }
+
+    pub(crate) fn view(&self) -> Result<View> {
+        self.check_there()?;
+        Ok(self.state.read().view())
+    }
+
+    /// A view, and where some points are in it.
+    pub(crate) fn view_of(&self, ids: &[PointId]) -> Result<(View, Vec<Option<Place>>)> {
+        self.check_there()?;
+        let state = self.state.read();
+        let view = state.view();
+        let places = state.find(ids, view.now_ms);
+        Ok((view, places))
+    }
+
+    /// The log that operations go to. Only the journal's leader may rely on it.
+    pub(crate) fn log(&self) -> u64 {
+        self.log.load(Ordering::Acquire)
+    }
+
+    /// Begins a new log. The caller has the journal's lead.
+    pub(crate) fn next_log(&self) -> u64 {
+        self.log.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// The seq for the next operation. Only the journal's leader calls this,

@@ -1,35 +1,38 @@
-//! The points of one collection in memory, and what an operation does to them.
+//! The points of one collection, and what an operation does to them.
 //!
 //! `apply(seq, op)` looks at nothing but the state, seq and op: the same log
-//! gives the same state, slot by slot. Applying again what was applied changes
-//! nothing. Slots are never reused, a replaced or deleted point leaves its slot
-//! dead; opening a database rewrites a log that has become mostly dead.
+//! gives the same points. Applying again what was applied changes nothing. A
+//! point is live in one part; writing it again puts a new row into the growing
+//! part and marks the old one dead.
 
 use std::collections::BTreeMap;
-
-use cairn_ann::Rows;
+use std::sync::Arc;
 
 use crate::bits::Bits;
-use crate::column::Column;
-use crate::config::CollectionConfig;
+use crate::config::{CollectionConfig, ConfigChange};
 use crate::filter::Filter;
+use crate::filter::prepared::Prepared;
+use crate::growing::{Growing, NewRow};
 use crate::id::PointId;
-use crate::op::{Change, Op};
-use crate::point::{Parts, Payload, Point, Record, Vectors};
+use crate::op::{Change, Op, Selection, When, WriteMode};
+use crate::part::{Derived, Filtered, Marks, Part, PartRows, VectorUids};
+use crate::path::{Path, merge};
+use crate::plan::Matcher;
+use crate::point::{Expiry, Payload, Point};
+use crate::vector::{Vector, Vectors};
+use crate::view::{Place, View};
 
 pub(crate) struct State {
     /// The seq of the last operation applied.
     pub(crate) applied: u64,
-    pub(crate) columns: BTreeMap<String, Column>,
-    pub(crate) live: Bits,
-    pub(crate) by_id: BTreeMap<PointId, u32>,
-    rows: Vec<Row>,
-}
-
-struct Row {
-    id: PointId,
-    version: u64,
-    payload: Payload,
+    pub(crate) config: Arc<CollectionConfig>,
+    pub(crate) uids: Arc<VectorUids>,
+    /// Segments and frozen parts, oldest first.
+    pub(crate) settled: Vec<Part>,
+    growing: Part,
+    /// Slots of the growing part's live rows by id.
+    recent: BTreeMap<PointId, u32>,
+    next_frozen: u64,
 }
 
 /// What an operation changed.
@@ -43,15 +46,75 @@ pub struct Applied {
     pub deleted: usize,
 }
 
+/// Where a point is: the place of its part, and its slot there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct At {
+    /// Index into `settled`; past its end for the growing part.
+    part: usize,
+    slot: u32,
+}
+
+/// Parts in memory are numbered from here, segments below.
+const FIRST_FROZEN: u64 = 1 << 63;
+
 impl State {
-    pub(crate) fn new(config: &CollectionConfig) -> Self {
-        let columns = config.vectors.iter().map(|(name, vector)| (name.clone(), Column::new(*vector)));
+    pub(crate) fn new(
+        applied: u64,
+        config: Arc<CollectionConfig>,
+        uids: VectorUids,
+        sealed: Vec<Part>,
+    ) -> Self {
+        let growing = growing(FIRST_FROZEN, &config);
         Self {
-            applied: 0,
-            columns: columns.collect(),
-            live: Bits::default(),
-            by_id: BTreeMap::new(),
-            rows: Vec::new(),
+            applied,
+            config,
+            uids: Arc::new(uids),
+            settled: sealed,
+            growing,
+            recent: BTreeMap::new(),
+            next_frozen: FIRST_FROZEN + 1,
+        }
+    }
+
+    /// Where points are, in the view of this moment.
+    pub(crate) fn find(&self, ids: &[PointId], now_ms: u64) -> Vec<Option<Place>> {
+        let find = |id: &PointId| {
+            let at = self.locate(id).filter(|at| self.part(*at).is_there(at.slot, now_ms))?;
+            Some(Place { part: at.part as u32, slot: at.slot })
+        };
+        ids.iter().map(find).collect()
+    }
+
+    /// A picture of everything at this moment.
+    pub(crate) fn view(&self) -> View {
+        let parts = self.settled.iter().chain(std::iter::once(&self.growing)).cloned().collect();
+        View::new(self.applied, self.config.clone(), self.uids.clone(), parts)
+    }
+
+    pub(crate) fn growing_points(&self) -> usize {
+        self.rows().len()
+    }
+
+    pub(crate) fn growing_bytes(&self) -> usize {
+        self.rows().bytes()
+    }
+
+    /// Points and bytes that are in no segment.
+    pub(crate) fn unsealed(&self) -> (usize, usize) {
+        let parts = self.settled.iter().chain(std::iter::once(&self.growing));
+        parts.fold((0, 0), |(points, bytes), part| match &part.rows {
+            PartRows::Growing(growing) => (points + growing.len(), bytes + growing.bytes()),
+            PartRows::Sealed(_) => (points, bytes),
+        })
+    }
+
+    /// Makes the growing part one that no longer grows, and begins a new one.
+    pub(crate) fn freeze(&mut self) {
+        if self.growing.len() > 0 {
+            let fresh = growing(self.next_frozen, &self.config);
+            self.next_frozen += 1;
+            self.settled.push(std::mem::replace(&mut self.growing, fresh));
+            self.recent.clear();
         }
     }
 
@@ -62,108 +125,264 @@ impl State {
         }
         self.applied = seq;
         for change in op.changes {
-            match change {
-                Change::Upsert(points) => {
-                    applied.upserted += points.len();
-                    for point in points {
-                        self.put(seq, point);
-                    }
-                }
-                Change::Keep { version, point } => {
-                    applied.upserted += 1;
-                    self.put(version, point);
-                }
-                Change::Delete(ids) => {
-                    applied.deleted += ids.into_iter().filter(|id| self.remove(*id)).count();
-                }
-                Change::DeleteWhere(filter) => {
-                    let ids: Vec<PointId> = self.matching(&filter).map(|slot| self.id(slot)).collect();
-                    applied.deleted += ids.into_iter().filter(|id| self.remove(*id)).count();
-                }
-            }
+            self.change(seq, op.at_ms, change, &mut applied);
         }
         applied
     }
 
-    fn put(&mut self, version: u64, point: Point) {
-        self.remove(point.id);
-        let slot = u32::try_from(self.rows.len()).expect("a collection is full at 2^32 writes");
-        for (name, column) in &mut self.columns {
-            column.push(slot, point.vectors.get(name).map(Vec::as_slice));
+    fn change(&mut self, seq: u64, at_ms: u64, change: Change, applied: &mut Applied) {
+        match change {
+            Change::Upsert { points, when } => {
+                for point in points {
+                    applied.upserted += usize::from(self.upsert(seq, at_ms, point, &when));
+                }
+            }
+            Change::Delete(of) => {
+                let ids = self.selected(&of, at_ms);
+                applied.deleted += ids.into_iter().filter(|id| self.remove(id, at_ms)).count();
+            }
+            Change::UpdateVectors { points, filter } => {
+                for (id, vectors) in points {
+                    let fits = |state: &Self, at: At| state.matches(at, filter.as_ref());
+                    let written = self.rewrite(seq, at_ms, id, fits, |row| row.vectors.extend(vectors));
+                    applied.upserted += usize::from(written);
+                }
+            }
+            Change::DeleteVectors { of, names } => {
+                applied.upserted += self.rewrite_all(seq, at_ms, &of, |row| {
+                    row.vectors.retain(|name, _| !names.contains(name));
+                });
+            }
+            Change::SetPayload { of, payload, at } => {
+                applied.upserted += self.rewrite_all(seq, at_ms, &of, |row| {
+                    set_payload(Arc::make_mut(&mut row.payload), &payload, at.as_ref());
+                });
+            }
+            Change::ReplacePayload { of, payload } => {
+                let payload = Arc::new(payload);
+                applied.upserted += self.rewrite_all(seq, at_ms, &of, |row| row.payload = payload.clone());
+            }
+            Change::DeletePayload { of, paths } => {
+                applied.upserted += self.rewrite_all(seq, at_ms, &of, |row| {
+                    let payload = Arc::make_mut(&mut row.payload);
+                    for path in &paths {
+                        path.remove(payload);
+                    }
+                });
+            }
+            Change::SetExpiry { ids, expiry } => {
+                applied.upserted += ids.iter().filter(|id| self.set_expiry(id, at_ms, expiry)).count();
+            }
+            Change::Configure(change) => self.configure(seq, &change),
         }
-        self.live.set(slot, true);
-        self.by_id.insert(point.id, slot);
-        self.rows.push(Row { id: point.id, version, payload: point.payload });
     }
 
-    fn remove(&mut self, id: PointId) -> bool {
-        let Some(slot) = self.by_id.remove(&id) else {
-            return false;
+    fn upsert(&mut self, seq: u64, at_ms: u64, point: Point, when: &When) -> bool {
+        let there = self.locate(&point.id).filter(|at| self.part(*at).is_there(at.slot, at_ms));
+        let wanted = match (there, when.mode) {
+            (None, mode) => mode != WriteMode::UpdateOnly,
+            (Some(_), WriteMode::InsertOnly) => false,
+            (Some(at), _) => self.matches(at, when.filter.as_ref()),
         };
-        self.live.set(slot, false);
-        for column in self.columns.values_mut() {
-            column.live.set(slot, false);
+        if wanted {
+            self.put(NewRow {
+                id: point.id,
+                version: seq,
+                vectors: point.vectors,
+                payload: Arc::new(point.payload),
+                expiry: point.expiry,
+            });
         }
-        self.rows[slot as usize].payload = Payload::new();
+        wanted
+    }
+
+    fn put(&mut self, mut row: NewRow) {
+        // A vector may have been dropped, or made anew, since the caller was
+        // checked against the settings.
+        let config = self.config.clone();
+        row.vectors.retain(|name, vector| fits(&config, name, vector));
+        self.bury(&row.id);
+        let id = row.id;
+        let slot = self.rows_mut().push(row);
+        Arc::make_mut(&mut self.growing.marks.live).set(slot, true);
+        self.recent.insert(id, slot);
+    }
+
+    /// Marks the row of an id dead; true if there was one.
+    fn bury(&mut self, id: &PointId) -> bool {
+        let Some(at) = self.locate(id) else { return false };
+        if at.part == self.settled.len() {
+            self.recent.remove(id);
+        }
+        Arc::make_mut(&mut self.part_mut(at).marks.live).set(at.slot, false);
         true
     }
 
-    /// Slots written so far, live and dead.
-    pub(crate) fn slots(&self) -> usize {
-        self.rows.len()
+    /// Removes a point; true if it was there and had not disappeared.
+    fn remove(&mut self, id: &PointId, at_ms: u64) -> bool {
+        let there = self.locate(id).is_some_and(|at| self.part(at).is_there(at.slot, at_ms));
+        self.bury(id) && there
     }
 
-    pub(crate) fn id(&self, slot: u32) -> PointId {
-        self.rows[slot as usize].id
+    fn set_expiry(&mut self, id: &PointId, at_ms: u64, expiry: Option<Expiry>) -> bool {
+        let Some(at) = self.locate(id).filter(|at| self.part(*at).is_there(at.slot, at_ms)) else {
+            return false;
+        };
+        Arc::make_mut(&mut self.part_mut(at).marks.expiries).insert(at.slot, expiry);
+        true
     }
 
-    pub(crate) fn version(&self, slot: u32) -> u64 {
-        self.rows[slot as usize].version
+    fn rewrite_all(&mut self, seq: u64, at_ms: u64, of: &Selection, change: impl Fn(&mut NewRow)) -> usize {
+        let ids = self.selected(of, at_ms);
+        ids.into_iter().filter(|id| self.rewrite(seq, at_ms, *id, |_, _| true, &change)).count()
     }
 
-    pub(crate) fn matches(&self, slot: u32, filter: &Filter) -> bool {
-        let row = &self.rows[slot as usize];
-        filter.matches(row.id, &row.payload)
+    /// Writes a point again with something changed.
+    fn rewrite(
+        &mut self,
+        seq: u64,
+        at_ms: u64,
+        id: PointId,
+        wanted: impl Fn(&Self, At) -> bool,
+        change: impl FnOnce(&mut NewRow),
+    ) -> bool {
+        let there = self.locate(&id).filter(|at| self.part(*at).is_there(at.slot, at_ms));
+        let Some(at) = there.filter(|at| wanted(self, *at)) else { return false };
+        let part = self.part(at);
+        let payload = match &part.rows {
+            PartRows::Growing(growing) => growing.payload(at.slot).clone(),
+            PartRows::Sealed(_) => match part.payload(at.slot) {
+                Ok(payload) => Arc::new(payload.into_owned()),
+                Err(error) => {
+                    tracing::error!(%error, %id, "a damaged point is left as it is");
+                    return false;
+                }
+            },
+        };
+        let mut row =
+            NewRow { id, version: seq, vectors: self.vectors(at), payload, expiry: part.expiry(at.slot) };
+        change(&mut row);
+        self.put(row);
+        true
     }
 
-    /// The live slots that a filter holds for.
-    pub(crate) fn matching<'s>(&'s self, filter: &'s Filter) -> impl Iterator<Item = u32> + 's {
-        self.live.iter_from(0).filter(|slot| self.matches(*slot, filter))
+    fn vectors(&self, at: At) -> Vectors {
+        let part = self.part(at);
+        let vector = |name: &String| {
+            part.vector(at.slot, name, &self.uids).map(|vector| (name.clone(), vector.into_owned()))
+        };
+        self.uids.keys().filter_map(vector).collect()
     }
 
-    pub(crate) fn payload(&self, slot: u32, parts: &Parts) -> Option<Payload> {
-        parts.payload.pick(&self.rows[slot as usize].payload)
-    }
-
-    pub(crate) fn vectors(&self, slot: u32, parts: &Parts) -> Option<Vectors> {
-        if parts.vectors == crate::Selector::None {
-            return None;
+    /// Ids of the points a change is about, those of a filter in order of rows.
+    fn selected(&self, of: &Selection, at_ms: u64) -> Vec<PointId> {
+        let filter = match of {
+            Selection::Ids(ids) => return ids.clone(),
+            Selection::Filter(filter) => filter,
+        };
+        let mut ids = Vec::new();
+        let schema = &self.config.payload_indexes;
+        // Schemas are checked when they are set.
+        let Ok(prepared) = Prepared::new(filter, schema) else { return ids };
+        for part in self.settled.iter().chain(std::iter::once(&self.growing)) {
+            let filtered = Filtered { part, uids: &self.uids, schema };
+            let matcher = Matcher::new(&prepared, &filtered);
+            let slots = part.marks.live.iter_from(0);
+            let slots = slots.filter(|slot| !part.is_expired(*slot, at_ms) && matcher.check(*slot));
+            ids.extend(slots.map(|slot| part.id(slot)));
         }
-        let present =
-            self.columns.iter().filter(|(name, column)| column.live.get(slot) && parts.vectors.wants(name));
-        Some(present.map(|(name, column)| (name.clone(), column.row(slot).to_vec())).collect())
+        ids
     }
 
-    pub(crate) fn record(&self, slot: u32, parts: &Parts) -> Record {
-        Record {
-            id: self.id(slot),
-            version: self.version(slot),
-            payload: self.payload(slot, parts),
-            vectors: self.vectors(slot, parts),
+    fn matches(&self, at: At, filter: Option<&Filter>) -> bool {
+        let Some(filter) = filter else { return true };
+        let schema = &self.config.payload_indexes;
+        let filtered = Filtered { part: self.part(at), uids: &self.uids, schema };
+        Prepared::new(filter, schema).is_ok_and(|prepared| Matcher::new(&prepared, &filtered).check(at.slot))
+    }
+
+    fn configure(&mut self, seq: u64, change: &ConfigChange) {
+        // Two changes can have been checked against the same settings; the
+        // second is refused here, on every replica.
+        if let Err(error) = self.config.check_change(change) {
+            tracing::warn!(%error, "passing over a change of settings that came too late");
+            return;
         }
-    }
-
-    /// A checksum over the ids of the first slots, which tells whether a graph
-    /// file belongs to them.
-    pub(crate) fn fingerprint(&self, slots: u32) -> u32 {
-        let mut crc = crc32fast::Hasher::new();
-        for row in &self.rows[..slots as usize] {
-            crc.update(&row.version.to_le_bytes());
-            match row.id {
-                PointId::Num(id) => crc.update(&id.to_le_bytes()),
-                PointId::Uuid(id) => crc.update(id.as_bytes()),
+        self.config = Arc::new(self.config.changed(change));
+        let uids = Arc::make_mut(&mut self.uids);
+        match change {
+            ConfigChange::AddVector(name, _) | ConfigChange::AddSparse(name, _) => {
+                uids.insert(name.clone(), seq);
+            }
+            ConfigChange::DropVector(name) => {
+                uids.remove(name);
+            }
+            _ => {}
+        }
+        let config = self.config.clone();
+        let frozen = self.settled.iter_mut().chain(std::iter::once(&mut self.growing));
+        for part in frozen {
+            if let PartRows::Growing(growing) = &mut part.rows {
+                growing.configure(&config);
             }
         }
-        crc.finalize()
+    }
+
+    fn locate(&self, id: &PointId) -> Option<At> {
+        if let Some(slot) = self.recent.get(id) {
+            return Some(At { part: self.settled.len(), slot: *slot });
+        }
+        let mut parts = self.settled.iter().enumerate().rev();
+        parts.find_map(|(part, rows)| rows.find(id).map(|slot| At { part, slot }))
+    }
+
+    fn part(&self, at: At) -> &Part {
+        self.settled.get(at.part).unwrap_or(&self.growing)
+    }
+
+    fn part_mut(&mut self, at: At) -> &mut Part {
+        self.settled.get_mut(at.part).unwrap_or(&mut self.growing)
+    }
+
+    fn rows(&self) -> &Growing {
+        match &self.growing.rows {
+            PartRows::Growing(growing) => growing,
+            PartRows::Sealed(_) => unreachable!("the growing part is in memory"),
+        }
+    }
+
+    fn rows_mut(&mut self) -> &mut Growing {
+        match &mut self.growing.rows {
+            PartRows::Growing(growing) => growing,
+            PartRows::Sealed(_) => unreachable!("the growing part is in memory"),
+        }
+    }
+}
+
+fn growing(number: u64, config: &CollectionConfig) -> Part {
+    Part {
+        number,
+        rows: PartRows::Growing(Growing::new(config)),
+        marks: Marks { live: Arc::new(Bits::default()), ..Marks::default() },
+        derived: Derived::default(),
+    }
+}
+
+fn fits(config: &CollectionConfig, name: &str, vector: &Vector) -> bool {
+    match vector {
+        Vector::Sparse(_) => config.sparse_vectors.contains_key(name),
+        Vector::Dense(values) => {
+            config.vectors.get(name).is_some_and(|want| !want.multivector && want.size == values.len())
+        }
+        Vector::Multi(rows) => {
+            config.vectors.get(name).is_some_and(|want| want.multivector && want.size == rows.dim())
+        }
+    }
+}
+
+fn set_payload(there: &mut Payload, payload: &Payload, at: Option<&Path>) {
+    match at {
+        None => merge(there, payload),
+        Some(path) => path.merge(there, payload),
     }
 }

@@ -5,27 +5,37 @@
 //! system's cache; the parts of one record are written together or not at all.
 //! What the bytes mean is not here; see `op` and `database`.
 
+mod nudge;
 mod redb;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::StoreKind;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+
+use self::nudge::Nudge;
+use crate::config::{Durability, StoreKind};
 use crate::error::{Error, Result};
 
 /// One encoded operation on its way to a log.
 pub(crate) struct Record {
-    pub(crate) log: u32,
+    pub(crate) log: u64,
     pub(crate) seq: u64,
     pub(crate) bytes: Vec<u8>,
 }
 
 /// Opens the store of a directory, creating it if it is not there.
-pub(crate) fn open(kind: StoreKind, path: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>> {
+pub(crate) fn open(
+    kind: StoreKind,
+    path: &Path,
+    cache_bytes: u64,
+    durability: Durability,
+) -> Result<Arc<dyn Store>> {
     Ok(match kind {
-        StoreKind::Sled => Arc::new(Sled::open(path, cache_bytes)?),
+        StoreKind::Sled => Arc::new(Sled::open(path, cache_bytes, durability)?),
         StoreKind::Redb => Arc::new(redb::Redb::open(path, cache_bytes)?),
     })
 }
@@ -35,11 +45,15 @@ pub(crate) trait Store: Send + Sync {
     /// Writes records durably; all of one log's records together.
     fn append(&self, records: &[Record]) -> Result<()>;
     /// Calls `each` with every record of a log, in order of seq.
-    fn replay(&self, log: u32, each: &mut dyn FnMut(u64, Vec<u8>) -> Result<()>) -> Result<()>;
+    fn replay(&self, log: u64, each: &mut dyn FnMut(u64, Vec<u8>) -> Result<()>) -> Result<()>;
     /// Removes a log.
-    fn forget(&self, log: u32) -> Result<()>;
-    /// The logs there are.
-    fn logs(&self) -> Result<Vec<u32>>;
+    fn forget(&self, log: u64) -> Result<()>;
+    /// Gives space back to the system, as far as the store can.
+    fn shrink(&self) -> Result<()>;
+    /// The same, if it is large and mostly free.
+    fn shrink_if_mostly_free(&self) -> Result<()>;
+    /// The logs there are, in order.
+    fn logs(&self) -> Result<Vec<u64>>;
     /// Sets a catalogue entry durably.
     fn put(&self, key: &str, value: &[u8]) -> Result<()>;
     /// Removes a catalogue entry durably.
@@ -58,52 +72,191 @@ const MAX_VALUE_BYTES: usize = 96 << 10;
 const PART_HEADER: usize = 4;
 
 pub(crate) struct Sled {
+    /// Taken for writing only while the files are exchanged for smaller ones.
+    files: RwLock<Option<Files>>,
+    path: PathBuf,
+    cache_bytes: u64,
+    durability: Durability,
+}
+
+struct Files {
+    nudge: Nudge,
     db: sled::Db,
     catalogue: sled::Tree,
     /// sled's data file, kept open to be synced: `flush` alone hands the bytes
     /// to the system but does not wait for the disk (spacejam/sled#1452).
     data: File,
-    path: PathBuf,
 }
 
+/// sled reuses space but never gives it back. Its files are written anew, with
+/// what is live in them, once they are this large and mostly free.
+const SHRINK_BYTES: u64 = 64 << 20;
+const SHRINK_SHARE: u64 = 4;
+
 impl Sled {
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
+    pub(crate) fn open(path: &Path, cache_bytes: u64, durability: Durability) -> Result<Self> {
+        // Left by a crash while the files were exchanged; not yet, or no
+        // longer, the store.
+        let left = path.with_extension("smaller");
+        remove_if_there(&left)?;
+        // sled writes its settings before anything else, and does not open with
+        // settings that a crash cut off.
+        let settings = path.join("conf");
+        if settings.exists() && !path.join("db").exists() {
+            std::fs::remove_file(&settings).map_err(Error::io("remove", &settings))?;
+        }
+        let files = Files::open(path, cache_bytes)?;
+        Ok(Self { files: RwLock::new(Some(files)), path: path.to_owned(), cache_bytes, durability })
+    }
+
+    fn files(&self) -> Result<MappedRwLockReadGuard<'_, Files>> {
+        RwLockReadGuard::try_map(self.files.read(), Option::as_ref)
+            .map_err(|_| failed("reopening the log", &sled::Error::Unsupported("it is closed".to_owned())))
+    }
+
+    /// Copies what is live into new files and puts them in place of the old.
+    /// Both are closed meanwhile, because sled finds some of its files by path.
+    fn rewrite(&self) -> Result<()> {
+        let mut files = self.files.write();
+        let Some(old) = &*files else { return Ok(()) };
+        let smaller = self.path.with_extension("smaller");
+        // What an attempt that failed left there must not come back to life.
+        remove_if_there(&smaller)?;
+        contain("rewriting the log", || copy(&old.db, &Files::open(&smaller, self.cache_bytes)?))?;
+        close(files.take());
+        let exchanged = exchange(&smaller, &self.path);
+        *files = Some(Files::open(&self.path, self.cache_bytes)?);
+        exchanged?;
+        sync_dir(self.path.parent().expect("the log is in a data directory"))?;
+        std::fs::remove_dir_all(&smaller).map_err(Error::io("remove folder", &smaller))
+    }
+
+    fn free_share(&self) -> Result<(u64, u64)> {
+        let files = self.files()?;
+        let size = files.db.size_on_disk().map_err(|source| failed("measuring the log", &source))?;
+        let mut live = 0;
+        for name in files.db.tree_names() {
+            let tree = files.db.open_tree(&name).map_err(|source| failed("measuring the log", &source))?;
+            for entry in &tree {
+                let (key, value) = entry.map_err(|source| failed("measuring the log", &source))?;
+                live += (key.len() + value.len()) as u64;
+            }
+        }
+        Ok((size, live))
+    }
+}
+
+fn remove_if_there(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(Error::io("remove folder", folder))?;
+    }
+    Ok(())
+}
+
+fn copy(old: &sled::Db, new: &Files) -> Result<()> {
+    let failed = |source| failed("rewriting the log", &source);
+    for name in old.tree_names() {
+        let (old, new) = (old.open_tree(&name).map_err(failed)?, new.db.open_tree(&name).map_err(failed)?);
+        for entry in &old {
+            let (key, value) = entry.map_err(failed)?;
+            new.insert(key, value).map_err(failed)?;
+        }
+    }
+    new.sync()
+}
+
+/// Gives two folders each other's name, at once where the system can.
+fn exchange(a: &Path, b: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)
+        .map_err(|errno| Error::io("exchange", a)(errno.into()))
+}
+
+impl Drop for Sled {
+    fn drop(&mut self) {
+        close(self.files.get_mut().take());
+    }
+}
+
+/// Closes sled, which panics when the disk fails in that moment. Nothing is lost
+/// by it: what was acknowledged was synced before.
+fn close(files: Option<Files>) {
+    let close = || {
+        drop(files);
+        Ok(())
+    };
+    if contain("closing the log", close).is_err() {
+        tracing::warn!("the disk failed while the log was closed");
+    }
+}
+
+/// Runs what sled does. It panics in places when files are damaged or the disk
+/// fails, also when it is dropped, and has no other way to tell; whoever embeds
+/// the database must get an error instead.
+fn contain<T>(action: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::Store { action, reason: text.unwrap_or("it panicked").to_owned() })
+    })
+}
+
+/// The same for one call of sled's.
+fn call<T>(action: &'static str, run: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+    contain(action, || run().map_err(|source| failed(action, &source)))
+}
+
+impl Files {
+    fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
+        contain("opening the log", || Self::open_uncontained(path, cache_bytes))
+    }
+
+    fn open_uncontained(path: &Path, cache_bytes: u64) -> Result<Self> {
         let config = sled::Config::new()
             .path(path)
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(cache_bytes)
             .flush_every_ms(Some(500))
             .use_compression(false);
-        let open = || open_when_released(|| config.open(), is_held);
+        let disk_failed = Cell::new(false);
+        let attempt = || {
+            let opened = open_when_released(|| config.open(), is_held);
+            disk_failed.set(matches!(opened, Err(sled::Error::Io(_))));
+            opened
+        };
+        let open = || call("opening the log", attempt);
         let db = match open() {
             // A crash can leave a damaged snapshot, which sled rebuilds from
             // its log once it is out of the way (spacejam/sled#1527).
-            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(path)? => open(),
+            Err(_) if !disk_failed.get() && set_snapshots_aside(path)? => open(),
             other => other,
-        }
-        .map_err(|source| failed("opening the log", &source))?;
-        let catalogue =
-            db.open_tree("catalogue").map_err(|source| failed("opening the catalogue", &source))?;
+        }?;
+        let catalogue = call("opening the catalogue", || db.open_tree("catalogue"))?;
         let file = path.join("db");
         let data = File::open(&file).map_err(Error::io("open", &file))?;
-        let store = Self { db, catalogue, data, path: path.to_owned() };
-        store.sync()?;
+        let files = Self { nudge: Nudge::start(db.clone())?, db, catalogue, data };
+        files.sync()?;
         sync_dir(path)?;
-        Ok(store)
+        Ok(files)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.nudge.watch(|| call("flushing the log", || self.db.flush())).map(drop)
     }
 
     fn sync(&self) -> Result<()> {
-        self.db.flush().map_err(|source| failed("flushing the log", &source))?;
-        self.data.sync_data().map_err(Error::io("sync", self.path.join("db")))
+        self.flush()?;
+        self.data.sync_data().map_err(Error::io("sync", "log/db"))
     }
 
-    fn tree(&self, log: u32) -> Result<sled::Tree> {
-        self.db.open_tree(log_name(log)).map_err(|source| failed("opening a log", &source))
+    fn tree(&self, log: u64) -> Result<sled::Tree> {
+        call("opening a log", || self.db.open_tree(log_name(log)))
     }
 }
 
 impl Store for Sled {
     fn append(&self, records: &[Record]) -> Result<()> {
+        let files = self.files()?;
         for group in records.chunk_by(|a, b| a.log == b.log) {
             let mut batch = sled::Batch::default();
             for record in group {
@@ -115,17 +268,20 @@ impl Store for Sled {
                     batch.insert(&key(record.seq, index)[..], value);
                 }
             }
-            let tree = self.tree(group[0].log)?;
-            tree.apply_batch(batch).map_err(|source| failed("appending to a log", &source))?;
+            let tree = files.tree(group[0].log)?;
+            call("appending to a log", || tree.apply_batch(batch))?;
         }
-        self.sync()
+        match self.durability {
+            Durability::Power => files.sync(),
+            Durability::Process => files.flush(),
+        }
     }
 
-    fn replay(&self, log: u32, each: &mut dyn FnMut(u64, Vec<u8>) -> Result<()>) -> Result<()> {
+    fn replay(&self, log: u64, each: &mut dyn FnMut(u64, Vec<u8>) -> Result<()>) -> Result<()> {
         let mut bytes = Vec::new();
         let mut expected = 0;
-        for entry in &self.tree(log)? {
-            let (key, value) = entry.map_err(|source| failed("reading a log", &source))?;
+        let mut entries = self.files()?.tree(log)?.iter();
+        while let Some((key, value)) = call("reading a log", || entries.next().transpose())? {
             let damaged =
                 |reason: &str| Error::Corrupt { what: format!("log {log}"), reason: reason.to_owned() };
             let (seq, index) = parse_key(&key).ok_or_else(|| damaged("a key has the wrong length"))?;
@@ -148,32 +304,49 @@ impl Store for Sled {
         Ok(())
     }
 
-    fn forget(&self, log: u32) -> Result<()> {
-        self.db.drop_tree(log_name(log)).map_err(|source| failed("removing a log", &source))?;
-        self.sync()
+    fn forget(&self, log: u64) -> Result<()> {
+        let files = self.files()?;
+        call("removing a log", || files.db.drop_tree(log_name(log)))?;
+        files.sync()
     }
 
-    fn logs(&self) -> Result<Vec<u32>> {
-        let names = self.db.tree_names();
-        Ok(names.iter().filter_map(|name| parse_log_name(name)).collect())
+    fn shrink(&self) -> Result<()> {
+        let (size, live) = self.free_share()?;
+        if size > 2 * SEGMENT_BYTES as u64 && size > live * SHRINK_SHARE { self.rewrite() } else { Ok(()) }
+    }
+
+    fn shrink_if_mostly_free(&self) -> Result<()> {
+        let size = self.files()?.db.size_on_disk();
+        if size.map_err(|source| failed("measuring the log", &source))? < SHRINK_BYTES {
+            return Ok(());
+        }
+        self.shrink()
+    }
+
+    fn logs(&self) -> Result<Vec<u64>> {
+        let names = self.files()?.db.tree_names();
+        let mut logs: Vec<u64> = names.iter().filter_map(|name| parse_log_name(name)).collect();
+        logs.sort_unstable();
+        Ok(logs)
     }
 
     fn put(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.catalogue.insert(key, value).map_err(|source| failed("writing the catalogue", &source))?;
-        self.sync()
+        let files = self.files()?;
+        call("writing the catalogue", || files.catalogue.insert(key, value))?;
+        files.sync()
     }
 
     fn remove(&self, key: &str) -> Result<()> {
-        self.catalogue.remove(key).map_err(|source| failed("writing the catalogue", &source))?;
-        self.sync()
+        let files = self.files()?;
+        call("writing the catalogue", || files.catalogue.remove(key))?;
+        files.sync()
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        let entries = self.catalogue.scan_prefix(prefix).map(|entry| {
-            let (key, value) = entry.map_err(|source| failed("reading the catalogue", &source))?;
-            Ok((String::from_utf8_lossy(&key).into_owned(), value.to_vec()))
-        });
-        entries.collect()
+        let files = self.files()?;
+        let read = || files.catalogue.scan_prefix(prefix).collect::<sled::Result<Vec<_>>>();
+        let entries = call("reading the catalogue", read)?.into_iter();
+        Ok(entries.map(|(key, value)| (String::from_utf8_lossy(&key).into_owned(), value.to_vec())).collect())
     }
 }
 
@@ -205,11 +378,11 @@ fn failed(action: &'static str, source: &sled::Error) -> Error {
     Error::Store { action, reason: source.to_string() }
 }
 
-fn log_name(log: u32) -> String {
+fn log_name(log: u64) -> String {
     format!("log/{log}")
 }
 
-fn parse_log_name(name: &[u8]) -> Option<u32> {
+fn parse_log_name(name: &[u8]) -> Option<u64> {
     std::str::from_utf8(name).ok()?.strip_prefix("log/")?.parse().ok()
 }
 
@@ -253,7 +426,7 @@ mod tests {
 
     const KINDS: [StoreKind; 2] = [StoreKind::Sled, StoreKind::Redb];
 
-    fn replayed(store: &dyn Store, log: u32) -> Vec<(u64, Vec<u8>)> {
+    fn replayed(store: &dyn Store, log: u64) -> Vec<(u64, Vec<u8>)> {
         let mut records = Vec::new();
         store
             .replay(log, &mut |seq, bytes| {
@@ -271,7 +444,7 @@ mod tests {
             let sizes = [1, 100, MAX_VALUE_BYTES, MAX_VALUE_BYTES + 1, 3 << 20];
             let record = |log, seq, size| Record { log, seq, bytes: vec![seq as u8; size] };
             {
-                let store = open(kind, dir.path(), 1 << 20).unwrap();
+                let store = open(kind, dir.path(), 1 << 20, Durability::Power).unwrap();
                 for (seq, &size) in (1..).zip(&sizes) {
                     store.append(&[record(1, seq, size), record(2, seq, 3)]).unwrap();
                 }
@@ -280,7 +453,7 @@ mod tests {
                 store.put("collection/b", b"{}").unwrap();
                 store.remove("collection/b").unwrap();
             }
-            let store = open(kind, dir.path(), 1 << 20).unwrap();
+            let store = open(kind, dir.path(), 1 << 20, Durability::Power).unwrap();
             let want: Vec<_> = (1..).zip(&sizes).map(|(seq, &size)| (seq, vec![seq as u8; size])).collect();
             assert_eq!(replayed(&*store, 1), want, "{kind:?}");
             assert_eq!(replayed(&*store, 2).len(), sizes.len());
@@ -295,29 +468,52 @@ mod tests {
     #[test]
     fn no_value_is_written_into_a_file_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Sled::open(dir.path(), 8 << 20).unwrap();
+        let store = Sled::open(&dir.path().join("log"), 8 << 20, Durability::Power).unwrap();
         for seq in 0..40 {
             store.append(&[Record { log: 1, seq, bytes: vec![7; 2 << 20] }]).unwrap();
         }
-        let blobs = dir.path().join("blobs");
+        let blobs = dir.path().join("log/blobs");
         assert_eq!(std::fs::read_dir(blobs).map_or(0, Iterator::count), 0);
+    }
+
+    #[test]
+    fn space_of_forgotten_logs_is_given_back_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let on_disk = || std::fs::metadata(path.join("db")).unwrap().len();
+        let store = Sled::open(&path, 8 << 20, Durability::Power).unwrap();
+        for seq in 0..40 {
+            store.append(&[Record { log: 1, seq, bytes: vec![7; 3 << 20] }]).unwrap();
+        }
+        store.append(&[Record { log: 2, seq: 1, bytes: vec![8; 100] }]).unwrap();
+        store.put("key", b"value").unwrap();
+        let before = on_disk();
+        store.forget(1).unwrap();
+        store.shrink_if_mostly_free().unwrap();
+        assert!(on_disk() * 4 < before, "{} of {before}", on_disk());
+        store.append(&[Record { log: 2, seq: 2, bytes: vec![9; 100] }]).unwrap();
+        drop(store);
+        let store = Sled::open(&path, 8 << 20, Durability::Power).unwrap();
+        assert_eq!(replayed(&store, 2), [(1, vec![8; 100]), (2, vec![9; 100])]);
+        assert_eq!(store.list("key").unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_damaged_snapshot_is_rebuilt_from_the_log() {
         let dir = tempfile::tempdir().unwrap();
         drop({
-            let store = Sled::open(dir.path(), 1 << 20).unwrap();
+            let store = Sled::open(&dir.path().join("log"), 1 << 20, Durability::Power).unwrap();
             store.append(&[Record { log: 1, seq: 1, bytes: vec![1; 1000] }]).unwrap();
             store
         });
-        for entry in std::fs::read_dir(dir.path()).unwrap() {
+        for entry in std::fs::read_dir(dir.path().join("log")).unwrap() {
             let file = entry.unwrap().path();
             if file.file_name().unwrap().to_string_lossy().starts_with("snap.") {
                 std::fs::write(&file, b"nonsense nonsense nonsense nonsense").unwrap();
             }
         }
-        let store = Sled::open(dir.path(), 1 << 20).unwrap();
+        let store = Sled::open(&dir.path().join("log"), 1 << 20, Durability::Power).unwrap();
         assert_eq!(replayed(&store, 1), [(1, vec![1; 1000])]);
     }
 }

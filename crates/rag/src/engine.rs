@@ -170,7 +170,7 @@ impl Engine {
     /// When the collection is unknown or the disk cannot take the change.
     pub fn delete_document(&self, collection: &str, id: &str) -> Result<usize> {
         let collection = self.db.collection(collection)?;
-        Ok(collection.delete_where(of_documents([id].into_iter())?)?.deleted)
+        Ok(collection.delete(of_documents([id].into_iter())?)?.deleted)
     }
 
     /// The passages nearest in meaning to a query, best first.
@@ -339,7 +339,8 @@ impl Engine {
     /// A collection and the name of its model.
     fn text_collection(&self, name: &str) -> Result<(Collection, String)> {
         let collection = self.db.collection(name)?;
-        let model = collection.config().metadata.get(METADATA_KEY).and_then(|ours| ours["model"].as_str());
+        let config = collection.config();
+        let model = config.metadata.get(METADATA_KEY).and_then(|ours| ours["model"].as_str());
         let model = model.ok_or_else(|| Error::NoTextModel { name: name.to_owned() })?.to_owned();
         Ok((collection, model))
     }

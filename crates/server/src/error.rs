@@ -90,7 +90,12 @@ impl From<cairn_index::Error> for ApiError {
             Error::UnknownVector { name } => {
                 Self::wrong_input(format!("Not existing vector name error: {name}"))
             }
-            Error::NotFinite { .. } => Self::wrong_input(error),
+            Error::NotFinite { .. } | Error::VectorKind { .. } | Error::OutOfType { .. } => {
+                Self::wrong_input(error)
+            }
+            Error::UnknownPoint { .. } | Error::MissingVector { .. } | Error::UnknownLookup { .. } => {
+                Self::not_found(error.to_string())
+            }
             Error::Filter(text) => Self::format(text),
             Error::PointId(_) | Error::Request(_) => Self::bad_request(error),
             Error::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),

@@ -27,6 +27,7 @@ impl Metrics {
         metrics::describe_counter!("cairn_http_requests_total", "Requests answered");
         metrics::describe_histogram!("cairn_http_request_duration_seconds", "Time from request to answer");
         metrics::describe_gauge!("cairn_collection_points", "Points of a collection");
+        metrics::describe_gauge!("cairn_damaged_segments", "Segment files that cannot be read");
         metrics::describe_gauge!("cairn_writable", "1 while writes are taken, 0 after a disk failure");
         Self { handle: handle.clone() }
     }
@@ -40,7 +41,9 @@ impl Metrics {
 
     pub(crate) fn render(&self, engine: &Engine) -> String {
         let db = engine.database();
-        metrics::gauge!("cairn_writable").set(if db.health().write_failure.is_none() { 1.0 } else { 0.0 });
+        let health = db.health();
+        metrics::gauge!("cairn_writable").set(if health.write_failure.is_none() { 1.0 } else { 0.0 });
+        metrics::gauge!("cairn_damaged_segments").set(health.damaged.len() as f64);
         for name in db.collections() {
             if let Ok(collection) = db.collection(&name) {
                 metrics::gauge!("cairn_collection_points", "collection" => name)

@@ -41,6 +41,24 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Filtered search, its recall and speed, beside Qdrant Edge
+    Filtered {
+        /// Passed on: --data DIR and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Keyword search, its quality and speed, beside bm25s and tantivy
+    Bm25 {
+        /// Passed on: --data DIR and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Opening, searching while writing, disk, memory, durable writing
+    Segments {
+        /// Passed on: what to measure and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Distances and search, by criterion
     Kernels,
     /// Retrieval quality on the judged sets: nDCG@10, recall@100, MRR@10
@@ -80,10 +98,10 @@ fn check() -> Outcome {
 
 fn run_bench(bench: Bench) -> Outcome {
     match bench {
-        Bench::Ann { args } => {
-            let ann = ["run", "--release", "-p", "cairn-benches", "--bin", "ann", "--"];
-            run(cargo().args(ann).args(args))
-        }
+        Bench::Ann { args } => measure("ann", &args),
+        Bench::Filtered { args } => measure("filtered", &args),
+        Bench::Bm25 { args } => measure("bm25", &args),
+        Bench::Segments { args } => measure("segments", &args),
         Bench::Kernels => run(cargo().args(["bench", "-p", "cairn-benches"])),
         Bench::Quality => {
             let quality =
@@ -91,4 +109,10 @@ fn run_bench(bench: Bench) -> Outcome {
             run(cargo().args(quality))
         }
     }
+}
+
+/// One of the measuring programs.
+fn measure(program: &str, args: &[String]) -> Outcome {
+    let program = ["run", "--release", "-p", "cairn-benches", "--bin", program, "--"];
+    run(cargo().args(program).args(args))
 }

@@ -23,12 +23,16 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 14] = [
+const WALLS: [(&str, &[&str], &[&str]); 18] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
-    ("sled", &["cairn-index"], &["crates/index/src/store.rs"]),
+    ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
     ("redb", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/redb.rs"]),
     ("postcard", &["cairn-index"], &["crates/index/src/op.rs", "crates/index/src/id.rs"]),
+    ("memmap2", &["cairn-index"], &["crates/index/src/bytes.rs"]),
+    ("tar", &["cairn-index"], &["crates/index/src/snapshot.rs"]),
+    ("rust_stemmers", &["cairn-index"], &["crates/index/src/text/", "crates/index/src/text.rs"]),
+    ("jiff", &["cairn-index"], &["crates/index/src/filter/time.rs"]),
     ("candle_core", &["cairn-embed"], &["crates/embed/src/"]),
     ("candle_nn", &["cairn-embed"], &["crates/embed/src/"]),
     ("candle_transformers", &["cairn-embed"], &["crates/embed/src/"]),

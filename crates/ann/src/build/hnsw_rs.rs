@@ -15,7 +15,7 @@ use super::freeze::freeze;
 use super::space::{Space, apart};
 use super::twins::Twins;
 use crate::graph::{MAX_ROWS, MAX_STRIDE, NONE};
-use crate::{Error, Graph, Metric, Neighbor, Result, Rows};
+use crate::{Error, Graph, Metric, Neighbor, Result, Row, Rows};
 
 /// Points inserted one by one before threads join in.
 const ALONE: usize = 1000;
@@ -31,7 +31,7 @@ const MAX_EF_CONSTRUCTION: usize = 65_536;
 /// ```
 /// use cairn_ann::{FlatRows, GraphBuilder, HnswRsBuilder, Metric};
 ///
-/// let rows = FlatRows::new(2, &[0.0, 0.0, 1.0, 0.0, 0.0, 1.0])?;
+/// let rows = FlatRows::new(2, &[0.0f32, 0.0, 1.0, 0.0, 0.0, 1.0])?;
 /// let builder = HnswRsBuilder { m: 8, ef_construction: 100 };
 /// let graph = builder.build(Metric::Euclid, &rows, &|| false)?;
 /// assert_eq!(graph.len(), 3);
@@ -96,7 +96,8 @@ impl GraphBuilder for HnswRsBuilder {
     }
 }
 
-/// An hnsw_rs index as it comes: it copies the vectors and searches itself.
+/// An hnsw_rs index as it comes: it copies the vectors, as `f32` and for cosine
+/// at unit length, and searches itself.
 ///
 /// The measure of the frozen graph, in tests and benchmarks, not for service.
 /// Searches are not filtered.
@@ -214,6 +215,6 @@ struct ByValue {
 
 impl Distance<f32> for ByValue {
     fn eval(&self, a: &[f32], b: &[f32]) -> f32 {
-        apart(self.metric, a, b)
+        apart(self.metric, Row::F32(a), Row::F32(b))
     }
 }

@@ -13,7 +13,8 @@ use crate::{Graph, Metric, Result, Rows};
 pub trait GraphBuilder {
     /// Builds a graph over the slots `0..rows.len()`.
     ///
-    /// `rows` are prepared for `metric` and do not change meanwhile. Uses the
+    /// `rows` are prepared for `metric` and do not change meanwhile; they may
+    /// be of any format. Uses the
     /// rayon pool it is called in. `cancelled` is polled every few hundred rows.
     ///
     /// # Errors

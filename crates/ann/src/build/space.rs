@@ -1,13 +1,14 @@
 //! The distance a graph is built with.
 //!
 //! hnsw_rs stops the program at a distance that is negative or not a number,
-//! so similarities need another shape. Cosine becomes `1 - cosine`. A dot
+//! so similarities need another shape. Cosine becomes `1 - cosine`, and a
+//! little more where rounding left the rows with lengths above 1. A dot
 //! product of vectors with different lengths is no distance at all; each vector
 //! gets one more value, which brings all of them to the length of the longest,
 //! and then the nearest by straight line are the most similar. A query gets 0
 //! there, so the order of a search by `-dot` is the order of the graph.
 
-use crate::{Metric, Rows};
+use crate::{Metric, Row, Rows};
 
 /// The build distance of some rows.
 pub(super) struct Space {
@@ -37,22 +38,24 @@ impl Space {
         (distance + step * step).min(f32::MAX)
     }
 
-    /// The row with its additional value, for an index that keeps copies.
+    /// The row at full width with its additional value, for an index that keeps
+    /// copies. For cosine it has unit length, whatever was stored.
     pub(super) fn lifted<R: Rows>(&self, rows: &R, slot: u32) -> Vec<f32> {
-        let mut row = rows.row(slot).to_vec();
+        let mut row = rows.row(slot).to_f32();
+        self.metric.prepare(&mut row);
         row.extend(self.lift.get(slot as usize));
         row
     }
 }
 
-/// The distance between two vectors, as hnsw_rs needs it: at least 0, finite.
-/// Dot is measured as Euclid, the vectors being lifted.
+/// The distance between two rows, as hnsw_rs needs it: at least 0, finite.
+/// Dot is measured as Euclid, the rows being lifted.
 #[inline]
-pub(super) fn apart(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn apart(metric: Metric, a: Row, b: Row) -> f32 {
     let distance = match metric {
-        Metric::Cosine => 1.0 + Metric::Cosine.distance(a, b),
-        Metric::Dot | Metric::Euclid => Metric::Euclid.distance(a, b),
-        Metric::Manhattan => Metric::Manhattan.distance(a, b),
+        Metric::Cosine => farthest_cosine(a) + Metric::Cosine.between(a, b),
+        Metric::Dot | Metric::Euclid => Metric::Euclid.between(a, b),
+        Metric::Manhattan => Metric::Manhattan.between(a, b),
     };
     if distance.is_nan() {
         return f32::MAX;
@@ -61,15 +64,30 @@ pub(super) fn apart(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
     distance.clamp(0.0, f32::MAX)
 }
 
+/// What no product of two rows of unit length exceeds. Rounded to 16 bits, each
+/// value grows by up to 2^-11 of itself; near rows must not all become equal.
+#[inline]
+fn farthest_cosine(row: Row) -> f32 {
+    match row {
+        Row::F16(_) => 1.001,
+        Row::F32(_) | Row::U8(_) => 1.0,
+    }
+}
+
 /// `sqrt(longest^2 - |row|^2)` of each row.
 fn lift<R: Rows>(rows: &R) -> Vec<f32> {
-    let squared = |slot| {
-        let row = rows.row(slot).iter();
-        row.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    let squared = |slot| match rows.row(slot) {
+        Row::F32(row) => squared_length(row),
+        Row::F16(row) => squared_length(row),
+        Row::U8(row) => squared_length(row),
     };
     let squares: Vec<f64> = (0..rows.len() as u32).map(squared).collect();
     let longest = squares.iter().copied().fold(0.0, f64::max);
     squares.iter().map(|square| (longest - square).max(0.0).sqrt() as f32).collect()
+}
+
+fn squared_length<T: Copy + Into<f64>>(row: &[T]) -> f64 {
+    row.iter().map(|&x| x.into() * x.into()).sum()
 }
 
 #[cfg(test)]
@@ -79,18 +97,18 @@ mod tests {
 
     #[test]
     fn lifted_distances_order_rows_by_their_dot_product() {
-        let values = [3.0, 0.0, 1.0, 1.0, 0.1, 0.0, -2.0, 0.5, 0.0, 0.0];
+        let values = [3.0f32, 0.0, 1.0, 1.0, 0.1, 0.0, -2.0, 0.5, 0.0, 0.0];
         let rows = FlatRows::new(2, &values).expect("whole rows");
         let space = Space::new(Metric::Dot, &rows);
         let query = [0.7f32, 0.4, 0.0];
         let mut by_lift: Vec<u32> = (0..5).collect();
         let mut by_dot = by_lift.clone();
         by_lift.sort_by_key(|&slot| {
-            let distance = apart(Metric::Dot, &query, &space.lifted(&rows, slot));
+            let distance = apart(Metric::Dot, Row::F32(&query), Row::F32(&space.lifted(&rows, slot)));
             (f64::from(distance) * 1e6) as i64
         });
         by_dot.sort_by(|&a, &b| {
-            let dot = |slot| Metric::Dot.distance(&query[..2], rows.row(slot));
+            let dot = |slot| Metric::Dot.distance(&query[..2], rows.values(slot));
             dot(a).total_cmp(&dot(b))
         });
         assert_eq!(by_lift, by_dot);

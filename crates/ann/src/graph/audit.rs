@@ -35,7 +35,7 @@ impl Graph {
                 continue;
             }
             audit.orphans += 1;
-            let near = self.walk(|other| measure(slot, other), |_| (), EF, EF, |_| true, &mut scratch);
+            let near = self.search_by(|other| measure(slot, other), |_| (), EF, EF, |_| true, &mut scratch);
             let near: Vec<u32> =
                 near.iter().map(|neighbor| neighbor.slot).filter(|&other| reached.has(other)).collect();
             let parent = self.adopt(slot, &near, &reached);

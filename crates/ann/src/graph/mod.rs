@@ -5,16 +5,23 @@
 //! and fewer slots and are sorted lists. Every link is below `len`; whoever
 //! makes a graph ensures it, and the search relies on it.
 //!
-//! Vectors are not here: a search is given the rows the graph was built over.
+//! The arrays are the graph's own after a build, and where they lie in a file
+//! after opening one. Vectors are not here: a search is given the rows the graph
+//! was built over.
 
 mod audit;
 mod file;
+mod filtered;
 mod scratch;
 mod search;
+mod words;
 
+pub use filtered::{Strategy, filtered_strategy};
 pub use scratch::Scratch;
 
 use std::fmt;
+
+use words::Words;
 
 /// Marks unused room among the links of layer 0; no slot is this large.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -27,8 +34,9 @@ pub(crate) const MAX_UPPER: usize = 16;
 
 /// A navigable graph that no longer changes.
 ///
-/// Made by a [`GraphBuilder`](crate::GraphBuilder) or
-/// [`read_from`](Self::read_from); holds links, not vectors.
+/// Made by a [`GraphBuilder`](crate::GraphBuilder),
+/// [`from_bytes`](Self::from_bytes) or [`read_from`](Self::read_from); holds
+/// links, not vectors. A clone shares them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Graph {
     /// Room for links per slot on layer 0.
@@ -36,7 +44,7 @@ pub struct Graph {
     /// Where every search begins; `NONE` only in the empty graph.
     entry: u32,
     /// `len * stride` links; unused room at the end of each is `NONE`.
-    base: Vec<u32>,
+    base: Words,
     /// Layers 1, 2, ...
     upper: Vec<Layer>,
 }
@@ -45,16 +53,16 @@ pub struct Graph {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Layer {
     /// Ascending.
-    slots: Vec<u32>,
+    slots: Words,
     /// Where the links of each slot begin, and the end of the last.
-    starts: Vec<u32>,
-    links: Vec<u32>,
+    starts: Words,
+    links: Words,
 }
 
 impl Graph {
     /// A graph of `len` slots without links.
     pub(crate) fn unlinked(len: usize, stride: usize, entry: u32) -> Self {
-        Self { stride, entry, base: vec![NONE; len * stride], upper: Vec::new() }
+        Self { stride, entry, base: vec![NONE; len * stride].into(), upper: Vec::new() }
     }
 
     /// Sets a slot's links on layer 0, as many as there is room for.
@@ -93,7 +101,7 @@ impl Graph {
         self.base.is_empty()
     }
 
-    /// Bytes of memory that the links take.
+    /// Bytes that the links take, of memory or of the mapped file.
     pub fn memory_bytes(&self) -> usize {
         let upper: usize = self.upper.iter().map(Layer::words).sum();
         (self.base.len() + upper) * size_of::<u32>()
@@ -102,8 +110,7 @@ impl Graph {
     /// The links of a slot on layer 0, nearest first as far as the builder
     /// knew.
     fn links(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
-        let room = self.room(slot).iter().copied();
-        room.take_while(|&link| link != NONE)
+        until_unused(self.room(slot))
     }
 
     fn room(&self, slot: u32) -> &[u32] {
@@ -113,7 +120,7 @@ impl Graph {
 
     fn room_mut(&mut self, slot: u32) -> &mut [u32] {
         let start = slot as usize * self.stride;
-        &mut self.base[start..start + self.stride]
+        &mut self.base.make_mut()[start..start + self.stride]
     }
 }
 
@@ -121,13 +128,13 @@ impl Layer {
     /// A layer from each slot's links; the slots are sorted here.
     pub(crate) fn new(mut lists: Vec<(u32, Vec<u32>)>) -> Self {
         lists.sort_unstable_by_key(|(slot, _)| *slot);
-        let mut layer = Self { starts: vec![0], ..Self::default() };
+        let (mut slots, mut starts, mut all) = (Vec::new(), vec![0], Vec::new());
         for (slot, links) in lists {
-            layer.slots.push(slot);
-            layer.links.extend(links);
-            layer.starts.push(layer.links.len() as u32);
+            slots.push(slot);
+            all.extend(links);
+            starts.push(all.len() as u32);
         }
-        layer
+        Self { slots: slots.into(), starts: starts.into(), links: all.into() }
     }
 
     /// The links of a slot; none if it is not on this layer.
@@ -141,6 +148,11 @@ impl Layer {
     fn words(&self) -> usize {
         self.slots.len() + self.starts.len() + self.links.len()
     }
+}
+
+/// The links before the unused room.
+fn until_unused(room: &[u32]) -> impl Iterator<Item = u32> + '_ {
+    room.iter().copied().take_while(|&link| link != NONE)
 }
 
 impl fmt::Debug for Graph {

@@ -21,6 +21,10 @@ pub struct Scratch {
     pub(super) nearest: Nearest,
     /// The unvisited links of the slot being expanded.
     pub(super) fresh: Vec<u32>,
+    /// The rejected ones among them, in a walk that steps over them.
+    pub(super) rejected: Vec<u32>,
+    /// All slots stepped over, in order.
+    pub(super) stepped: Vec<u32>,
 }
 
 impl Scratch {
@@ -33,6 +37,7 @@ impl Scratch {
     pub(super) fn reset(&mut self, len: usize, ef: usize) {
         self.visited.reset(len);
         self.candidates.clear();
+        self.stepped.clear();
         self.nearest.reset(ef);
     }
 }
@@ -57,6 +62,11 @@ impl Visited {
             self.stamps.fill(0);
             self.generation = 1;
         }
+    }
+
+    /// Whether a slot is in the set.
+    pub(super) fn has(&self, slot: u32) -> bool {
+        self.stamps[slot as usize] == self.generation
     }
 
     /// Adds a slot; true if it was not there.

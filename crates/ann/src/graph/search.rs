@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::{Graph, Scratch};
+use super::{Graph, Scratch, until_unused};
+use crate::metric::Query;
 use crate::nearest::Neighbor;
 use crate::prefetch::prefetch;
 use crate::{Metric, Rows};
@@ -16,10 +17,10 @@ impl Graph {
     ///
     /// `rows` are the rows the graph was built over and `query` is prepared.
     /// `ef` is the beam's width, at least `k`: wider finds more of the true
-    /// neighbours and costs more time. Slots that are not accepted are walked
-    /// through, but not returned. Where few are accepted the walk grows long,
-    /// to the whole graph at worst, and [`exact`](crate::exact) over the
-    /// accepted slots is the better choice.
+    /// neighbours and costs more time. Slots that are not accepted are measured
+    /// and walked through, but not returned. Where few are accepted the walk
+    /// grows long, to the whole graph at worst;
+    /// [`search_filtered`](Self::search_filtered) is made for that.
     ///
     /// # Panics
     /// If `rows` holds fewer rows than the graph has slots, or `query` has
@@ -36,63 +37,113 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
-        let measure = |slot| metric.distance(query, rows.row(slot));
-        let fetch = |slot| prefetch(rows.row(slot));
-        self.walk(measure, fetch, k, ef, accept, scratch)
+        let query = Query::new(metric, query);
+        let measure = |slot| query.distance(rows.row(slot));
+        let fetch = |slot| prefetch(rows.row(slot).bytes());
+        self.search_by(measure, fetch, k, ef, accept, scratch)
     }
 
-    /// The search with any measure: the audit of a build walks with the
-    /// distance of the build.
-    pub(super) fn walk(
+    /// The search by any measure: several queries at once, rows of several
+    /// vectors, scores of one's own.
+    ///
+    /// `measure` gives a slot's distance, smaller being nearer. It finds the
+    /// nearest as far as it agrees with what the graph was built by. `prefetch`
+    /// is told of slots that will be measured soon, and may do nothing.
+    ///
+    /// ```
+    /// use cairn_ann::{FlatRows, GraphBuilder, HnswRsBuilder, Metric, Scratch};
+    ///
+    /// let values = [0.0f32, 1.0, 2.0, 3.0, 4.0];
+    /// let rows = FlatRows::new(1, &values)?;
+    /// let graph = HnswRsBuilder::default().build(Metric::Manhattan, &rows, &|| false)?;
+    /// let either = |slot: u32| {
+    ///     let value = values[slot as usize];
+    ///     (value - 0.9).abs().min((value - 4.2).abs())
+    /// };
+    /// let near = graph.search_by(either, |_| (), 2, 16, |_| true, &mut Scratch::new());
+    /// assert_eq!((near[0].slot, near[1].slot), (1, 4));
+    /// # Ok::<(), cairn_ann::Error>(())
+    /// ```
+    pub fn search_by(
         &self,
         measure: impl Fn(u32) -> f32,
-        fetch: impl Fn(u32),
+        prefetch: impl Fn(u32),
         k: usize,
         ef: usize,
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
+        let found = self.walk(&measure, &prefetch, k, ef, &accept, usize::MAX, scratch);
+        found.expect("there is no limit to what it measures")
+    }
+
+    /// The walk that measures every slot it meets; nothing if those are more
+    /// than `limit`.
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    pub(super) fn walk(
+        &self,
+        measure: &impl Fn(u32) -> f32,
+        prefetch: &impl Fn(u32),
+        k: usize,
+        ef: usize,
+        accept: &impl Fn(u32) -> bool,
+        limit: usize,
+        scratch: &mut Scratch,
+    ) -> Option<Vec<Neighbor>> {
         if self.is_empty() || k == 0 {
-            return Vec::new();
+            return Some(Vec::new());
         }
         scratch.reset(self.len(), ef.max(k));
-        let Scratch { visited, candidates, nearest, fresh } = scratch;
-
-        let entry = Neighbor { slot: self.entry, distance: measure(self.entry) };
-        // Every slot can be reached from the entry, and perhaps not from where
-        // the descent ends: beginning at both, a wide beam misses nothing.
-        for start in [self.descend(entry, &measure), entry] {
-            if visited.insert(start.slot) {
-                candidates.push(Reverse(start));
-                if accept(start.slot) {
-                    nearest.offer(start);
-                }
-            }
-        }
+        self.start(measure, accept, scratch);
+        let Scratch { visited, candidates, nearest, fresh, .. } = scratch;
+        let mut left = limit;
+        let (base, stride) = (&*self.base, self.stride);
 
         // Beam search, HNSW paper, algorithm 2.
         while let Some(Reverse(near)) = candidates.pop() {
             if nearest.ends_before(near.distance) {
                 break;
             }
+            let room = &base[near.slot as usize * stride..][..stride];
             fresh.clear();
-            fresh.extend(self.links(near.slot).filter(|&slot| visited.insert(slot)));
-            fresh.iter().take(AHEAD).for_each(|&slot| fetch(slot));
-            for (at, &slot) in fresh.iter().enumerate() {
-                if let Some(&ahead) = fresh.get(at + AHEAD) {
-                    fetch(ahead);
-                }
+            fresh.extend(until_unused(room).filter(|&slot| visited.insert(slot)));
+            left = left.checked_sub(fresh.len())?;
+            each_ahead(fresh, prefetch, |slot| {
                 let distance = measure(slot);
                 if !nearest.admits(distance) {
-                    continue;
+                    return;
                 }
                 candidates.push(Reverse(Neighbor { slot, distance }));
                 if accept(slot) {
                     nearest.offer(Neighbor { slot, distance });
                 }
+            });
+        }
+        Some(nearest.take(k))
+    }
+
+    /// Puts the slots that a walk over layer 0 begins at among the candidates.
+    ///
+    /// Every slot can be reached from the entry, and perhaps not from where the
+    /// descent ends: beginning at both, a wide beam misses nothing. Gives the
+    /// latter, which is near the query whatever is accepted.
+    pub(super) fn start(
+        &self,
+        measure: &impl Fn(u32) -> f32,
+        accept: &impl Fn(u32) -> bool,
+        scratch: &mut Scratch,
+    ) -> Neighbor {
+        let entry = Neighbor { slot: self.entry, distance: measure(self.entry) };
+        let near = self.descend(entry, measure);
+        for start in [near, entry] {
+            if scratch.visited.insert(start.slot) {
+                scratch.candidates.push(Reverse(start));
+                if accept(start.slot) {
+                    scratch.nearest.offer(start);
+                }
             }
         }
-        nearest.take(k)
+        near
     }
 
     /// Goes down the upper layers, on each to the slot whose links are all
@@ -113,5 +164,17 @@ impl Graph {
             }
         }
         near
+    }
+}
+
+/// Does something with each slot, asking for the rows of the next ones ahead.
+#[inline]
+pub(super) fn each_ahead(slots: &[u32], prefetch: &impl Fn(u32), mut each: impl FnMut(u32)) {
+    slots.iter().take(AHEAD).for_each(|&slot| prefetch(slot));
+    for (at, &slot) in slots.iter().enumerate() {
+        if let Some(&ahead) = slots.get(at + AHEAD) {
+            prefetch(ahead);
+        }
+        each(slot);
     }
 }

@@ -1,8 +1,10 @@
-//! The loops over two vectors. SimSIMD picks its instruction set when the
-//! program starts; Manhattan, which it lacks, is a loop that the compiler
-//! vectorises for the target it was given.
+//! The sums of the metrics over two `f32` vectors. SimSIMD picks its
+//! instruction set when the program starts; Manhattan, which it lacks, is one
+//! of our own sums.
 
 use simsimd::{SpatialSimilarity, capabilities};
+
+use super::sums::{Difference, sum};
 
 const EQUAL_LENGTHS: &str = "both vectors have the dimension of the rows";
 
@@ -16,21 +18,9 @@ pub(super) fn squared_euclid(a: &[f32], b: &[f32]) -> f32 {
     f32::l2sq(a, b).expect(EQUAL_LENGTHS) as f32
 }
 
-/// Sums per lane, so that no addition waits for the one before it.
-const LANES: usize = 32;
-
+#[inline]
 pub(super) fn manhattan(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "{EQUAL_LENGTHS}");
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0f32; LANES];
-    for (x, y) in a_lanes.iter().zip(b_lanes) {
-        for lane in 0..LANES {
-            sums[lane] += (x[lane] - y[lane]).abs();
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| (x - y).abs()).sum();
-    sums.iter().sum::<f32>() + rest
+    sum::<Difference, f32, f32>(a, b)
 }
 
 /// Names the instruction sets that the kernels may use on this machine, for

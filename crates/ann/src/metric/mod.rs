@@ -4,10 +4,15 @@
 //! which is what the metric's name promises them.
 
 mod kernels;
+mod query;
+mod sums;
 
 pub use kernels::simd_capabilities;
+pub use query::Query;
 
 use serde::{Deserialize, Serialize};
+
+use crate::Row;
 
 /// How far a squared length may be from 1 and still count as 1: wider than
 /// what rounding to `f32` leaves behind, so that preparing twice is the same
@@ -17,7 +22,7 @@ const UNIT_TOLERANCE: f64 = 1e-6;
 /// How two vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Metric {
-    /// The cosine of the angle between them; vectors are stored at unit length.
+    /// The cosine of the angle between them; floats are stored at unit length.
     Cosine,
     /// The inner product.
     Dot,
@@ -34,6 +39,10 @@ impl Metric {
     /// For [`Metric::Cosine`] that is unit length. A zero vector stays zero,
     /// and one that is already of unit length is left exactly alone. The other
     /// metrics change nothing.
+    ///
+    /// Rows of `f16` are prepared before they are rounded. Rows of `u8` are
+    /// stored as they are, and neither they nor the queries asked of them need
+    /// to be prepared: their cosine is taken with both lengths each time.
     ///
     /// ```
     /// let mut vector = [3.0, 4.0];
@@ -71,6 +80,32 @@ impl Metric {
             Self::Euclid => kernels::squared_euclid(a, b),
             Self::Manhattan => kernels::manhattan(a, b),
         }
+    }
+
+    /// Measures a prepared query against a row of any format; smaller is nearer.
+    ///
+    /// The stored values count: those of an `f16` row after rounding. The
+    /// cosine with a `u8` row divides by both lengths, and is 0 where one of
+    /// them is 0. For many rows, a [`Query`] does what they share once.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[inline]
+    pub fn distance_to(self, query: &[f32], row: Row) -> f32 {
+        match row {
+            Row::F32(row) => self.distance(query, row),
+            row => Query::new(self, query).distance(row),
+        }
+    }
+
+    /// Measures two rows of the same format, as [`distance_to`](Self::distance_to)
+    /// would with one of them as the query.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    #[inline]
+    pub fn between(self, a: Row, b: Row) -> f32 {
+        query::between(self, a, b)
     }
 
     /// Turns a distance into what users see: the similarity for cosine and

@@ -39,7 +39,7 @@ pub(crate) fn recall(
 ) -> f64 {
     let mut found = 0;
     for query in 0..queries.len() as u32 {
-        let query = queries.row(query);
+        let query = queries.values(query);
         let truth = exact(metric, rows, query, k, 0..rows.len() as u32);
         let worst = truth.last().expect("there are rows").distance;
         let near = search(query);

@@ -1,5 +1,7 @@
 //! Random points and the naive search that fast ones are checked against.
 
+#![allow(dead_code)] // each test file uses some of it
+
 use cairn_index::{Filter, Metric, Point};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -21,7 +23,7 @@ pub(crate) fn clustered(rng: &mut StdRng, count: usize, dim: usize) -> Vec<Point
     (0..count)
         .map(|number| {
             let centre = &centres[rng.random_range(0..centres.len())];
-            let near = centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect();
+            let near: Vec<f32> = centre.iter().map(|x| x + rng.random_range(-0.4..0.4)).collect();
             Point::new(number as u64, near).with_payload(payload(rng)).unwrap()
         })
         .collect()
@@ -43,7 +45,7 @@ pub(crate) fn naive<'p>(
 ) -> Vec<(cairn_index::PointId, f32)> {
     let mut scored: Vec<_> = points
         .filter(|point| filter.is_none_or(|filter| filter.matches(point.id, &point.payload)))
-        .filter_map(|point| Some((point.id, score(metric, point.vectors.get("")?, query))))
+        .filter_map(|point| Some((point.id, score(metric, point.vectors.get("")?.as_dense()?, query))))
         .collect();
     scored.sort_by(|a, b| match metric {
         Metric::Cosine | Metric::Dot => b.1.total_cmp(&a.1),

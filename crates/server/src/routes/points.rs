@@ -2,7 +2,9 @@
 
 use axum::extract::{Path, State};
 use cairn_embed::TextKind;
-use cairn_index::{Collection, Condition, Filter, Parts, Point, PointId, Scroll, Search, Selector, Vectors};
+use cairn_index::{
+    Collection, Condition, Filter, Parts, Point, PointId, Scroll, Search, Selector, Vector, Vectors,
+};
 use cairn_rag::Engine;
 
 use crate::app::App;
@@ -97,7 +99,7 @@ pub(crate) async fn delete(
             let collection = engine.database().collection(&name)?;
             match (body.points, body.filter) {
                 (Some(ids), None) => collection.delete(ids).map_err(ApiError::from),
-                (None, Some(filter)) => collection.delete_where(filter).map_err(ApiError::from),
+                (None, Some(filter)) => collection.delete(filter).map_err(ApiError::from),
                 _ => Err(ApiError::format("expected either `points` or `filter`")),
             }
         })
@@ -192,8 +194,8 @@ fn run_query(engine: &Engine, collection: &Collection, body: QueryPoints) -> Api
     let using = body.using.unwrap_or_default();
     let mut filter = body.filter;
     let vector = match Target::read(query)? {
-        Target::Vector(vector) => vector,
-        Target::Text(text) => embed_one(engine, &text, TextKind::Query)?,
+        Target::Vector(vector) => vector.into(),
+        Target::Text(text) => embed_one(engine, &text, TextKind::Query)?.into(),
         Target::Point(id) => {
             // A point is not among its own neighbours.
             let itself = Condition::HasId([id].into());
@@ -212,6 +214,7 @@ fn run_query(engine: &Engine, collection: &Collection, body: QueryPoints) -> Api
         exact: params.exact.unwrap_or(false),
         score_threshold: body.score_threshold,
         parts,
+        explain: false,
     };
     Ok(collection.search(&search)?.hits.into_iter().map(ScoredPoint::from).collect())
 }
@@ -237,7 +240,7 @@ fn by_id(
         .collect())
 }
 
-fn vector_of(collection: &Collection, id: PointId, using: &str) -> ApiResult<Vec<f32>> {
+fn vector_of(collection: &Collection, id: PointId, using: &str) -> ApiResult<Vector> {
     let parts = Parts { payload: Selector::None, vectors: Selector::Only(vec![using.to_owned()]) };
     let record = collection.get(&[id], &parts)?.into_iter().next();
     let record = record.ok_or_else(|| ApiError::not_found(format!("No point with id {id} found")))?;
@@ -271,13 +274,14 @@ fn embed_points(engine: &Engine, inputs: Vec<PointInput>) -> ApiResult<Vec<Point
         for (name, vector) in named {
             match vector {
                 VectorInput::Dense(vector) => {
-                    vectors.insert(name, vector);
+                    vectors.insert(name, vector.into());
                 }
                 VectorInput::Text(text) => texts.push((index, name, text)),
                 VectorInput::Named(_) => return Err(ApiError::format("vectors by name cannot be nested")),
             }
         }
-        points.push(Point { id: input.id, vectors, payload: input.payload.unwrap_or_default() });
+        let payload = input.payload.unwrap_or_default();
+        points.push(Point { id: input.id, vectors, payload, expiry: None });
     }
 
     texts.sort_by(|(_, _, a), (_, _, b)| a.model.cmp(&b.model));
@@ -285,7 +289,7 @@ fn embed_points(engine: &Engine, inputs: Vec<PointInput>) -> ApiResult<Vec<Point
         let inputs: Vec<&str> = group.iter().map(|(_, _, input)| input.text.as_str()).collect();
         let embedded = engine.embed(group[0].2.model.as_deref(), &inputs, TextKind::Passage)?;
         for ((index, name, _), vector) in group.iter().zip(embedded.vectors) {
-            points[*index].vectors.insert(name.clone(), vector);
+            points[*index].vectors.insert(name.clone(), vector.into());
         }
     }
     Ok(points)

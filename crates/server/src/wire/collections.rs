@@ -63,7 +63,7 @@ impl CreateCollection {
                 return Err(ApiError::not_yet("a `datatype` other than float32"));
             }
             let size = usize::try_from(params.size).unwrap_or(usize::MAX);
-            vectors.insert(name, VectorConfig { size, distance: params.distance });
+            vectors.insert(name, VectorConfig::new(size, params.distance));
         }
         let hnsw = self.hnsw_config.unwrap_or_default();
         let usual = HnswConfig::default();
@@ -74,6 +74,7 @@ impl CreateCollection {
                 ef_construct: hnsw.ef_construct.unwrap_or(usual.ef_construct),
             },
             metadata: self.metadata.unwrap_or_default(),
+            ..CollectionConfig::default()
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Points as clients write and read them.
 
-use cairn_index::{Applied, Filter, Parts, Payload, PointId, Record, Selector, Vectors};
+use std::collections::BTreeMap;
+
+use cairn_index::{Applied, Filter, Parts, Payload, PointId, Record, Selector, Vector, Vectors};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -250,19 +252,38 @@ impl From<Record> for RecordOutput {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum VectorOutput {
-    Unnamed(Vec<f32>),
-    Named(Vectors),
+    Unnamed(OneVector),
+    Named(BTreeMap<String, OneVector>),
+}
+
+/// One vector in the shape clients read.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum OneVector {
+    Dense(Vec<f32>),
+    Multi(Vec<Vec<f32>>),
+    Sparse { indices: Vec<u32>, values: Vec<f32> },
+}
+
+impl From<Vector> for OneVector {
+    fn from(vector: Vector) -> Self {
+        match vector {
+            Vector::Dense(values) => Self::Dense(values),
+            Vector::Multi(rows) => Self::Multi(rows.rows().map(<[f32]>::to_vec).collect()),
+            Vector::Sparse(sparse) => {
+                Self::Sparse { indices: sparse.indices().to_vec(), values: sparse.values().to_vec() }
+            }
+        }
+    }
 }
 
 impl From<Vectors> for VectorOutput {
     fn from(mut vectors: Vectors) -> Self {
-        match vectors.remove("") {
-            Some(only) if vectors.is_empty() => Self::Unnamed(only),
-            Some(unnamed) => {
-                vectors.insert(String::new(), unnamed);
-                Self::Named(vectors)
-            }
-            None => Self::Named(vectors),
+        if vectors.len() == 1
+            && let Some(only) = vectors.remove("")
+        {
+            return Self::Unnamed(only.into());
         }
+        Self::Named(vectors.into_iter().map(|(name, vector)| (name, vector.into())).collect())
     }
 }

@@ -1,0 +1,307 @@
+//! Making what is derived from the rows of a segment: field indexes, inverted
+//! indexes and graphs.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder};
+use serde_json::{Value, json};
+
+use crate::bytes::Bytes;
+use crate::catalogue::{Kind, read_derived, write_derived};
+use crate::config::{CollectionConfig, HnswConfig, Options, VectorConfig};
+use crate::error::{Error, Result};
+use crate::fields::FieldIndex;
+use crate::fields::encode::FieldEncoder;
+use crate::part::{Derived, Part, PartRows, VectorUids};
+use crate::path::Path;
+use crate::schema::FieldSchema;
+use crate::segment::{Column, Segment};
+use crate::shard::Shard;
+use crate::sparse::Inverted;
+use crate::view::View;
+
+/// Something a segment lacks.
+pub(crate) struct Missing {
+    number: u64,
+    what: What,
+}
+
+enum What {
+    Field(Path, FieldSchema),
+    Sparse(String, u64),
+    Graph(String, u64, VectorConfig, HnswConfig),
+}
+
+/// Adds all indexes a new segment should have, but graphs.
+pub(crate) fn indexes(
+    dir: &FilePath,
+    part: &mut Part,
+    config: &CollectionConfig,
+    uids: &VectorUids,
+) -> Result<()> {
+    for what in wanted_indexes(config, uids) {
+        make(dir, part, &what, &|| false)?;
+    }
+    Ok(())
+}
+
+/// Adds the graphs a new segment should have.
+pub(crate) fn graphs(
+    shard: &Shard,
+    part: &mut Part,
+    options: &Options,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
+    let view = shard.view()?;
+    for what in wanted_graphs(&view.config, &view.uids) {
+        if is_large(part, &what, options) {
+            make(&shard.dir, part, &what, cancelled).map_err(|error| of_collection(error, shard))?;
+        }
+    }
+    Ok(())
+}
+
+/// Maps the derived files that are there and fit.
+pub(crate) fn load(dir: &FilePath, part: &mut Part, config: &CollectionConfig, uids: &VectorUids) {
+    for what in wanted_indexes(config, uids).chain(wanted_graphs(config, uids)) {
+        let (kind, of) = what.name();
+        if let Some(bytes) = read_derived(kind, dir, part.number, &of, &what.made_from()) {
+            // Whatever does not open is made again.
+            if let Err(reason) = attach(part, &what, &bytes) {
+                tracing::warn!(segment = part.number, of, reason, "an index file is not usable");
+            }
+        }
+    }
+}
+
+fn wanted_indexes<'c>(config: &'c CollectionConfig, uids: &'c VectorUids) -> impl Iterator<Item = What> + 'c {
+    let fields = config
+        .payload_indexes
+        .iter()
+        .filter_map(|(path, schema)| Some(What::Field(path.parse().ok()?, schema.clone())));
+    let sparse = config.sparse_vectors.keys();
+    fields.chain(sparse.filter_map(|name| Some(What::Sparse(name.clone(), *uids.get(name)?))))
+}
+
+fn wanted_graphs<'c>(config: &'c CollectionConfig, uids: &'c VectorUids) -> impl Iterator<Item = What> + 'c {
+    let single = config.vectors.iter().filter(|(_, vector)| !vector.multivector);
+    single
+        .filter_map(|(name, vector)| Some(What::Graph(name.clone(), *uids.get(name)?, *vector, config.hnsw)))
+}
+
+/// An index that a segment lacks.
+pub(crate) fn missing_index(view: &View) -> Option<Missing> {
+    view.parts.iter().filter(|part| part.is_sealed()).find_map(|part| {
+        let what = wanted_indexes(&view.config, &view.uids).find(|what| !has(part, what))?;
+        Some(Missing { number: part.number, what })
+    })
+}
+
+/// A graph that a segment lacks and that is worth building; that of the largest
+/// segment first.
+pub(crate) fn missing_graph(view: &View, options: &Options) -> Option<Missing> {
+    let mut parts: Vec<&Part> = view.parts.iter().filter(|part| part.is_sealed()).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts.into_iter().find_map(|part| {
+        let mut wanted = wanted_graphs(&view.config, &view.uids);
+        let what = wanted.find(|what| !has(part, what) && is_large(part, what, options))?;
+        Some(Missing { number: part.number, what })
+    })
+}
+
+fn has(part: &Part, what: &What) -> bool {
+    match what {
+        What::Field(path, schema) => part.derived.field(path.as_str(), schema).is_some(),
+        What::Sparse(name, uid) => {
+            part.derived.sparse(name, *uid).is_some() || column(part, name, *uid).is_none()
+        }
+        What::Graph(name, uid, ..) => part.derived.graph(name, *uid).is_some(),
+    }
+}
+
+fn is_large(part: &Part, what: &What, options: &Options) -> bool {
+    let What::Graph(name, uid, ..) = what else { return false };
+    column(part, name, *uid).is_some_and(|column| column.present.count() >= options.indexing_threshold.max(1))
+}
+
+fn segment(part: &Part) -> Option<&Segment> {
+    match &part.rows {
+        PartRows::Sealed(segment) => Some(segment),
+        PartRows::Growing(_) => None,
+    }
+}
+
+fn column<'p>(part: &'p Part, name: &str, uid: u64) -> Option<&'p Column> {
+    segment(part)?.column(name, uid)
+}
+
+/// Makes an index for a segment in service.
+pub(crate) fn add(shard: &Shard, missing: &Missing) -> Result<()> {
+    add_graph(shard, missing, &|| false)
+}
+
+/// Makes something for a segment in service; long, so it can be cancelled.
+pub(crate) fn add_graph(
+    shard: &Shard,
+    missing: &Missing,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
+    let found = shard.state.read().settled.iter().find(|part| part.number == missing.number).cloned();
+    let Some(mut part) = found else { return Ok(()) };
+    let bytes =
+        write(&shard.dir, &part, &missing.what, cancelled).map_err(|error| of_collection(error, shard))?;
+    let Some(bytes) = bytes else { return Ok(()) };
+    let made = open(&part, &missing.what, &bytes).map_err(|reason| just_made(&part, reason))?;
+    let mut state = shard.state.write();
+    let there = state.settled.iter_mut().find(|part| part.number == missing.number);
+    made.put(&mut there.unwrap_or(&mut part).derived, &missing.what);
+    Ok(())
+}
+
+fn of_collection(error: Error, shard: &Shard) -> Error {
+    match error {
+        Error::Graph { source, .. } => Error::Graph { collection: shard.name.clone(), source },
+        other => other,
+    }
+}
+
+fn make(dir: &FilePath, part: &mut Part, what: &What, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+    let Some(bytes) = write(dir, part, what, cancelled)? else { return Ok(()) };
+    attach(part, what, &bytes).map_err(|reason| just_made(part, reason))
+}
+
+fn just_made(part: &Part, reason: String) -> Error {
+    Error::Corrupt { what: format!("an index just made for segment {}", part.number), reason }
+}
+
+fn write(
+    dir: &FilePath,
+    part: &Part,
+    what: &What,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<Bytes>> {
+    let (kind, of) = what.name();
+    let file = |write: &mut dyn FnMut(&mut crate::segment::Writer) -> Result<()>| {
+        write_derived(kind, dir, part.number, &of, what.made_from(), |writer| write(writer)).map(Some)
+    };
+    match what {
+        What::Field(path, schema) => {
+            let content = encode_field(part, path, schema)?;
+            file(&mut |writer| writer.write(&content))
+        }
+        What::Sparse(name, uid) => {
+            let Some(column) = column(part, name, *uid) else { return Ok(None) };
+            let content =
+                Inverted::encode(column.present.iter_from(0).map(|slot| (slot, column.entries(slot))));
+            file(&mut |writer| writer.write(&content))
+        }
+        What::Graph(name, uid, vector, hnsw) => {
+            let rows = column(part, name, *uid).and_then(Column::dense);
+            let Some(rows) = rows else { return Ok(None) };
+            let builder = HnswRsBuilder { m: hnsw.m, ef_construction: hnsw.ef_construct.max(hnsw.m) };
+            let failed = |source| Error::Graph { collection: String::new(), source };
+            let graph = builder.build(vector.distance, &rows, cancelled).map_err(failed)?;
+            file(&mut |writer| {
+                let mut out = Out { writer, failure: None };
+                let written = graph.write_to(&mut out);
+                match out.failure.take() {
+                    Some(failure) => Err(failure),
+                    None => written.map_err(failed),
+                }
+            })
+        }
+    }
+}
+
+fn encode_field(part: &Part, path: &Path, schema: &FieldSchema) -> Result<Vec<u8>> {
+    let mut encoder = FieldEncoder::new(schema, part.len())?;
+    for slot in 0..part.len() {
+        let payload = part.payload(slot)?;
+        encoder.add(slot, &path.values(&payload));
+    }
+    Ok(encoder.finish())
+}
+
+/// What was mapped, before it is part of a segment in service.
+enum Made {
+    Field(Arc<FieldIndex>),
+    Sparse(Arc<Inverted>),
+    Graph(Arc<Graph>),
+}
+
+impl Made {
+    fn put(self, derived: &mut Derived, what: &What) {
+        match (self, what) {
+            (Self::Field(index), What::Field(path, schema)) => {
+                derived.set_field(path.as_str(), schema, index);
+            }
+            (Self::Sparse(index), What::Sparse(name, uid)) => derived.set_sparse(name, *uid, index),
+            (Self::Graph(graph), What::Graph(name, uid, ..)) => derived.set_graph(name, *uid, graph),
+            _ => {}
+        }
+    }
+}
+
+fn attach(part: &mut Part, what: &What, bytes: &Bytes) -> Result<(), String> {
+    open(part, what, bytes)?.put(&mut part.derived, what);
+    Ok(())
+}
+
+fn open(part: &Part, what: &What, bytes: &Bytes) -> Result<Made, String> {
+    Ok(match what {
+        What::Field(_, schema) => Made::Field(Arc::new(FieldIndex::open(schema, bytes)?)),
+        What::Sparse(..) => Made::Sparse(Arc::new(Inverted::open(bytes)?)),
+        What::Graph(..) => {
+            let graph = Graph::from_bytes(bytes.clone()).map_err(|error| error.to_string())?;
+            if graph.len() != part.len() as usize {
+                return Err("it covers other rows".to_owned());
+            }
+            Made::Graph(Arc::new(graph))
+        }
+    })
+}
+
+impl What {
+    fn name(&self) -> (Kind, String) {
+        match self {
+            Self::Field(path, _) => (Kind::Field, path.as_str().to_owned()),
+            Self::Sparse(name, _) => (Kind::Sparse, name.clone()),
+            Self::Graph(name, ..) => (Kind::Graph, name.clone()),
+        }
+    }
+
+    /// What a derived file must have been made from to be used.
+    fn made_from(&self) -> Value {
+        match self {
+            Self::Field(path, schema) => json!({"path": path, "schema": schema}),
+            Self::Sparse(name, uid) => json!({"vector": name, "uid": uid}),
+            Self::Graph(name, uid, vector, hnsw) => {
+                json!({"vector": name, "uid": uid, "config": vector, "hnsw": hnsw})
+            }
+        }
+    }
+}
+
+/// A section of a file, as the writer of a graph sees it.
+struct Out<'w> {
+    writer: &'w mut crate::segment::Writer,
+    failure: Option<Error>,
+}
+
+impl std::io::Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.writer.write(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                let text = error.to_string();
+                self.failure = Some(error);
+                Err(std::io::Error::other(text))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

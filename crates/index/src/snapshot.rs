@@ -1,0 +1,254 @@
+//! Copies of a collection at one moment.
+//!
+//! A snapshot is a folder of hard links to the segments of a collection, which
+//! never change, and `snapshot.json`, which says what they are. It costs next to
+//! no room until the collection moves on. Packed, it is one tar file, which
+//! opens on another machine.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::catalogue::{self, Entry};
+use crate::collection::Collection;
+use crate::error::{Error, Result};
+use crate::point::{Parts, now_ms};
+use crate::segment::Segment;
+use crate::store::sync_dir;
+use crate::vector::Vector;
+
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "snapshot.json";
+
+/// A snapshot of a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its name among those of the collection.
+    pub name: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// The last operation it contains.
+    pub seq: u64,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Bytes of its files, whether or not others share them.
+    pub bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    collection: String,
+    created_ms: u64,
+    entry: Entry,
+    files: Vec<String>,
+}
+
+impl Manifest {
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        let damaged = |reason: String| Error::Corrupt { what: path.display().to_string(), reason };
+        let value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let found =
+            value["format"].as_u64().ok_or_else(|| damaged("field `format` is missing".to_owned()))?;
+        if found > u64::from(FORMAT) {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            return Err(Error::NewerFormat { path, found, supported: FORMAT });
+        }
+        serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+    }
+
+    fn describe(&self, folder: &Path) -> Snapshot {
+        let size = |name: &String| fs::metadata(folder.join(name)).map_or(0, |file| file.len());
+        Snapshot {
+            name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            path: folder.to_owned(),
+            seq: self.entry.seq,
+            created_ms: self.created_ms,
+            bytes: self.files.iter().map(size).sum(),
+        }
+    }
+}
+
+impl Collection {
+    /// Keeps the collection as it is now, under a name of its own. Writes go on
+    /// meanwhile; the snapshot has all that were acknowledged before the call.
+    ///
+    /// # Errors
+    /// When the disk cannot take it.
+    pub fn create_snapshot(&self) -> Result<Snapshot> {
+        self.db.maintenance.seal(&self.shard)?;
+        // While this lock is held no segment file goes away.
+        let catalogued = self.shard.catalogued.lock();
+        self.shard.check_there()?;
+        let entry = catalogued.entry.clone();
+        let created_ms = now_ms();
+        let all = self.snapshots_dir();
+        fs::create_dir_all(&all).map_err(Error::io("create folder", &all))?;
+        let name = format!("{}-{created_ms}-{}", self.name(), entry.seq);
+        let (folder, partial) = (all.join(&name), all.join(format!("{name}.partial")));
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir(&partial).map_err(Error::io("create folder", &partial))?;
+        let files = catalogue::files(&self.shard.dir, &entry)?;
+        for file in &files {
+            link_or_copy(&self.shard.dir.join(file), &partial.join(file))?;
+        }
+        drop(catalogued);
+        let manifest =
+            Manifest { format: FORMAT, collection: self.name().to_owned(), created_ms, entry, files };
+        let text =
+            serde_json::to_vec_pretty(&manifest).expect("settings have string keys and finite numbers");
+        let path = partial.join(MANIFEST);
+        let mut file = File::create(&path).map_err(Error::io("create", &path))?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+        sync_dir(&partial)?;
+        fs::rename(&partial, &folder).map_err(Error::io("rename", &partial))?;
+        sync_dir(&all)?;
+        Ok(manifest.describe(&folder))
+    }
+
+    /// The snapshots of this collection, oldest first.
+    ///
+    /// # Errors
+    /// When their folder cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let all = self.snapshots_dir();
+        if !all.exists() {
+            return Ok(Vec::new());
+        }
+        let mut snapshots = Vec::new();
+        for folder in fs::read_dir(&all).map_err(Error::io("read folder", &all))? {
+            let folder = folder.map_err(Error::io("read folder", &all))?.path();
+            // One that is being made has no manifest yet.
+            if let Ok(manifest) = Manifest::read(&folder) {
+                snapshots.push(manifest.describe(&folder));
+            }
+        }
+        snapshots.sort_by(|a, b| (a.created_ms, &a.name).cmp(&(b.created_ms, &b.name)));
+        Ok(snapshots)
+    }
+
+    /// Removes a snapshot; false if there was none of this name.
+    ///
+    /// # Errors
+    /// When its files cannot be removed.
+    pub fn delete_snapshot(&self, name: &str) -> Result<bool> {
+        let Some(snapshot) = self.snapshots()?.into_iter().find(|snapshot| snapshot.name == name) else {
+            return Ok(false);
+        };
+        fs::remove_dir_all(&snapshot.path).map_err(Error::io("remove folder", &snapshot.path))?;
+        Ok(true)
+    }
+
+    /// Writes every point as a line of JSON with `id`, `vectors`, `payload` and,
+    /// where it has one, `expiry`, in order of id; returns how many. All lines
+    /// are of one moment.
+    ///
+    /// # Errors
+    /// When `out` fails or a segment is damaged.
+    pub fn export(&self, out: &mut dyn Write) -> Result<usize> {
+        let view = self.shard.view()?;
+        let places = view.scroll(None, None, usize::MAX)?;
+        for place in &places {
+            let record = view.record(*place, &Parts::all())?;
+            let vectors = record.vectors.unwrap_or_default();
+            let vectors: serde_json::Map<_, _> =
+                vectors.iter().map(|(name, vector)| (name.clone(), vector_json(vector))).collect();
+            let mut line = json!({"id": record.id, "vectors": vectors, "payload": record.payload});
+            if let Some(expiry) = record.expiry {
+                line["expiry"] = json!(expiry);
+            }
+            writeln!(out, "{line}").map_err(Error::io("export to", "the output"))?;
+        }
+        Ok(places.len())
+    }
+
+    fn snapshots_dir(&self) -> PathBuf {
+        self.db.snapshots_dir().join(self.name())
+    }
+}
+
+fn vector_json(vector: &Vector) -> serde_json::Value {
+    match vector {
+        Vector::Dense(values) => json!(values),
+        Vector::Multi(rows) => json!(rows.rows().collect::<Vec<_>>()),
+        Vector::Sparse(sparse) => json!({"indices": sparse.indices(), "values": sparse.values()}),
+    }
+}
+
+impl Snapshot {
+    /// Writes the snapshot as one tar file, for another machine.
+    ///
+    /// # Errors
+    /// When its files cannot be read or `out` fails.
+    pub fn pack(&self, out: impl Write) -> Result<()> {
+        let failed = || Error::io("pack", &self.path);
+        let manifest = Manifest::read(&self.path)?;
+        let mut tar = tar::Builder::new(out);
+        for name in std::iter::once(MANIFEST).chain(manifest.files.iter().map(String::as_str)) {
+            tar.append_path_with_name(self.path.join(name), name).map_err(failed())?;
+        }
+        tar.into_inner().and_then(|mut out| out.flush()).map_err(failed())
+    }
+}
+
+/// Unpacks a tar file of a snapshot into an empty folder. Only files directly
+/// in it are taken, whatever else the tar holds.
+pub(crate) fn unpack(tar: impl Read, folder: &Path) -> Result<()> {
+    let failed = || Error::io("unpack a snapshot into", folder);
+    let mut tar = tar::Archive::new(tar);
+    for entry in tar.entries().map_err(failed())? {
+        let mut entry = entry.map_err(failed())?;
+        let path = entry.path().map_err(failed())?.into_owned();
+        let plain = path.components().count() == 1 && entry.header().entry_type().is_file();
+        let Some(name) = path.file_name().filter(|_| plain) else {
+            let what = path.display().to_string();
+            return Err(Error::Corrupt { what, reason: "it does not belong into a snapshot".to_owned() });
+        };
+        let target = folder.join(name);
+        let mut file = File::create(&target).map_err(Error::io("create", &target))?;
+        std::io::copy(&mut entry, &mut file)
+            .and_then(|_| file.sync_all())
+            .map_err(Error::io("write", &target))?;
+    }
+    Ok(())
+}
+
+/// Brings the files of a snapshot into a collection's new folder and checks
+/// every byte of them; returns the entry to put into the catalogue.
+pub(crate) fn bring(from: &Path, dir: &Path, uid: u32) -> Result<Entry> {
+    let manifest = Manifest::read(from)?;
+    manifest.entry.config.check()?;
+    for name in &manifest.files {
+        let mut parts = Path::new(name).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+            let what = from.join(MANIFEST).display().to_string();
+            return Err(Error::Corrupt { what, reason: format!("`{name}` is not a file of a snapshot") });
+        }
+        link_or_copy(&from.join(name), &dir.join(name))?;
+    }
+    sync_dir(dir)?;
+    for segment in &manifest.entry.segments {
+        let path = catalogue::segment_path(dir, segment.number);
+        let opened = Segment::open(&path).and_then(|rows| {
+            rows.verify(&mut |_| true)?;
+            catalogue::read_marks(dir, segment, rows.len()).map(drop)
+        });
+        opened.map_err(|reason| Error::Corrupt { what: path.display().to_string(), reason })?;
+    }
+    Ok(Entry { uid, generation: 0, ..manifest.entry })
+}
+
+/// A hard link where the file system has them and both ends are on it.
+fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(from, to).map_err(Error::io("copy", from))?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(Error::io("sync", to))
+}
