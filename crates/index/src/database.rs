@@ -58,6 +58,7 @@ pub struct Health {
 }
 
 const ALIASES: &str = "aliases";
+const DROPPED: &str = "dropped/";
 const STORE_ID: &str = "store_id";
 
 impl Inner {
@@ -156,7 +157,8 @@ impl Database {
     /// A number no collection has, nor had while its files may still be there.
     fn free_uid(&self, shards: &BTreeMap<String, Arc<Shard>>) -> Result<u32> {
         let logs = self.inner.store.logs()?.into_iter().map(uid_of);
-        let known = shards.values().map(|shard| shard.uid).chain(logs).max().unwrap_or(0);
+        let folders = folders(&self.inner.path).into_iter().map(|(uid, _)| uid);
+        let known = shards.values().map(|shard| shard.uid).chain(logs).chain(folders).max().unwrap_or(0);
         let last = self.inner.last_uid.fetch_max(known, Ordering::Relaxed).max(known);
         // The caller holds the lock of the shards.
         self.inner.last_uid.store(last + 1, Ordering::Relaxed);
@@ -204,6 +206,7 @@ impl Database {
                 if left.len() < aliases.len() {
                     put_aliases(&*self.inner.store, &left)?;
                 }
+                self.inner.store.put(&dropped_key(shard.uid), b"")?;
                 self.inner.store.remove(&format!("{COLLECTION}{name}"))?;
                 shard.mark_dropped();
                 self.forget_logs(&shard)
@@ -212,10 +215,7 @@ impl Database {
         *aliases = left;
         shards.remove(name);
         drop(catalogued);
-        // Files that readers have mapped stay readable until they are done.
-        if let Err(error) = std::fs::remove_dir_all(&shard.dir) {
-            tracing::warn!(%error, folder = %shard.dir.display(), "a dropped collection's files stay");
-        }
+        remove_dropped(&*self.inner.store, shard.uid, &shard.dir);
         Ok(true)
     }
 
@@ -308,6 +308,7 @@ impl Database {
                 // From here on the old collection is gone, whenever a crash comes.
                 entry.put(store, name)?;
                 let Some(old) = &replaced else { return Ok(()) };
+                store.put(&dropped_key(old.uid), b"")?;
                 old.mark_dropped();
                 self.forget_logs(old)
             })
@@ -315,7 +316,7 @@ impl Database {
         let (shard, _) = load(&dir, store, name.to_owned(), entry)?;
         drop(catalogued);
         if let Some(old) = replaced {
-            let _ = std::fs::remove_dir_all(&old.dir);
+            remove_dropped(store, old.uid, &old.dir);
         }
         let shard = Arc::new(shard);
         shards.insert(name.to_owned(), shard.clone());
@@ -367,6 +368,29 @@ fn collection_dir(path: &Path, uid: u32) -> PathBuf {
     path.join("collections").join(uid.to_string())
 }
 
+/// The folders of collections, by number.
+fn folders(path: &Path) -> Vec<(u32, PathBuf)> {
+    let entries = std::fs::read_dir(path.join("collections")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect()
+}
+
+/// In the catalogue from the moment a collection is dropped until its folder is
+/// gone: only such a folder is removed.
+fn dropped_key(uid: u32) -> String {
+    format!("{DROPPED}{uid}")
+}
+
+fn remove_dropped(store: &dyn Store, uid: u32, dir: &Path) {
+    // Files that readers have mapped stay readable until they are done.
+    let removed = if dir.exists() { std::fs::remove_dir_all(dir) } else { Ok(()) };
+    match removed {
+        Ok(()) => drop(store.remove(&dropped_key(uid))),
+        Err(error) => {
+            tracing::warn!(%error, folder = %dir.display(), "a dropped collection's files stay for now");
+        }
+    }
+}
+
 fn put_aliases(store: &dyn Store, aliases: &BTreeMap<String, String>) -> Result<()> {
     store.put(ALIASES, &serde_json::to_vec(aliases).expect("keys are strings"))
 }
@@ -403,10 +427,19 @@ fn load_all(path: &Path, store: &dyn Store) -> Result<BTreeMap<String, Arc<Shard
             store.forget(log)?;
         }
     }
-    for folder in std::fs::read_dir(path.join("collections")).into_iter().flatten().flatten() {
-        let uid = folder.file_name().to_string_lossy().parse::<u32>();
-        if uid.is_ok_and(|uid| !uids.contains(&uid)) {
-            let _ = std::fs::remove_dir_all(folder.path());
+    for (key, _) in store.list(DROPPED)? {
+        if let Ok(uid) = key[DROPPED.len()..].parse() {
+            remove_dropped(store, uid, &collection_dir(path, uid));
+        }
+    }
+    for (uid, folder) in folders(path) {
+        if uids.contains(&uid) {
+            continue;
+        }
+        // A crash while a collection was made leaves an empty one. Anything else
+        // may be all that is left of a collection whose log was damaged.
+        if std::fs::remove_dir(&folder).is_err() {
+            tracing::warn!(folder = %folder.display(), "no collection has these files; they are left alone");
         }
     }
     Ok(shards)
