@@ -327,6 +327,20 @@ impl PartSearch<'_> {
             && self.matcher.as_ref().is_none_or(|matcher| matcher.check(slot))
     }
 
+    /// The accepted slots as one set, where the filter's are known: a walk asks
+    /// for a hundred thousand of them.
+    fn accepted(&self, present: &Bits) -> Option<Bits> {
+        let mut accepted = self.matcher.as_ref()?.exact_slots()?.clone();
+        accepted.and(present);
+        accepted.and(&self.part.marks.live);
+        if self.expires {
+            let gone: Vec<u32> =
+                accepted.iter().filter(|slot| self.part.is_expired(*slot, self.view.now_ms)).collect();
+            gone.into_iter().for_each(|slot| accepted.set(slot, false));
+        }
+        Some(accepted)
+    }
+
     fn dense(&self, options: &Options) -> Result<(Scored, Plan)> {
         let config = self.view.config.vector(self.ask.using)?;
         if config.multivector {
@@ -463,10 +477,18 @@ impl Walk<'_> {
         let present = self.search.present();
         let k = ask.k.min(self.search.part.marks.live.count());
         let ef = self.ef().max(k);
-        let accept = |slot: u32| self.search.accepts(slot, present);
-        let share = self.accepted() as f32 / self.rows.len() as f32;
-        let nearest = SCRATCH.with_borrow_mut(|scratch| {
-            graph.search_filtered(self.metric, &self.rows, self.query, k, ef, share, accept, scratch)
+        let (metric, rows, query) = (self.metric, &self.rows, self.query);
+        let nearest = SCRATCH.with_borrow_mut(|scratch| match self.search.accepted(present) {
+            Some(accepted) => {
+                let share = accepted.count() as f32 / rows.len() as f32;
+                let accept = |slot: u32| accepted.get(slot);
+                graph.search_filtered(metric, rows, query, k, ef, share, accept, scratch)
+            }
+            None => {
+                let share = self.expected() as f32 / rows.len() as f32;
+                let accept = |slot: u32| self.search.accepts(slot, present);
+                graph.search_filtered(metric, rows, query, k, ef, share, accept, scratch)
+            }
         });
         if nearest.len() < k && self.search.matcher.is_some() {
             return (self.scan(), Plan::Scan);
@@ -479,7 +501,7 @@ impl Walk<'_> {
     }
 
     /// Rows that the walk is expected to accept.
-    fn accepted(&self) -> usize {
+    fn expected(&self) -> usize {
         self.search.expected().unwrap_or_else(|| self.search.part.marks.live.count())
     }
 
@@ -495,17 +517,11 @@ impl Walk<'_> {
     fn scan(&self) -> Vec<Neighbor> {
         let search = self.search;
         let present = search.present();
-        let narrowed = search.matcher.as_ref().and_then(|matcher| {
-            matcher.exact_slots().map(|slots| (slots, true)).or_else(|| Some((matcher.candidates()?, false)))
-        });
-        if let Some((slots, exactly)) = narrowed {
-            let accepted = slots.iter_from(0).filter(|slot| {
-                if exactly {
-                    present.get(*slot) && search.is_there(*slot)
-                } else {
-                    search.accepts(*slot, present)
-                }
-            });
+        if let Some(accepted) = search.accepted(present) {
+            return exact(self.metric, &self.rows, self.query, search.ask.k, accepted.iter());
+        }
+        if let Some(candidates) = search.matcher.as_ref().and_then(Matcher::candidates) {
+            let accepted = candidates.iter().filter(|slot| search.accepts(*slot, present));
             return exact(self.metric, &self.rows, self.query, search.ask.k, accepted);
         }
         let len = self.rows.len() as u32;

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let count = told["points"].as_f64().unwrap_or(f64::NAN);
         let graph = disk::by_kind(&folder)?.get("derived").copied().unwrap_or(0) as f64 / count;
         let segments: Vec<usize> = serde_json::from_value(told["segments"].clone())?;
-        for (when, touched) in [("opened", false), ("checked in the background", true), ("searched", true)] {
+        for (when, touched) in [("opened", false), ("checked in the background", false), ("searched", true)] {
             let bytes = |kind: &str| told[when][kind].as_f64().unwrap_or(f64::NAN) / count;
             println!(
                 "| {count} | {} | {when} | {:.1} | {:.1} | {:.1} | {:.1} |",
