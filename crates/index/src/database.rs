@@ -410,11 +410,14 @@ fn load_all(path: &Path, store: &dyn Store) -> Result<BTreeMap<String, Arc<Shard
         let name = key.strip_prefix(COLLECTION).expect("the list has this prefix").to_owned();
         let entry = Entry::read(&name, &json)?;
         uids.push(entry.uid);
-        let dir = make_collection_dir(path, entry.uid)?;
+        let dir = collection_dir(path, entry.uid);
+        if !dir.exists() {
+            make_collection_dir(path, entry.uid)?;
+        }
         let (shard, replayed) = load(&dir, store, name.clone(), entry)?;
         tracing::info!(
             collection = name,
-            points = shard.state.read().view().points(),
+            segments = shard.state.read().settled.len(),
             replayed,
             damaged = shard.damaged.lock().len(),
             "opened a collection"

@@ -102,8 +102,9 @@
 //!
 //! Points in segments are mapped, and the system keeps in memory what is used.
 //! Per point a segment has the vectors (`d` numbers), a graph of 8 `m` bytes and
-//! a little, 36 to 44 bytes of ids, versions and places, and the payload as JSON.
-//! Held in memory are two bits a point, and the points not sealed yet.
+//! a little, 44 to 52 bytes of ids, versions and places, and the payload as JSON.
+//! Held in memory are two bits a point and one for each vector of it, and the
+//! points not sealed yet.
 
 mod bits;
 mod bm25;

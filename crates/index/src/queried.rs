@@ -16,7 +16,7 @@ use crate::fields::{FacetValue, OrderValue};
 use crate::filter::Filter;
 use crate::filter::prepared::Prepared;
 use crate::id::PointId;
-use crate::part::Part;
+use crate::part::{DenseRows, Part};
 use crate::path::Path;
 use crate::plan::Matcher;
 use crate::point::{Payload, settle_query};
@@ -25,7 +25,7 @@ use crate::query::source::{
     no_range_index, order_value,
 };
 use crate::schema::{FieldKind, FieldSchema};
-use crate::search::{Ask, comparable, nearest, weighted};
+use crate::search::{Ask, comparable, keep_best, nearest, weighted};
 use crate::similarity::similarity;
 use crate::sparse::scan::dot;
 use crate::vector::{SparseVector, Vector};
@@ -62,20 +62,16 @@ impl Queried<'_> {
         Ok(Cow::Owned(SparseVector::new(weights)?.into()))
     }
 
+    /// The vectors of one name in a part; `None` where there are none.
+    fn vectors<'v>(&'v self, part: &'v Part, using: &'v str) -> Option<PartVectors<'v>> {
+        let present = part.present(using, &self.view.uids)?;
+        Some(PartVectors { view: &self.view, part, using, present, rows: part.dense(using, &self.view.uids) })
+    }
+
     /// The similarities of one row to each example; `None` if it lacks the
     /// vector.
     fn similarities(&self, place: Place, using: &str, examples: &[Comparison<'_>]) -> Option<Vec<f32>> {
-        let part = self.view.part(place);
-        if !part.present(using, &self.view.uids)?.get(place.slot) {
-            return None;
-        }
-        if let Some(rows) = part.dense(using, &self.view.uids) {
-            let row = rows.row(place.slot);
-            return Some(examples.iter().map(|example| example.dense(row)).collect());
-        }
-        let stored = part.vector(place.slot, using, &self.view.uids)?.into_owned();
-        let stored = comparable(&self.view, using, stored);
-        Some(examples.iter().map(|example| example.any(&stored)).collect())
+        self.vectors(self.view.part(place), using)?.similarities(place.slot, examples)
     }
 
     fn comparisons<'e>(&self, using: &str, examples: &'e [Cow<'e, Vector>]) -> Result<Vec<Comparison<'e>>> {
@@ -92,13 +88,10 @@ impl Queried<'_> {
         ask: &Best<'_>,
         comparisons: &[Comparison<'_>],
     ) -> Result<Vec<(Place, f32)>> {
-        let Some(present) = part.present(ask.using, &self.view.uids) else { return Ok(Vec::new()) };
-        let score = |slot: u32| {
-            let similarities = self.similarities(Place { part: number, slot }, ask.using, comparisons)?;
-            Some((ask.combine)(&similarities))
-        };
+        let Some(vectors) = self.vectors(part, ask.using) else { return Ok(Vec::new()) };
+        let score = |slot: u32| Some((ask.combine)(&vectors.similarities(slot, comparisons)?));
         let mut slots = self.slots(part, filter)?;
-        slots.and(present);
+        slots.and(vectors.present);
         let uid = self.view.uid(ask.using);
         let graph = uid.and_then(|uid| part.derived.graph(ask.using, uid));
         let graph = graph.filter(|_| !ask.params.exact && ask.limit < WALKED && slots.count() > WALKED);
@@ -124,6 +117,30 @@ impl Queried<'_> {
             .into_iter()
             .map(|near| (Place { part: number, slot: near.slot }, 0.0 - near.distance))
             .collect())
+    }
+}
+
+/// Where the vectors of one name lie in a part, looked up once for many rows.
+struct PartVectors<'v> {
+    view: &'v View,
+    part: &'v Part,
+    using: &'v str,
+    present: &'v Bits,
+    rows: Option<DenseRows<'v>>,
+}
+
+impl PartVectors<'_> {
+    fn similarities(&self, slot: u32, examples: &[Comparison<'_>]) -> Option<Vec<f32>> {
+        if !self.present.get(slot) {
+            return None;
+        }
+        if let Some(rows) = &self.rows {
+            let row = rows.row(slot);
+            return Some(examples.iter().map(|example| example.dense(row)).collect());
+        }
+        let stored = self.part.vector(slot, self.using, &self.view.uids)?.into_owned();
+        let stored = comparable(self.view, self.using, stored);
+        Some(examples.iter().map(|example| example.any(&stored)).collect())
     }
 }
 
@@ -153,11 +170,6 @@ impl<'e> Comparison<'e> {
             (example, stored) => similarity(self.metric, example, stored).unwrap_or(0.0),
         }
     }
-}
-
-fn keep_best(found: &mut Vec<(Place, f32)>, limit: usize) {
-    found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    found.truncate(limit);
 }
 
 impl Source for Queried<'_> {

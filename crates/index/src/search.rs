@@ -288,8 +288,7 @@ pub(crate) fn nearest(
         });
         best.extend(found.into_iter().map(|(slot, raw)| (Place { part: number, slot }, raw)));
     }
-    best.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    best.truncate(ask.k);
+    keep_best(&mut best, ask.k);
     Ok((best, steps))
 }
 
@@ -411,8 +410,9 @@ pub(crate) fn comparable(view: &View, using: &str, mut stored: Vector) -> Vector
     stored
 }
 
-fn keep_best(scored: &mut Scored, k: usize) {
-    scored.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+/// The `k` with the largest scores, best first; equal ones by place.
+pub(crate) fn keep_best<P: Ord>(scored: &mut Vec<(P, f32)>, k: usize) {
+    scored.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     scored.truncate(k);
 }
 

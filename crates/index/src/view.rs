@@ -65,9 +65,9 @@ impl View {
 
     /// The row of an id, if it is there.
     pub(crate) fn find(&self, id: &PointId) -> Option<Place> {
-        self.numbered().collect::<Vec<_>>().into_iter().rev().find_map(|(number, part)| {
+        self.parts.iter().enumerate().rev().find_map(|(number, part)| {
             let slot = part.find(id).filter(|slot| !part.is_expired(*slot, self.now_ms))?;
-            Some(Place { part: number, slot })
+            Some(Place { part: number as u32, slot })
         })
     }
 
@@ -91,9 +91,7 @@ impl View {
         filter: Option<&Prepared<'_>>,
         each: &mut dyn FnMut(u32) -> Result<()>,
     ) -> Result<()> {
-        let expires = part.has_expiry();
-        let there =
-            |slot: u32| part.marks.live.get(slot) && (!expires || !part.is_expired(slot, self.now_ms));
+        let there = |slot: u32| part.is_there(slot, self.now_ms);
         let Some(filter) = filter else {
             return part.marks.live.iter().filter(|slot| there(*slot)).try_for_each(each);
         };

@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod common;
 mod faults;
 
 use std::path::{Path, PathBuf};
@@ -315,7 +316,7 @@ fn a_disk_filled_to_the_last_byte_loses_nothing_acknowledged() {
         }
         // The same folder on a larger disk.
         let roomy = tempfile::tempdir().unwrap();
-        faults::copy_folder(&disk.data(), roomy.path());
+        common::copy_folder(&disk.data(), roomy.path());
         let db = Database::open_with(roomy.path(), options).unwrap();
         let collection = db.collection("c").unwrap();
         let ids: Vec<_> = (0..acked).map(Into::into).collect();

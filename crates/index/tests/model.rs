@@ -4,14 +4,13 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use cairn_index::{
     CollectionConfig, ConfigChange, Database, Expiry, FieldSchema, Filter, Metric, Modifier, MultiVector,
     Options, Parts, Point, PointId, Scroll, Search, Selection, SparseVector, StoreKind, Vector, VectorConfig,
     When, WriteMode,
 };
-use common::{rng, vector};
+use common::{copy_folder, rng, vector};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::json;
@@ -411,24 +410,4 @@ impl Model {
 fn point_of(record: cairn_index::Record) -> Point {
     let vectors: BTreeMap<String, Vector> = record.vectors.unwrap();
     Point { id: record.id, vectors, payload: record.payload.unwrap(), expiry: record.expiry }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            match std::fs::copy(entry.path(), target) {
-                // sled puts a new snapshot in place of an old one now and then,
-                // and does without when there is none.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    assert!(entry.file_name().to_string_lossy().starts_with("snap."), "{entry:?}");
-                }
-                copied => drop(copied.unwrap()),
-            }
-        }
-    }
 }

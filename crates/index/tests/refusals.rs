@@ -1,5 +1,6 @@
 //! What does not fit is refused, each with its own error, and changes nothing.
 
+mod common;
 mod faults;
 
 use std::collections::BTreeSet;
@@ -363,7 +364,7 @@ fn snapshots_that_are_not_whole_or_reach_outside_leave_the_collection_as_it_is()
         let manifest = std::fs::read_to_string(snapshot.path.join("snapshot.json")).unwrap();
         let changed = |from: &str, to: &str| {
             let copy = tempfile::tempdir().unwrap();
-            faults::copy_folder(&snapshot.path, copy.path());
+            common::copy_folder(&snapshot.path, copy.path());
             assert!(manifest.contains(from));
             std::fs::write(copy.path().join("snapshot.json"), manifest.replace(from, to)).unwrap();
             copy

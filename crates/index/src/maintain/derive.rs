@@ -16,7 +16,7 @@ use crate::fields::encode::FieldEncoder;
 use crate::part::{Derived, Part, PartRows, VectorUids};
 use crate::path::Path;
 use crate::schema::FieldSchema;
-use crate::segment::{Column, Segment};
+use crate::segment::{Column, Segment, Writer};
 use crate::shard::Shard;
 use crate::sparse::Inverted;
 use crate::view::View;
@@ -40,10 +40,13 @@ pub(crate) fn indexes(
     config: &CollectionConfig,
     uids: &VectorUids,
 ) -> Result<()> {
-    for what in wanted_indexes(config, uids) {
-        make(dir, part, &what, &|| false)?;
+    let (fields, others): (Vec<What>, Vec<What>) =
+        wanted_indexes(config, uids).partition(|what| matches!(what, What::Field(..)));
+    for (what, content) in fields.iter().zip(encode_fields(part, &fields)?) {
+        let bytes = file(dir, part, what, &mut |writer| writer.write(&content))?;
+        attach(part, what, &bytes).map_err(|reason| just_made(part, reason))?;
     }
-    Ok(())
+    others.iter().try_for_each(|what| make(dir, part, what, &|| false))
 }
 
 /// Adds the graphs a new segment should have.
@@ -181,14 +184,11 @@ fn write(
     what: &What,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Bytes>> {
-    let (kind, of) = what.name();
-    let file = |write: &mut dyn FnMut(&mut crate::segment::Writer) -> Result<()>| {
-        write_derived(kind, dir, part.number, &of, what.made_from(), |writer| write(writer)).map(Some)
-    };
+    let file = |write: &mut dyn FnMut(&mut Writer) -> Result<()>| file(dir, part, what, write).map(Some);
     match what {
-        What::Field(path, schema) => {
-            let content = encode_field(part, path, schema)?;
-            file(&mut |writer| writer.write(&content))
+        What::Field(..) => {
+            let contents = encode_fields(part, std::slice::from_ref(what))?;
+            file(&mut |writer| contents.iter().try_for_each(|content| writer.write(content)))
         }
         What::Sparse(name, uid) => {
             let Some(column) = column(part, name, *uid) else { return Ok(None) };
@@ -214,13 +214,33 @@ fn write(
     }
 }
 
-fn encode_field(part: &Part, path: &Path, schema: &FieldSchema) -> Result<Vec<u8>> {
-    let mut encoder = FieldEncoder::new(schema, part.len())?;
-    for slot in 0..part.len() {
-        let payload = part.payload(slot)?;
-        encoder.add(slot, &path.values(&payload));
+fn file(
+    dir: &FilePath,
+    part: &Part,
+    what: &What,
+    write: &mut dyn FnMut(&mut Writer) -> Result<()>,
+) -> Result<Bytes> {
+    let (kind, of) = what.name();
+    write_derived(kind, dir, part.number, &of, what.made_from(), |writer| write(writer))
+}
+
+/// The indexes of these fields, from one pass over the payloads.
+fn encode_fields(part: &Part, fields: &[What]) -> Result<Vec<Vec<u8>>> {
+    let mut encoders = Vec::new();
+    for what in fields {
+        if let What::Field(path, schema) = what {
+            encoders.push((path, FieldEncoder::new(schema, part.len())?));
+        }
     }
-    Ok(encoder.finish())
+    if !encoders.is_empty() {
+        for slot in 0..part.len() {
+            let payload = part.payload(slot)?;
+            for (path, encoder) in &mut encoders {
+                encoder.add(slot, &path.values(&payload));
+            }
+        }
+    }
+    Ok(encoders.into_iter().map(|(_, encoder)| encoder.finish()).collect())
 }
 
 /// What was mapped, before it is part of a segment in service.
@@ -285,7 +305,7 @@ impl What {
 
 /// A section of a file, as the writer of a graph sees it.
 struct Out<'w> {
-    writer: &'w mut crate::segment::Writer,
+    writer: &'w mut Writer,
     failure: Option<Error>,
 }
 

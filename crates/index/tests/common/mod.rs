@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test file uses some of it
 
+use std::path::Path;
+
 use cairn_index::{Filter, Metric, Point};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -62,5 +64,26 @@ fn score(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
         Metric::Dot => dot(a, b),
         Metric::Euclid => a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt(),
         Metric::Manhattan => a.iter().zip(b).map(|(x, y)| (x - y).abs()).sum(),
+    }
+}
+
+/// Copies a data folder as it lies there.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            match std::fs::copy(entry.path(), target) {
+                // sled puts a new snapshot in place of an old one now and then,
+                // and does without when there is none.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    assert!(entry.file_name().to_string_lossy().starts_with("snap."), "{entry:?}");
+                }
+                copied => drop(copied.unwrap()),
+            }
+        }
     }
 }

@@ -482,19 +482,6 @@ pub(crate) fn search_all(collection: &Collection, points: &Points, some: usize) 
     Ok(())
 }
 
-pub(crate) fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 pub(crate) fn store_named(name: &str) -> StoreKind {
     if name == "Redb" { StoreKind::Redb } else { StoreKind::Sled }
 }
