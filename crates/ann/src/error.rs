@@ -21,6 +21,12 @@ pub enum Error {
         /// The largest value allowed.
         max: usize,
     },
+    /// The factor of pruning is out of its range.
+    #[error("alpha is {got}, it must be at least 1 and at most 2")]
+    Alpha {
+        /// Its value.
+        got: f32,
+    },
     /// A flat slice does not hold whole rows.
     #[error("{values} values do not make whole rows of {dim}")]
     Shape {

@@ -28,16 +28,22 @@
 //! # Ok::<(), cairn_ann::Error>(())
 //! ```
 
+mod array;
 mod build;
+mod codes;
 mod error;
 mod exact;
 mod graph;
 mod metric;
 mod nearest;
+mod pages;
+mod pool;
 mod prefetch;
 mod rows;
+mod simd;
+mod walk;
 
-pub use build::{GraphBuilder, HnswRsBuilder, HnswRsIndex};
+pub use build::{GraphBuilder, HnswRsBuilder, HnswRsIndex, NativeBuilder};
 pub use error::{Error, Result};
 pub use exact::exact;
 pub use graph::{Graph, Scratch, Strategy, filtered_strategy};

@@ -145,7 +145,7 @@ fn a_large_graph_is_checked_to_the_last_link() {
     const LEN: u32 = 150_000;
     let mut file = b"cairnann".to_vec();
     let mut put = |word: u32| file.extend(word.to_le_bytes());
-    [2, 16, LEN, 0, 0].into_iter().for_each(&mut put);
+    [3, 16, LEN, 0, 0].into_iter().for_each(&mut put);
     (0..32).for_each(|_| put(0));
     (LAYERS + 128..LINKS).step_by(4).for_each(|_| put(0));
     for slot in 0..LEN {
@@ -239,9 +239,9 @@ fn random_bytes_behind_a_true_header_are_refused() {
 fn a_newer_and_an_older_version_are_named() {
     let (_, graph) = graph(10);
     let refused = read(&forge(&bytes(&graph), VERSION, 9)).expect_err("it is newer");
-    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 2");
+    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 3");
     let refused = read(&forge(&bytes(&graph), VERSION, 1)).expect_err("it is older");
-    let told = "the graph has format version 1, this program reads version 2: build it again";
+    let told = "the graph has format version 1, this program reads version 3: build it again";
     assert_eq!(refused.to_string(), told);
 }
 

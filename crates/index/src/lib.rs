@@ -148,7 +148,7 @@ pub use cairn_ann::Metric;
 pub use bm25::{Bm25, Bm25Options};
 pub use collection::{Collection, Info, Page, Scroll};
 pub use config::{
-    CollectionConfig, ConfigChange, Datatype, Durability, HnswConfig, MAX_DIM, Modifier, Options,
+    Builder, CollectionConfig, ConfigChange, Datatype, Durability, HnswConfig, MAX_DIM, Modifier, Options,
     SparseConfig, StoreKind, VectorConfig,
 };
 pub use database::{Database, Health};

@@ -10,11 +10,11 @@ use ::hnsw_rs::hnsw::Hnsw;
 use ::hnsw_rs::prelude::Distance;
 use rayon::prelude::*;
 
-use super::GraphBuilder;
 use super::freeze::freeze;
 use super::space::{Space, apart};
 use super::twins::Twins;
-use crate::graph::{MAX_ROWS, MAX_STRIDE, NONE};
+use super::{GraphBuilder, check};
+use crate::graph::NONE;
 use crate::{Error, Graph, Metric, Neighbor, Result, Row, Rows};
 
 /// Points inserted one by one before threads join in.
@@ -23,8 +23,6 @@ const ALONE: usize = 1000;
 const BATCH: usize = 256;
 /// The most that hnsw_rs has.
 const LAYERS: usize = 16;
-/// Far beyond use; a larger value is a mistake and would take days.
-const MAX_EF_CONSTRUCTION: usize = 65_536;
 
 /// Builds a [`Graph`] with hnsw_rs.
 ///
@@ -54,16 +52,6 @@ impl Default for HnswRsBuilder {
 }
 
 impl HnswRsBuilder {
-    fn check(&self, rows: usize) -> Result<()> {
-        within("m", self.m, 2, MAX_STRIDE / 2)?;
-        let ef = self.ef_construction;
-        within("ef_construction", ef, self.m, MAX_EF_CONSTRUCTION)?;
-        if rows > MAX_ROWS {
-            return Err(Error::TooManyRows { got: rows, max: MAX_ROWS });
-        }
-        Ok(())
-    }
-
     fn index<T, D>(&self, rows: usize, distance: D) -> Hnsw<'static, T, D>
     where
         T: Clone + Send + Sync,
@@ -80,7 +68,7 @@ impl GraphBuilder for HnswRsBuilder {
         rows: &R,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Graph> {
-        self.check(rows.len())?;
+        check(self.m, self.ef_construction, rows.len())?;
         if rows.is_empty() {
             return Ok(Graph::unlinked(0, 2 * self.m, NONE));
         }
@@ -119,7 +107,7 @@ impl HnswRsIndex {
         rows: &R,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Self> {
-        builder.check(rows.len())?;
+        check(builder.m, builder.ef_construction, rows.len())?;
         let space = Space::new(metric, rows);
         let index = builder.index(rows.len(), ByValue { metric });
         let insert = |slot: u32| {
@@ -183,13 +171,6 @@ fn insert_all(
         batch.par_iter().for_each(|&slot| insert(slot));
     }
     Ok(())
-}
-
-fn within(name: &'static str, got: usize, min: usize, max: usize) -> Result<()> {
-    if (min..=max).contains(&got) {
-        return Ok(());
-    }
-    Err(Error::Setting { name, got, min, max })
 }
 
 fn squared_length(vector: &[f32]) -> f32 {

@@ -1,13 +1,22 @@
 //! Making a graph from rows.
 
+mod codes;
 mod freeze;
 mod hnsw_rs;
+mod native;
+mod prune;
 mod space;
 mod twins;
 
 pub use hnsw_rs::{HnswRsBuilder, HnswRsIndex};
+pub use native::NativeBuilder;
+pub(crate) use space::Space;
 
-use crate::{Graph, Metric, Result, Rows};
+use crate::graph::{MAX_ROWS, MAX_STRIDE};
+use crate::{Error, Graph, Metric, Result, Rows};
+
+/// Far beyond use; a larger value is a mistake and would take days.
+const MAX_EF_CONSTRUCTION: usize = 65_536;
 
 /// Something that makes graphs.
 pub trait GraphBuilder {
@@ -29,4 +38,21 @@ pub trait GraphBuilder {
         rows: &R,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Graph>;
+}
+
+/// Refuses settings that are out of range, and rows that slots cannot number.
+fn check(m: usize, ef_construction: usize, rows: usize) -> Result<()> {
+    within("m", m, 2, MAX_STRIDE / 2)?;
+    within("ef_construction", ef_construction, m, MAX_EF_CONSTRUCTION)?;
+    if rows > MAX_ROWS {
+        return Err(Error::TooManyRows { got: rows, max: MAX_ROWS });
+    }
+    Ok(())
+}
+
+fn within(name: &'static str, got: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&got) {
+        return Ok(());
+    }
+    Err(Error::Setting { name, got, min, max })
 }

@@ -11,14 +11,14 @@
 use crate::{Metric, Row, Rows};
 
 /// The build distance of some rows.
-pub(super) struct Space {
+pub(crate) struct Space {
     metric: Metric,
     /// For dot, the additional value of each row.
     lift: Vec<f32>,
 }
 
 impl Space {
-    pub(super) fn new<R: Rows>(metric: Metric, rows: &R) -> Self {
+    pub(crate) fn new<R: Rows>(metric: Metric, rows: &R) -> Self {
         let lift = match metric {
             Metric::Dot => lift(rows),
             _ => Vec::new(),
@@ -40,7 +40,7 @@ impl Space {
 
     /// The row at full width with its additional value, for an index that keeps
     /// copies. For cosine it has unit length, whatever was stored.
-    pub(super) fn lifted<R: Rows>(&self, rows: &R, slot: u32) -> Vec<f32> {
+    pub(crate) fn lifted<R: Rows>(&self, rows: &R, slot: u32) -> Vec<f32> {
         let mut row = rows.row(slot).to_f32();
         self.metric.prepare(&mut row);
         row.extend(self.lift.get(slot as usize));

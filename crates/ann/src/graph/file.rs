@@ -8,11 +8,19 @@
 //! version, stride, len, entry, upper layers
 //! for each of 16 upper layers, 1 first:
 //!     slots, links                 how many of each
+//! codes                            0 for none, else 1 and the metric's number
+//! dimension, scale                 of the codes; the scale is an f32
 //! links of layer 0                 len * stride, unused room u32::MAX
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
 //!     where their links begin      slots + 1
 //!     the links                    links
+//! if there are codes:
+//!     the slot of each position    len
+//!     the mean that was taken off  the dimension, for Euclid and Manhattan; f32
+//!     the squared lengths          len, for Euclid; f32
+//!     the codes                    len times the dimension (for dot one more)
+//!                                  rounded up to 64, bytes
 //! crc32 (IEEE) of everything above
 //! ```
 //!
@@ -24,16 +32,23 @@ use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::words::{Owner, Words};
-use super::{Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
-use crate::{Error, Result};
+use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
+use crate::array::{Array, Owner, Words};
+use crate::codes::{Int8, Shape};
+use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Arrays begin at multiples of this, a cache line.
 const ALIGN: usize = 64;
 /// Where the first array begins.
 const HEADER: usize = 192;
+/// The first word of the header behind the layers.
+const CODES_AT: usize = 5 + 2 * MAX_UPPER;
+/// Metrics by their number in the file.
+const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::Euclid, Metric::Manhattan];
+/// Far beyond use, and small enough that no size overflows.
+const MAX_DIM: usize = 65_536;
 /// Bytes of the checksum.
 const SUM: usize = 4;
 /// Bytes read, written or checked at once; they stay in the cache meanwhile.
@@ -53,6 +68,13 @@ impl Graph {
             out.put_words(&layer.starts)?;
             out.put_words(&layer.links)?;
         }
+        if let Some(coded) = &self.coded {
+            let parts = coded.codes.parts();
+            out.put_words(&coded.slots)?;
+            out.put_words(bytemuck::cast_slice(parts.mean))?;
+            out.put_words(bytemuck::cast_slice(parts.squares))?;
+            parts.lines.chunks(CHUNK / ALIGN).try_for_each(|lines| out.put(bytemuck::cast_slice(lines)))?;
+        }
         let sum = out.hasher.finalize();
         Ok(out.inner.write_all(&sum.to_le_bytes())?)
     }
@@ -68,6 +90,7 @@ impl Graph {
             entry: self.entry,
             upper: self.upper.len() as u32,
             layers,
+            codes: self.coded.as_ref().map(|coded| coded.codes.shape()),
         }
     }
 
@@ -125,8 +148,19 @@ impl Graph {
             entry: header.entry,
             base: lent(&places.base),
             upper: layers.collect(),
+            coded: header.codes.zip(places.codes).map(|(shape, [slots, mean, squares, lines])| Coded {
+                slots: lent(&slots),
+                codes: Int8::from_parts(
+                    shape,
+                    &Array::lent(&owner, mean),
+                    Array::lent(&owner, squares),
+                    Array::lent(&owner, lines),
+                ),
+            }),
         };
         graph.upper.iter().try_for_each(|layer| layer.check(header.len))?;
+        let mut slots = graph.coded.iter().flat_map(|coded| coded.slots.iter());
+        ensure(slots.all(|&slot| slot < header.len), "a position has no slot")?;
         Ok(graph)
     }
 
@@ -166,6 +200,10 @@ impl AsRef<[u8]> for Buffer {
     }
 }
 
+fn metric_number(metric: Metric) -> u32 {
+    METRICS.iter().position(|&other| other == metric).expect("every metric has a number") as u32
+}
+
 /// The numbers before the arrays.
 struct Header {
     stride: u32,
@@ -174,6 +212,7 @@ struct Header {
     upper: u32,
     /// Slots and links of each upper layer; zeros behind the last.
     layers: [(u32, u32); MAX_UPPER],
+    codes: Option<Shape>,
 }
 
 /// Where the arrays lie, as byte ranges.
@@ -181,6 +220,8 @@ struct Places {
     base: Range<usize>,
     /// Slots, starts and links of each upper layer.
     layers: Vec<[Range<usize>; 3]>,
+    /// Slots, mean, squares and lines.
+    codes: Option<[Range<usize>; 4]>,
     sum_at: usize,
 }
 
@@ -188,10 +229,15 @@ impl Header {
     fn to_bytes(&self) -> [u8; HEADER] {
         let numbers = [VERSION, self.stride, self.len, self.entry, self.upper];
         let layers = self.layers.iter().flat_map(|&(slots, links)| [slots, links]);
+        let codes = self.codes.map_or([0; 3], |shape| {
+            [1 + metric_number(shape.metric), shape.dim as u32, shape.scale.to_bits()]
+        });
         let mut bytes = [0; HEADER];
         let (magic, rest) = bytes.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
-        for (place, word) in rest.as_chunks_mut().0.iter_mut().zip(numbers.into_iter().chain(layers)) {
+        for (place, word) in
+            rest.as_chunks_mut().0.iter_mut().zip(numbers.into_iter().chain(layers).chain(codes))
+        {
             *place = word.to_le_bytes();
         }
         bytes
@@ -212,7 +258,17 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let header = Self { stride: number(1), len: number(2), entry: number(3), upper: number(4), layers };
+        let [codes, dim, scale] = [CODES_AT, CODES_AT + 1, CODES_AT + 2].map(number);
+        let codes = match codes {
+            0 => None,
+            kind => {
+                let metric = METRICS.get(kind as usize - 1).copied();
+                let metric = metric.ok_or(Error::Malformed("its codes are of an unknown kind"))?;
+                Some(Shape { metric, dim: dim as usize, scale: f32::from_bits(scale) })
+            }
+        };
+        let header =
+            Self { stride: number(1), len: number(2), entry: number(3), upper: number(4), layers, codes };
         header.check()?;
         Ok(header)
     }
@@ -223,6 +279,8 @@ impl Header {
         ensure(self.upper as usize <= MAX_UPPER, "too many layers")?;
         let entry_exists = self.entry < self.len || (self.len == 0 && self.entry == NONE);
         ensure(entry_exists, "the entry has no slot")?;
+        let dim = self.codes.map_or(1, |shape| shape.dim);
+        ensure((1..=MAX_DIM).contains(&dim), "its codes have no such dimension")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
             ensure(slots <= self.len, "a layer has too many slots")?;
             let most = u64::from(slots) * MAX_STRIDE as u64;
@@ -246,8 +304,13 @@ impl Header {
         let layers = layers
             .map(|&(slots, links)| [place(slots.into()), place(u64::from(slots) + 1), place(links.into())]);
         let layers = layers.collect();
+        // At most 2^31 codes of 2^17 bytes.
+        let codes = self.codes.map(|shape| {
+            let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.width() / 4);
+            [self.len as usize, mean, squares, self.len as usize * line].map(|words| place(words as u64))
+        });
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;
-        Ok(Places { base, layers, sum_at: end as usize })
+        Ok(Places { base, layers, codes, sum_at: end as usize })
     }
 }
 

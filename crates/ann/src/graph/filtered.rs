@@ -79,6 +79,12 @@ pub fn filtered_strategy(accepted_share: f32, len: usize, ef: usize) -> Strategy
     }
 }
 
+/// Which slots or positions are accepted, and about what part of all they are.
+pub(super) struct Filter<'a, A> {
+    pub(super) share: f32,
+    pub(super) accept: &'a A,
+}
+
 impl Graph {
     /// Finds the `k` nearest slots that `accept` allows, nearest first, in the
     /// way that suits how many those are.
@@ -104,6 +110,10 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
+        if let Some(coded) = &self.coded {
+            let filter = Filter { share: accepted_share, accept: &accept };
+            return self.search_coded_filtered(coded, metric, rows, query, k, ef, &filter, scratch);
+        }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));
         let ahead = |slot| fetch(rows.row(slot).bytes());
@@ -123,19 +133,35 @@ impl Graph {
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
-        let len = self.len();
-        let found = match filtered_strategy(accepted_share, len, ef.max(k)) {
+        let slots = self.slots();
+        let at = |position| measure(slots.of(position));
+        let ahead = |position| prefetch(slots.of(position));
+        let filter = Filter { share: accepted_share, accept: &|position| accept(slots.of(position)) };
+        match self.walk_filtered(&at, &ahead, k, ef, &filter, scratch) {
+            Some(found) => slots.name(found),
+            None => scan((0..self.len() as u32).filter(|&slot| accept(slot)), measure, prefetch, k),
+        }
+    }
+
+    /// The walk that suits a filter, by position; nothing if a scan is better.
+    pub(super) fn walk_filtered<A: Fn(u32) -> bool>(
+        &self,
+        measure: &impl Fn(u32) -> f32,
+        prefetch: &impl Fn(u32),
+        k: usize,
+        ef: usize,
+        filter: &Filter<'_, A>,
+        scratch: &mut Scratch,
+    ) -> Option<Vec<Neighbor>> {
+        let Filter { share, accept } = *filter;
+        match filtered_strategy(share, self.len(), ef.max(k)) {
             Strategy::Scan => None,
-            Strategy::StepOver => self.step_over(&measure, &prefetch, k, ef, &accept, scratch),
+            Strategy::StepOver => self.step_over(measure, prefetch, k, ef, accept, scratch),
             Strategy::WalkThrough => {
-                let half_a_scan = (accepted_share * len as f32 / 2.0) as usize;
-                self.walk(&measure, &prefetch, k, ef, &accept, half_a_scan, scratch)
+                let half_a_scan = (share * self.len() as f32 / 2.0) as usize;
+                self.walk(measure, prefetch, k, ef, accept, half_a_scan, scratch)
             }
-        };
-        found.unwrap_or_else(|| {
-            let accepted = (0..len as u32).filter(|&slot| accept(slot));
-            scan(accepted, measure, prefetch, k)
-        })
+        }
     }
 
     /// The walk that steps over rejected slots; nothing if a scan is better.

@@ -7,21 +7,26 @@
 //!
 //! The arrays are the graph's own after a build, and where they lie in a file
 //! after opening one. Vectors are not here: a search is given the rows the graph
-//! was built over.
+//! was built over. A quantized graph holds codes of them, and has its positions
+//! in another order than the slots; see `coded`.
 
 mod audit;
+mod coded;
 mod file;
 mod filtered;
 mod scratch;
 mod search;
-mod words;
 
 pub use filtered::{Strategy, filtered_strategy};
 pub use scratch::Scratch;
+pub(crate) use scratch::Visited;
 
 use std::fmt;
 
-use words::Words;
+use crate::array::Words;
+use crate::codes::Int8;
+use crate::nearest::Neighbor;
+use crate::pages;
 
 /// Marks unused room among the links of layer 0; no slot is this large.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -37,7 +42,7 @@ pub(crate) const MAX_UPPER: usize = 16;
 /// Made by a [`GraphBuilder`](crate::GraphBuilder),
 /// [`from_bytes`](Self::from_bytes) or [`read_from`](Self::read_from); holds
 /// links, not vectors. A clone shares them.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct Graph {
     /// Room for links per slot on layer 0.
     stride: usize,
@@ -47,10 +52,41 @@ pub struct Graph {
     base: Words,
     /// Layers 1, 2, ...
     upper: Vec<Layer>,
+    /// The rows in fewer bytes, and which slot each position is.
+    coded: Option<Coded>,
+}
+
+/// What a graph whose walks measure codes has besides links.
+#[derive(Clone, PartialEq)]
+struct Coded {
+    codes: Int8,
+    /// The slot of each position: links lead to positions then.
+    slots: Words,
+}
+
+/// The slots of positions.
+#[derive(Clone, Copy)]
+struct Slots<'a>(Option<&'a [u32]>);
+
+impl Slots<'_> {
+    #[inline]
+    fn of(self, position: u32) -> u32 {
+        self.0.map_or(position, |slots| slots[position as usize])
+    }
+
+    /// Gives what was found at positions by slot, equal distances in their
+    /// order.
+    fn name(self, mut found: Vec<Neighbor>) -> Vec<Neighbor> {
+        if self.0.is_some() {
+            found.iter_mut().for_each(|near| near.slot = self.of(near.slot));
+            found.sort_unstable();
+        }
+        found
+    }
 }
 
 /// A layer above layer 0: the links of a few slots.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Layer {
     /// Ascending.
     slots: Words,
@@ -62,7 +98,9 @@ pub(crate) struct Layer {
 impl Graph {
     /// A graph of `len` slots without links.
     pub(crate) fn unlinked(len: usize, stride: usize, entry: u32) -> Self {
-        Self { stride, entry, base: vec![NONE; len * stride].into(), upper: Vec::new() }
+        let mut base = pages::with_capacity(len * stride);
+        base.resize(len * stride, NONE);
+        Self { stride, entry, base: base.into(), upper: Vec::new(), coded: None }
     }
 
     /// Sets a slot's links on layer 0, as many as there is room for.
@@ -101,10 +139,16 @@ impl Graph {
         self.base.is_empty()
     }
 
-    /// Bytes that the links take, of memory or of the mapped file.
+    /// Bytes that the links and codes take, of memory or of the mapped file.
     pub fn memory_bytes(&self) -> usize {
         let upper: usize = self.upper.iter().map(Layer::words).sum();
-        (self.base.len() + upper) * size_of::<u32>()
+        let coded =
+            self.coded.as_ref().map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots));
+        (self.base.len() + upper) * size_of::<u32>() + coded
+    }
+
+    fn slots(&self) -> Slots<'_> {
+        Slots(self.coded.as_ref().map(|coded| &*coded.slots))
     }
 
     /// The links of a slot on layer 0, nearest first as far as the builder
@@ -162,6 +206,7 @@ impl fmt::Debug for Graph {
             .field("stride", &self.stride)
             .field("entry", &self.entry)
             .field("upper_layers", &self.upper.len())
+            .field("quantized", &self.coded.is_some())
             .finish_non_exhaustive()
     }
 }

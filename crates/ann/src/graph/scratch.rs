@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::codes::Int8Buffer;
 use crate::nearest::{Nearest, Neighbor};
+use crate::walk::Walker;
 
 /// Buffers that searches reuse, so that a query allocates only its result.
 ///
@@ -25,6 +27,9 @@ pub struct Scratch {
     pub(super) rejected: Vec<u32>,
     /// All slots stepped over, in order.
     pub(super) stepped: Vec<u32>,
+    /// The walk over codes, and the query as a code.
+    pub(super) walker: Walker,
+    pub(super) code: Int8Buffer,
 }
 
 impl Scratch {
@@ -47,13 +52,13 @@ impl Scratch {
 /// A slot is in the set when its stamp is the current generation. Two bytes a
 /// slot keep more of it in the cache, and every 65,535 searches it is cleared.
 #[derive(Debug, Default)]
-pub(super) struct Visited {
+pub(crate) struct Visited {
     stamps: Vec<u16>,
     generation: u16,
 }
 
 impl Visited {
-    fn reset(&mut self, len: usize) {
+    pub(crate) fn reset(&mut self, len: usize) {
         if self.stamps.len() < len {
             self.stamps.resize(len, 0);
         }
@@ -65,12 +70,12 @@ impl Visited {
     }
 
     /// Whether a slot is in the set.
-    pub(super) fn has(&self, slot: u32) -> bool {
+    pub(crate) fn has(&self, slot: u32) -> bool {
         self.stamps[slot as usize] == self.generation
     }
 
     /// Adds a slot; true if it was not there.
-    pub(super) fn insert(&mut self, slot: u32) -> bool {
+    pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let stamp = &mut self.stamps[slot as usize];
         let fresh = *stamp != self.generation;
         *stamp = self.generation;

@@ -37,6 +37,9 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
+        if let Some(coded) = &self.coded {
+            return self.search_coded(coded, metric, rows, query, k, ef, accept, scratch);
+        }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));
         let fetch = |slot| prefetch(rows.row(slot).bytes());
@@ -73,8 +76,12 @@ impl Graph {
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
+        let slots = self.slots();
+        let measure = |position| measure(slots.of(position));
+        let prefetch = |position| prefetch(slots.of(position));
+        let accept = |position| accept(slots.of(position));
         let found = self.walk(&measure, &prefetch, k, ef, &accept, usize::MAX, scratch);
-        found.expect("there is no limit to what it measures")
+        slots.name(found.expect("there is no limit to what it measures"))
     }
 
     /// The walk that measures every slot it meets; nothing if those are more

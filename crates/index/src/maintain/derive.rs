@@ -4,12 +4,12 @@
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder};
+use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder, Metric, NativeBuilder, Rows};
 use serde_json::{Value, json};
 
 use crate::bytes::Bytes;
 use crate::catalogue::{Kind, read_derived, write_derived};
-use crate::config::{CollectionConfig, HnswConfig, Options, VectorConfig};
+use crate::config::{Builder, CollectionConfig, HnswConfig, Options, VectorConfig};
 use crate::error::{Error, Result};
 use crate::fields::FieldIndex;
 use crate::fields::encode::FieldEncoder;
@@ -199,9 +199,9 @@ fn write(
         What::Graph(name, uid, vector, hnsw) => {
             let rows = column(part, name, *uid).and_then(Column::dense);
             let Some(rows) = rows else { return Ok(None) };
-            let builder = HnswRsBuilder { m: hnsw.m, ef_construction: hnsw.ef_construct.max(hnsw.m) };
             let failed = |source| Error::Graph { collection: String::new(), source };
-            let graph = builder.build(vector.distance, &rows, cancelled).map_err(failed)?;
+            let graph = build(*hnsw, vector.distance, &rows, cancelled).map_err(failed)?;
+            let graph = graph.quantized(vector.distance, &rows);
             file(&mut |writer| {
                 let mut out = Out { writer, failure: None };
                 let written = graph.write_to(&mut out);
@@ -211,6 +211,21 @@ fn write(
                 }
             })
         }
+    }
+}
+
+fn build<R: Rows>(
+    hnsw: HnswConfig,
+    metric: Metric,
+    rows: &R,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> cairn_ann::Result<Graph> {
+    let (m, ef_construction) = (hnsw.m, hnsw.ef_construct.max(hnsw.m));
+    match hnsw.builder {
+        Builder::Native => {
+            NativeBuilder { m, ef_construction, ..NativeBuilder::default() }.build(metric, rows, cancelled)
+        }
+        Builder::HnswRs => HnswRsBuilder { m, ef_construction }.build(metric, rows, cancelled),
     }
 }
 

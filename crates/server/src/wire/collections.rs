@@ -72,6 +72,7 @@ impl CreateCollection {
             hnsw: HnswConfig {
                 m: hnsw.m.unwrap_or(usual.m),
                 ef_construct: hnsw.ef_construct.unwrap_or(usual.ef_construct),
+                ..usual
             },
             metadata: self.metadata.unwrap_or_default(),
             ..CollectionConfig::default()

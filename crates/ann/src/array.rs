@@ -6,15 +6,48 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// Whatever holds the bytes of a file, a mapping or a buffer.
-pub(super) type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
+use bytemuck::{Pod, Zeroable};
 
-/// An array of `u32`.
+use crate::simd::LINE;
+
+/// Whatever holds the bytes of a file, a mapping or a buffer.
+pub(crate) type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Bytes that begin where a cache line does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u8; LINE]);
+
+/// What arrays hold.
+pub(crate) trait Item: Pod + Send + Sync {
+    /// The item whose bytes a little-endian machine would read as this one.
+    fn in_order(self) -> Self;
+}
+
+impl Item for u32 {
+    fn in_order(self) -> Self {
+        Self::from_le(self)
+    }
+}
+
+impl Item for f32 {
+    fn in_order(self) -> Self {
+        Self::from_bits(u32::from_le(self.to_bits()))
+    }
+}
+
+impl Item for Line {
+    fn in_order(self) -> Self {
+        self
+    }
+}
+
+/// An array of numbers.
 ///
 /// Looking into lent bytes asks their owner for them; a loop does it once.
 #[derive(Clone)]
-pub(super) enum Words {
-    Own(Arc<Vec<u32>>),
+pub(crate) enum Array<T: Item> {
+    Own(Arc<Vec<T>>),
     /// `range` is whole, in order and aligned, as `lent` has checked.
     Lent {
         owner: Owner,
@@ -22,62 +55,64 @@ pub(super) enum Words {
     },
 }
 
-impl Words {
+/// Links, slots and counts.
+pub(crate) type Words = Array<u32>;
+
+impl<T: Item> Array<T> {
     /// The little-endian numbers at `range` of the owner's bytes, where they
     /// are if this machine can read them there, else copied.
     ///
     /// # Panics
-    /// If the range is not within the bytes.
-    pub(super) fn lent(owner: &Owner, range: Range<usize>) -> Self {
+    /// If the range is not within the bytes, or does not hold whole numbers.
+    pub(crate) fn lent(owner: &Owner, range: Range<usize>) -> Self {
         let bytes = &(**owner).as_ref()[range.clone()];
-        if cfg!(target_endian = "little") && bytemuck::try_cast_slice::<u8, u32>(bytes).is_ok() {
+        if cfg!(target_endian = "little") && bytemuck::try_cast_slice::<u8, T>(bytes).is_ok() {
             return Self::Lent { owner: Arc::clone(owner), range };
         }
-        bytes.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect::<Vec<u32>>().into()
+        let items = bytes.chunks_exact(size_of::<T>());
+        items.map(|item| bytemuck::pod_read_unaligned::<T>(item).in_order()).collect::<Vec<T>>().into()
     }
 
     /// The numbers, to be changed.
-    pub(super) fn make_mut(&mut self) -> &mut Vec<u32> {
+    pub(crate) fn make_mut(&mut self) -> &mut Vec<T> {
         if let Self::Lent { .. } = self {
             *self = self.to_vec().into();
         }
         match self {
-            Self::Own(words) => Arc::make_mut(words),
+            Self::Own(items) => Arc::make_mut(items),
             Self::Lent { .. } => unreachable!("it was copied above"),
         }
     }
 }
 
-impl Deref for Words {
-    type Target = [u32];
+impl<T: Item> Deref for Array<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[u32] {
+    fn deref(&self) -> &[T] {
         match self {
-            Self::Own(words) => words,
+            Self::Own(items) => items,
             Self::Lent { owner, range } => bytemuck::cast_slice(&(**owner).as_ref()[range.clone()]),
         }
     }
 }
 
-impl From<Vec<u32>> for Words {
-    fn from(words: Vec<u32>) -> Self {
-        Self::Own(Arc::new(words))
+impl<T: Item> From<Vec<T>> for Array<T> {
+    fn from(items: Vec<T>) -> Self {
+        Self::Own(Arc::new(items))
     }
 }
 
-impl Default for Words {
+impl<T: Item> Default for Array<T> {
     fn default() -> Self {
         Vec::new().into()
     }
 }
 
-impl PartialEq for Words {
+impl<T: Item + PartialEq> PartialEq for Array<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
-
-impl Eq for Words {}
 
 #[cfg(test)]
 mod tests {

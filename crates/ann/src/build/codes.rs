@@ -1,0 +1,115 @@
+//! Distances between codes, as a build measures them.
+//!
+//! In whole numbers, so that a build gives the same graph on every processor:
+//! the squared straight line between two codes, for Manhattan the sum of the
+//! absolute differences.
+
+#![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
+
+use rayon::prelude::*;
+
+use crate::Metric;
+use crate::array::Line;
+use crate::codes::Int8;
+use crate::prefetch::prefetch;
+use crate::simd::Simd;
+use crate::walk::Measure;
+
+/// What a code's values are too large by.
+const OFFSET: i32 = 128;
+
+/// Codes, and what their distances share.
+pub(super) struct BuildCodes<'a> {
+    lines: &'a [Line],
+    per_code: usize,
+    /// The sum of each code's values; none for Manhattan.
+    sums: Vec<i32>,
+    /// The sum of their squares.
+    squares: Vec<u32>,
+}
+
+impl<'a> BuildCodes<'a> {
+    pub(super) fn new(codes: &'a Int8) -> Self {
+        let (lines, per_code) = (codes.lines(), codes.lines_per_code());
+        let (mut sums, mut squares) = (Vec::new(), Vec::new());
+        if codes.metric() != Metric::Manhattan {
+            let code = |code: &[Line]| {
+                let values =
+                    bytemuck::cast_slice::<Line, u8>(code).iter().map(|&value| i32::from(value) - OFFSET);
+                let (sum, square) =
+                    values.fold((0, 0), |(sum, square), value| (sum + value, square + value * value));
+                (sum, square as u32)
+            };
+            (sums, squares) = lines.par_chunks_exact(per_code).with_min_len(256).map(code).unzip();
+        }
+        Self { lines, per_code, sums, squares }
+    }
+
+    /// Readies a code to be measured against others, in `buffer`.
+    #[inline(always)]
+    pub(super) fn turned<'b>(&self, position: u32, buffer: &'b mut Vec<u8>) -> Turned<'b> {
+        let code: &[u8] = bytemuck::cast_slice(self.code(position));
+        buffer.clear();
+        let at = position as usize;
+        match self.sums.get(at) {
+            Some(&sum) => {
+                buffer.extend(code.iter().map(|value| value ^ OFFSET as u8));
+                Turned { values: buffer, offset: OFFSET * sum, square: self.squares[at] }
+            }
+            None => {
+                buffer.extend_from_slice(code);
+                Turned { values: buffer, offset: 0, square: 0 }
+            }
+        }
+    }
+
+    /// The distance between a code made ready and another one.
+    #[inline(always)]
+    pub(super) fn apart<S: Simd>(&self, from: &Turned<'_>, position: u32) -> u32 {
+        let code = bytemuck::cast_slice(self.code(position));
+        match self.squares.get(position as usize) {
+            Some(&square) => {
+                let product = S::dot(code, bytemuck::cast_slice(from.values)) - from.offset;
+                (i64::from(square) + i64::from(from.square) - 2 * i64::from(product)) as u32
+            }
+            None => S::difference(code, from.values),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, position: u32) {
+        prefetch(self.code(position));
+    }
+
+    #[inline(always)]
+    fn code(&self, position: u32) -> &[Line] {
+        &self.lines[position as usize * self.per_code..][..self.per_code]
+    }
+}
+
+/// A code that others are measured against.
+pub(super) struct Turned<'b> {
+    /// Its values as `i8`; for Manhattan as they are.
+    values: &'b [u8],
+    /// What the offset of the other code adds to the product.
+    offset: i32,
+    square: u32,
+}
+
+/// The distance from one code.
+pub(super) struct From<'a> {
+    pub(super) codes: &'a BuildCodes<'a>,
+    pub(super) turned: Turned<'a>,
+}
+
+impl Measure for From<'_> {
+    #[inline(always)]
+    fn rank<S: Simd>(&self, position: u32) -> u32 {
+        self.codes.apart::<S>(&self.turned, position)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, position: u32) {
+        self.codes.prefetch(position);
+    }
+}

@@ -1,0 +1,374 @@
+//! One byte a value.
+//!
+//! A row is brought into a space where nearness is a straight-line distance,
+//! then rotated, so that all values are of one size, scaled by one factor for
+//! all rows, and rounded. Manhattan distances do not survive a rotation; there
+//! the values stay where they are and the mean of each is taken off.
+//!
+//! Stored is the whole number plus 128, so that the product with a query needs
+//! no correction that belongs to the row. A query is rounded by a factor of its
+//! own. The product of two vectors of length 1 is off by about 0.002 in 384
+//! dimensions (standard deviation).
+
+#![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
+
+use rayon::prelude::*;
+
+use super::rotation::Rotation;
+use crate::array::{Array, Line};
+use crate::build::Space;
+use crate::pages;
+use crate::prefetch::prefetch;
+use crate::simd::{LINE, Simd, Task, run};
+use crate::{Metric, Rows};
+
+/// The largest whole number of a code.
+const TOP: f32 = 127.0;
+/// Added to it.
+const OFFSET: i32 = 128;
+/// Rows that the factor is taken from.
+const SAMPLE: usize = 4096;
+/// The part of all values that is within the range; the rest is cut to it.
+const WITHIN: f64 = 0.9999;
+
+/// The codes of some rows.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Int8 {
+    metric: Metric,
+    /// How a row becomes what is rounded.
+    frame: Frame,
+    /// Codes behind each other, each of whole lines.
+    lines: Array<Line>,
+    /// For Euclid the squared length of what was rounded; else empty.
+    squares: Array<f32>,
+}
+
+/// Where codes lie: what is done to a vector before it is rounded.
+#[derive(Clone, PartialEq)]
+struct Frame {
+    /// Values per row, as given.
+    dim: usize,
+    /// Values per code, a multiple of the line.
+    width: usize,
+    /// None for Manhattan.
+    rotation: Option<Rotation>,
+    /// Taken off before the rotation; none for cosine and dot.
+    mean: Vec<f32>,
+    /// Whole numbers per unit.
+    scale: f32,
+}
+
+/// What codes are read back with, besides their arrays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) metric: Metric,
+    /// Values per row, as given.
+    pub(crate) dim: usize,
+    pub(crate) scale: f32,
+}
+
+impl Shape {
+    /// Bytes per code.
+    pub(crate) fn width(self) -> usize {
+        (self.dim + usize::from(self.metric == Metric::Dot)).next_multiple_of(LINE)
+    }
+
+    /// Values of the mean.
+    pub(crate) fn mean(self) -> usize {
+        if matches!(self.metric, Metric::Euclid | Metric::Manhattan) { self.dim } else { 0 }
+    }
+
+    /// Squared lengths of `len` codes.
+    pub(crate) fn squares(self, len: usize) -> usize {
+        if self.metric == Metric::Euclid { len } else { 0 }
+    }
+}
+
+/// The arrays of codes.
+pub(crate) struct Parts<'a> {
+    pub(crate) mean: &'a [f32],
+    pub(crate) squares: &'a [f32],
+    pub(crate) lines: &'a [Line],
+}
+
+impl Int8 {
+    /// Codes as they were; the arrays have the lengths that the shape says.
+    pub(crate) fn from_parts(shape: Shape, mean: &[f32], squares: Array<f32>, lines: Array<Line>) -> Self {
+        let width = shape.width();
+        let frame = Frame {
+            dim: shape.dim,
+            width,
+            rotation: rotation(shape.metric, width),
+            mean: mean.to_vec(),
+            scale: shape.scale,
+        };
+        Self { metric: shape.metric, frame, lines, squares }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { metric: self.metric, dim: self.frame.dim, scale: self.frame.scale }
+    }
+
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        Parts { mean: &self.frame.mean, squares: &self.squares, lines: &self.lines }
+    }
+
+    /// Encodes rows, in the order of `slots`.
+    pub(crate) fn encode<R: Rows>(metric: Metric, rows: &R, slots: &[u32]) -> Self {
+        let space = Space::new(metric, rows);
+        let frame = Frame::of(metric, rows, &space);
+        let width = frame.width;
+        let len = slots.len() * width / LINE;
+        let mut lines = pages::with_capacity(len);
+        lines.resize(len, Line([0; LINE]));
+        let mut squares = vec![0f32; if metric == Metric::Euclid { slots.len() } else { 0 }];
+        let per_code = width / LINE;
+        let encode = |(at, code): (usize, &mut [Line])| {
+            let row = space.lifted(rows, slots[at]);
+            run(Encode { frame: &frame, row, code: bytemuck::cast_slice_mut(code) })
+        };
+        let codes = lines.par_chunks_exact_mut(per_code).enumerate().with_min_len(64);
+        if metric == Metric::Euclid {
+            codes.zip(&mut squares).for_each(|(code, square)| *square = encode(code));
+        } else {
+            codes.for_each(|code| {
+                encode(code);
+            });
+        }
+        Self { metric, frame, lines: lines.into(), squares: squares.into() }
+    }
+
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    pub(crate) fn lines_per_code(&self) -> usize {
+        self.frame.width / LINE
+    }
+
+    /// All codes, behind each other.
+    pub(crate) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.lines) + size_of_val(&*self.squares)
+    }
+
+    /// The same codes in another order.
+    pub(crate) fn reordered(&self, positions: &[u32]) -> Self {
+        let (per_code, lines, squares) = (self.lines_per_code(), &*self.lines, &*self.squares);
+        let mut moved = pages::with_capacity(lines.len());
+        for &from in positions {
+            moved.extend_from_slice(&lines[from as usize * per_code..][..per_code]);
+        }
+        let squares: Vec<f32> = match squares {
+            [] => Vec::new(),
+            squares => positions.iter().map(|&from| squares[from as usize]).collect(),
+        };
+        Self { lines: moved.into(), squares: squares.into(), ..self.clone() }
+    }
+
+    /// Readies a query; it is prepared for the metric.
+    ///
+    /// # Panics
+    /// If it has another length than the rows.
+    pub(crate) fn query<'c>(&'c self, query: &[f32], buffer: &'c mut Int8Buffer) -> Int8Query<'c> {
+        assert_eq!(query.len(), self.frame.dim, "the query has the dimension of the rows");
+        let terms = run(EncodeQuery { codes: self, query, buffer });
+        Int8Query {
+            lines: &self.lines,
+            per_code: self.lines_per_code(),
+            squares: &self.squares,
+            query: &buffer.code,
+            terms,
+        }
+    }
+}
+
+/// Manhattan distances do not survive one.
+fn rotation(metric: Metric, width: usize) -> Option<Rotation> {
+    (metric != Metric::Manhattan).then(|| Rotation::new(width))
+}
+
+impl Frame {
+    fn of<R: Rows>(metric: Metric, rows: &R, space: &Space) -> Self {
+        let shape = Shape { metric, dim: rows.dim(), scale: 1.0 };
+        let width = shape.width();
+        let rotation = rotation(metric, width);
+        let mut frame = Self { dim: rows.dim(), width, rotation, mean: Vec::new(), scale: 1.0 };
+        let step = (rows.len() / SAMPLE).max(1);
+        let sample: Vec<u32> = (0..rows.len() as u32).step_by(step).take(SAMPLE).collect();
+        if shape.mean() > 0 {
+            let mut mean = vec![0f64; shape.mean()];
+            for &slot in &sample {
+                let row = space.lifted(rows, slot);
+                mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(value));
+            }
+            frame.mean = mean.iter().map(|sum| (sum / sample.len().max(1) as f64) as f32).collect();
+        }
+        let placed = sample.par_iter().flat_map_iter(|&slot| {
+            let mut row = space.lifted(rows, slot);
+            run(Place { frame: &frame, row: &mut row });
+            row
+        });
+        let mut sizes: Vec<f32> = placed.map(f32::abs).collect();
+        if !sizes.is_empty() {
+            let at = ((sizes.len() - 1) as f64 * WITHIN) as usize;
+            let (_, &mut within, _) = sizes.select_nth_unstable_by(at, f32::total_cmp);
+            let scale = TOP / within;
+            frame.scale = if scale.is_finite() { scale } else { 1.0 };
+        }
+        frame
+    }
+
+    /// Brings a row, or a query, to where codes lie.
+    #[inline(always)]
+    fn place(&self, row: &mut Vec<f32>) {
+        if !self.mean.is_empty() {
+            row.iter_mut().zip(&self.mean).for_each(|(value, mean)| *value -= mean);
+        }
+        row.resize(self.width, 0.0);
+        if let Some(rotation) = &self.rotation {
+            rotation.apply(row);
+        }
+    }
+}
+
+struct Place<'a> {
+    frame: &'a Frame,
+    row: &'a mut Vec<f32>,
+}
+
+impl Task for Place<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        self.frame.place(self.row);
+    }
+}
+
+/// Encodes one row; gives its squared length.
+struct Encode<'a> {
+    frame: &'a Frame,
+    row: Vec<f32>,
+    code: &'a mut [u8],
+}
+
+impl Task for Encode<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self) -> f32 {
+        self.frame.place(&mut self.row);
+        for (code, value) in self.code.iter_mut().zip(&self.row) {
+            *code = (round(value * self.frame.scale) + OFFSET) as u8;
+        }
+        self.row.iter().map(|value| value * value).sum()
+    }
+}
+
+/// The nearest whole number within the range.
+#[inline(always)]
+fn round(value: f32) -> i32 {
+    // Casting cuts; adding first makes it round, and every processor has both.
+    (value.clamp(-TOP, TOP) + (TOP + 0.5)) as i32 - TOP as i32
+}
+
+/// The memory of a query, kept from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Int8Buffer {
+    values: Vec<f32>,
+    /// As `i8`; under Manhattan as a row's code.
+    code: Vec<u8>,
+}
+
+/// What turns a sum over a code into a distance.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    kind: Kind,
+    /// What the offset of the code adds to each sum of products.
+    offset: i32,
+    factor: f32,
+    base: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Product,
+    Square,
+    Difference,
+}
+
+struct EncodeQuery<'a, 'q> {
+    codes: &'a Int8,
+    query: &'q [f32],
+    buffer: &'q mut Int8Buffer,
+}
+
+impl Task for EncodeQuery<'_, '_> {
+    type Output = Terms;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Terms {
+        let Self { codes, query, buffer } = self;
+        let (metric, frame) = (codes.metric, &codes.frame);
+        let Int8Buffer { values, code } = buffer;
+        values.clear();
+        values.extend_from_slice(query);
+        metric.prepare(values);
+        frame.place(values);
+        code.clear();
+        if metric == Metric::Manhattan {
+            code.extend(values.iter().map(|value| (round(value * frame.scale) + OFFSET) as u8));
+            return Terms { kind: Kind::Difference, offset: 0, factor: frame.scale.recip(), base: 0.0 };
+        }
+        let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        let scale = if largest > 0.0 { TOP / largest } else { 1.0 };
+        code.extend(values.iter().map(|value| round(value * scale) as i8 as u8));
+        let sum: i32 = code.iter().map(|&value| i32::from(value as i8)).sum();
+        let product = (scale * frame.scale).recip();
+        let (kind, factor, base) = match metric {
+            Metric::Euclid => (Kind::Square, -2.0 * product, values.iter().map(|value| value * value).sum()),
+            _ => (Kind::Product, -product, 0.0),
+        };
+        Terms { kind, offset: OFFSET * sum, factor, base }
+    }
+}
+
+/// A query that is measured against codes.
+pub(crate) struct Int8Query<'c> {
+    lines: &'c [Line],
+    per_code: usize,
+    squares: &'c [f32],
+    query: &'c [u8],
+    terms: Terms,
+}
+
+impl Int8Query<'_> {
+    /// About the distance by the metric; smaller is nearer.
+    #[inline(always)]
+    pub(crate) fn distance<S: Simd>(&self, position: u32) -> f32 {
+        let code = bytemuck::cast_slice(self.code(position));
+        let Terms { kind, offset, factor, base } = self.terms;
+        match kind {
+            Kind::Product => (S::dot(code, bytemuck::cast_slice(self.query)) - offset) as f32 * factor,
+            Kind::Square => {
+                let product = (S::dot(code, bytemuck::cast_slice(self.query)) - offset) as f32;
+                product * factor + (base + self.squares[position as usize])
+            }
+            Kind::Difference => S::difference(code, self.query) as f32 * factor,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, position: u32) {
+        prefetch(self.code(position));
+    }
+
+    #[inline(always)]
+    fn code(&self, position: u32) -> &[Line] {
+        &self.lines[position as usize * self.per_code..][..self.per_code]
+    }
+}

@@ -1,0 +1,231 @@
+//! The native builder and graphs over codes, against the exact scan and the
+//! graph of hnsw_rs.
+
+mod common;
+
+use cairn_ann::{
+    Error, FlatRows, Graph, GraphBuilder, HnswRsBuilder, Metric, NativeBuilder, Neighbor, Rows, Scratch,
+    exact, f16,
+};
+use common::{ALL, clustered, recall, search};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+const DIM: usize = 32;
+
+fn native<R: Rows>(metric: Metric, rows: &R) -> Graph {
+    NativeBuilder::default().build(metric, rows, &|| false).expect("builds")
+}
+
+fn bytes(graph: &Graph) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    graph.write_to(&mut bytes).expect("writes");
+    bytes
+}
+
+#[test]
+fn its_graph_finds_as_much_as_that_of_hnsw_rs_by_every_metric() {
+    for metric in ALL {
+        let values = clustered(metric, DIM, 6000, 2);
+        let asked = clustered(metric, DIM, 300, 3);
+        let rows = FlatRows::new(DIM, &values).expect("whole rows");
+        let queries = FlatRows::new(DIM, &asked).expect("whole rows");
+        let found = |graph: &Graph, ef| {
+            recall(metric, &rows, &queries, 10, |query| search(graph, metric, &rows, query, 10, ef))
+        };
+        let oracle = HnswRsBuilder { m: 16, ef_construction: 100 };
+        let oracle = oracle.build(metric, &rows, &|| false).expect("builds");
+        let graph = native(metric, &rows);
+        for ef in [16, 32, 64] {
+            let (ours, theirs) = (found(&graph, ef), found(&oracle, ef));
+            assert!(ours >= theirs - 0.01, "{metric:?} ef {ef}: {ours}, hnsw_rs {theirs}");
+        }
+    }
+}
+
+#[test]
+fn codes_cost_next_to_no_recall_by_any_metric() {
+    for metric in ALL {
+        let values = clustered(metric, DIM, 6000, 2);
+        let asked = clustered(metric, DIM, 300, 3);
+        let rows = FlatRows::new(DIM, &values).expect("whole rows");
+        let queries = FlatRows::new(DIM, &asked).expect("whole rows");
+        let found = |graph: &Graph| {
+            recall(metric, &rows, &queries, 10, |query| search(graph, metric, &rows, query, 10, 40))
+        };
+        let graph = native(metric, &rows);
+        let plain = found(&graph);
+        let coded = found(&graph.quantized(metric, &rows));
+        assert!(plain >= 0.97 && coded >= plain - 0.01, "{metric:?}: {coded} with codes, {plain} without");
+    }
+}
+
+#[test]
+fn results_over_codes_carry_the_distances_of_the_rows() {
+    for metric in ALL {
+        let values = clustered(metric, DIM, 2000, 7);
+        let rows = FlatRows::new(DIM, &values).expect("whole rows");
+        let graph = native(metric, &rows).quantized(metric, &rows);
+        let near = search(&graph, metric, &rows, rows.values(5), 50, 100);
+        assert_eq!(near.len(), 50);
+        assert!(near.is_sorted_by(|a, b| a < b));
+        for near in near {
+            let want = metric.distance(rows.values(5), rows.values(near.slot));
+            assert_eq!(near.distance.to_bits(), want.to_bits(), "{metric:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_graph_with_any_number_of_threads() {
+    let values = clustered(Metric::Euclid, DIM, 5000, 11);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let with = |threads, seed| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let builder = NativeBuilder { seed, ..NativeBuilder::default() };
+        bytes(&pool.install(|| builder.build(Metric::Euclid, &rows, &|| false)).expect("builds"))
+    };
+    assert!(with(1, 5) == with(4, 5));
+    assert!(with(1, 5) != with(1, 6));
+}
+
+#[test]
+fn every_slot_is_found_from_its_own_row() {
+    for len in [1, 2, 3, 63, 64, 65, 1000, 3000] {
+        let values = clustered(Metric::Euclid, 3, len, 12);
+        let rows = FlatRows::new(3, &values).expect("whole rows");
+        let graph = native(Metric::Euclid, &rows).quantized(Metric::Euclid, &rows);
+        let near = search(&graph, Metric::Euclid, &rows, rows.values(0), len, len);
+        let mut slots: Vec<u32> = near.iter().map(|near| near.slot).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, (0..len as u32).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn equal_rows_and_rows_with_equal_codes_are_all_found() {
+    let mut values = vec![1.0f32; 2000 * 4];
+    for (at, row) in values.chunks_exact_mut(4).enumerate().skip(1000) {
+        // Too little for a code to tell apart, beside the row below.
+        row[at % 4] += 1e-6 * at as f32;
+    }
+    values[..4].copy_from_slice(&[1000.0, 0.0, -1000.0, 0.0]);
+    let rows = FlatRows::new(4, &values).expect("whole rows");
+    for metric in [Metric::Euclid, Metric::Dot, Metric::Manhattan] {
+        let graph = native(metric, &rows).quantized(metric, &rows);
+        let near = search(&graph, metric, &rows, &[1.0; 4], 2000, 2000);
+        assert_eq!(near.len(), 2000, "{metric:?}");
+    }
+}
+
+#[test]
+fn rows_of_halves_and_bytes_are_searched_by_code() {
+    for metric in ALL {
+        let values = clustered(Metric::Dot, DIM, 3000, 33);
+        let to_byte = |&x: &f32| (128.0 + 25.0 * x).clamp(0.0, 255.0) as u8;
+        let halves: Vec<f16> = values
+            .chunks(DIM)
+            .flat_map(|row| {
+                let mut row = row.to_vec();
+                metric.prepare(&mut row);
+                row.into_iter().map(f16::from_f32)
+            })
+            .collect();
+        check(metric, &FlatRows::new(DIM, &halves).expect("whole rows"), &clustered(metric, DIM, 100, 34));
+        let whole: Vec<u8> = values.iter().map(to_byte).collect();
+        let queries = clustered(Metric::Dot, DIM, 100, 34);
+        let queries: Vec<f32> = queries.iter().map(|x| f32::from(to_byte(x))).collect();
+        check(metric, &FlatRows::new(DIM, &whole).expect("whole rows"), &queries);
+    }
+
+    fn check<R: Rows>(metric: Metric, rows: &R, queries: &[f32]) {
+        let graph = native(metric, rows).quantized(metric, rows);
+        let mut scratch = Scratch::new();
+        let mut hits = 0;
+        for query in queries.chunks(DIM) {
+            let truth = exact(metric, rows, query, 10, 0..rows.len() as u32);
+            let near = graph.search(metric, rows, query, 10, 64, |_| true, &mut scratch);
+            hits += near.iter().filter(|near| near.distance <= truth[9].distance).count();
+        }
+        assert!(hits >= 950, "{metric:?} over {:?}: {hits} of 1000", rows.row(0));
+    }
+}
+
+#[test]
+fn filters_at_every_share_keep_their_recall_over_codes() {
+    let metric = Metric::Cosine;
+    let values = clustered(metric, DIM, 12_000, 8);
+    let asked = clustered(metric, DIM, 60, 9);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let graph = native(metric, &rows).quantized(metric, &rows);
+    let mut random = StdRng::seed_from_u64(4);
+    let order: Vec<f32> = (0..rows.len()).map(|_| random.random()).collect();
+    let mut scratch = Scratch::new();
+    for share in [0.0, 0.001, 0.05, 0.2, 0.5, 0.8, 0.97] {
+        let accept = |slot: u32| order[slot as usize] < share;
+        let (mut hits, mut truths) = (0, 0);
+        for query in asked.chunks(DIM) {
+            let truth = exact(metric, &rows, query, 10, (0..12_000).filter(|&slot| accept(slot)));
+            let filtered = graph.search_filtered(metric, &rows, query, 10, 40, share, accept, &mut scratch);
+            let unknowing = graph.search(metric, &rows, query, 10, 40, accept, &mut scratch);
+            for near in [filtered, unknowing] {
+                assert_eq!(near.len(), truth.len(), "share {share}");
+                assert!(near.iter().all(|near: &Neighbor| accept(near.slot)));
+                hits += near.iter().filter(|near| truth.contains(near)).count();
+                truths += truth.len();
+            }
+        }
+        let found = hits as f64 / f64::from(truths.max(1) as u32);
+        assert!(truths == 0 || found >= 0.95, "share {share}: {found}");
+    }
+}
+
+#[test]
+fn a_measure_of_ones_own_gets_slots_and_not_positions() {
+    let values: Vec<f32> = (0..2000).map(|at| at as f32).collect();
+    let rows = FlatRows::new(1, &values).expect("whole rows");
+    let graph = native(Metric::Euclid, &rows).quantized(Metric::Euclid, &rows);
+    let to = |slot: u32| (values[slot as usize] - 777.2).abs();
+    let mut scratch = Scratch::new();
+    let near = graph.search_by(to, |_| (), 3, 50, |slot| slot != 778, &mut scratch);
+    assert_eq!(near.iter().map(|near| near.slot).collect::<Vec<_>>(), [777, 776, 779]);
+    let near = graph.search_filtered_by(to, |_| (), 3, 50, 0.5, |slot| slot % 2 == 0, &mut scratch);
+    assert_eq!(near.iter().map(|near| near.slot).collect::<Vec<_>>(), [778, 776, 780]);
+}
+
+#[test]
+fn a_quantized_graph_comes_back_as_it_was_written_and_answers_the_same() {
+    for metric in ALL {
+        let values = clustered(metric, 70, 1500, 14);
+        let rows = FlatRows::new(70, &values).expect("whole rows");
+        let graph = native(metric, &rows).quantized(metric, &rows);
+        let file = bytes(&graph);
+        let opened = Graph::from_bytes(file.clone()).expect("opens");
+        assert!(opened == graph && Graph::read_from(&mut file.as_slice()).expect("reads") == graph);
+        for query in values.chunks(70).take(20) {
+            let near = |graph| search(graph, metric, &rows, query, 10, 30);
+            assert_eq!(near(&graph), near(&opened), "{metric:?}");
+        }
+        for at in (0..file.len()).step_by(file.len() / 500) {
+            let mut damaged = file.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert!(Graph::from_bytes(damaged).is_err(), "{metric:?}: byte {at}");
+            assert!(Graph::from_bytes(file[..at].to_vec()).is_err(), "{metric:?}: cut at {at}");
+        }
+    }
+}
+
+#[test]
+fn settings_out_of_range_and_cancelling_are_errors() {
+    let values = clustered(Metric::Euclid, DIM, 3000, 15);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let builder = NativeBuilder { m: 1, ..NativeBuilder::default() };
+    let refused = builder.build(Metric::Euclid, &rows, &|| false);
+    assert!(matches!(refused, Err(Error::Setting { name: "m", got: 1, .. })));
+    let builder = NativeBuilder { alpha: 0.5, ..NativeBuilder::default() };
+    assert!(matches!(builder.build(Metric::Euclid, &rows, &|| false), Err(Error::Alpha { .. })));
+    let cancelled = NativeBuilder::default().build(Metric::Euclid, &rows, &|| true);
+    assert!(matches!(cancelled, Err(Error::Cancelled)));
+    let none = FlatRows::new(DIM, &[0f32; 0]).expect("whole rows");
+    let graph = native(Metric::Euclid, &none).quantized(Metric::Euclid, &none);
+    assert!(graph.is_empty() && search(&graph, Metric::Euclid, &none, &[0.0; DIM], 10, 10).is_empty());
+}
