@@ -66,7 +66,7 @@ pub struct NativeBuilder {
 
 impl Default for NativeBuilder {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 100, alpha: 1.1, seed: 0 }
+        Self { m: 16, ef_construction: 100, alpha: 1.0, seed: 0 }
     }
 }
 
