@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-BEAMS = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900]
+BEAMS = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900, 1280, 1800]
 
 # A binding that keeps the interpreter's lock while it searches has no second thread.
 ALONE = [["one", 1]]
@@ -92,7 +92,7 @@ class Svs(System):
     module = "svs"
     # A search with threads of its own must not be entered by two.
     ways = [["one", 1], ["batch", 1], ["batch", 2]]
-    ladders = [[10, 12, 16, 20, 26, 34, 44, 56, 72, 96, 128, 176, 240, 320, 448]]
+    ladders = [[10, 12, 16, 20, 26, 34, 44, 56, 72, 96, 128, 176, 240, 320, 448, 640, 900, 1280]]
     note = "Vamana, 64 links, window 200"
 
     def rows(self):
@@ -439,7 +439,7 @@ class QdrantEdge(System):
     package = "qdrant-edge-py"
     module = "qdrant_edge"
     ways = [["one", 1], ["batch", 1]]
-    ladders = [[16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768]]
+    ladders = [[16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536]]
     note = "m 16, one segment"
 
     def codes(self):

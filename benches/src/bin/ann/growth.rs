@@ -12,7 +12,8 @@ use crate::{Args, Outcome, systems};
 const RECALL: f64 = 0.95;
 
 pub(crate) fn measured(args: &Args) -> Outcome<Vec<(Set, Vec<Measured>)>> {
-    let chosen = systems::chosen(args, |system| system.ours || system.name == "hnswlib");
+    let mut chosen = systems::chosen(args)?;
+    chosen.retain(|system| system.ours || system.name == "hnswlib");
     let mut all = Vec::new();
     for &rows in &args.sizes {
         let set = Set::made(Made::Growth, rows, args.limit_queries)?;

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Systems beside ours
     #[arg(long, value_enum, default_value = "all")]
     peers: Peers,
-    /// Only these systems, ours too; their names are the first column
+    /// Just these systems, ours too; their names are the first column
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
     /// Take only the first queries
@@ -71,7 +71,7 @@ pub(crate) struct Args {
     /// Write all points of all curves into a file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Draw recall against speed into a file, one for each set
+    /// Draw recall against speed into a file; of several sets, each into its own
     #[arg(long)]
     plot: Option<PathBuf>,
     /// Measure, of `--data` and ours alone, searches that accept these shares of the slots
@@ -91,7 +91,8 @@ pub(crate) enum Peers {
     None,
     /// The fastest of their kind
     Fast,
-    /// Every library that can be installed
+    /// Every library that can be installed, but ngt-onng, which builds for many minutes and is
+    /// measured when --systems names it
     All,
 }
 
@@ -130,11 +131,13 @@ fn main() -> Outcome {
 
 /// Measures one set, and prints and draws what came out.
 fn measured(args: &Args, set: Set) -> Outcome<(Set, Vec<Measured>)> {
-    let chosen = systems::chosen(args, |_| true);
+    let chosen = systems::chosen(args)?;
     let systems = measure::all(args, &set, &chosen)?;
     report::print(&set, &systems);
     if let Some(path) = &args.plot {
-        plot::draw(&of_set(path, &set.name), &set, &systems)?;
+        let alone = args.made.len() + usize::from(args.data.is_some()) == 1;
+        let path = if alone { path.clone() } else { of_set(path, &set.name) };
+        plot::draw(&path, &set, &systems)?;
     }
     Ok((set, systems))
 }

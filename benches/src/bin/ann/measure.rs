@@ -25,6 +25,8 @@ pub(crate) struct Measured {
     pub(crate) version: String,
     pub(crate) note: String,
     pub(crate) build_seconds: f64,
+    /// Of all threads together, which other programs disturb less.
+    pub(crate) build_cpu_seconds: f64,
     /// Bytes per vector that the build added to its memory, vectors included.
     pub(crate) resident: Option<f64>,
     /// Bytes per vector of the saved index, vectors included.
@@ -63,6 +65,11 @@ impl Point {
 }
 
 impl Measured {
+    fn build_line(&self) -> String {
+        let (name, seconds, cpu) = (self.system.name, self.build_seconds, self.build_cpu_seconds);
+        format!("built  {name:16} {seconds:7.1} s {cpu:7.1} cpu s  {}, {}", self.version, self.note)
+    }
+
     /// The curve of some ways, by the speed that `rate` picks.
     pub(crate) fn curve(&self, ways: impl Fn(&Way) -> bool, rate: impl Fn(&Point) -> f64) -> Curve {
         let points = self.points.iter().filter(|point| ways(&point.way));
@@ -80,12 +87,9 @@ pub(crate) fn all(args: &Args, set: &Set, systems: &[System]) -> Outcome<Vec<Mea
     let mut built = Vec::new();
     for &system in systems {
         match build(system, work.path()) {
-            Ok(system) => {
-                println!(
-                    "built  {:16} {:7.1} s  {}, {}",
-                    system.system.name, system.build_seconds, system.version, system.note
-                );
-                built.push(system);
+            Ok(built_one) => {
+                println!("{}", built_one.build_line());
+                built.push(built_one);
             }
             Err(reason) => println!("{} is left out: {reason}", system.name),
         }
@@ -113,6 +117,7 @@ fn build(system: System, work: &Path) -> Result<Measured, String> {
         version: text("version"),
         note: text("note"),
         build_seconds: built["seconds"].as_f64().unwrap_or(f64::NAN),
+        build_cpu_seconds: built["cpu_seconds"].as_f64().unwrap_or(f64::NAN),
         resident: built["resident"].as_f64(),
         on_disk: built["on_disk"].as_f64(),
         points: Vec::new(),

@@ -44,7 +44,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// As the peers that have these two settings.
 const BUILDER: HnswRsBuilder = HnswRsBuilder { m: 16, ef_construction: 200 };
 
-const BEAMS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900];
+const BEAMS: [usize; 16] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900, 1280, 1800];
 
 /// Queries that warm the caches.
 const WARM_UP: usize = 200;

@@ -40,6 +40,7 @@ pub(crate) fn draw(path: &Path, set: &Set, systems: &[Measured]) -> Outcome {
         .configure_mesh()
         .x_desc("recall")
         .y_desc("queries per second, 1 thread")
+        .y_labels(20)
         .y_label_formatter(&|speed| format!("{speed:.0}"))
         .draw()?;
     for (at, (system, points)) in curves.iter().enumerate() {

@@ -140,7 +140,8 @@ pub(crate) fn json(set: &Set, systems: &[Measured]) -> Value {
     let system = |one: &Measured| {
         let points: Vec<Value> = one.points.iter().map(point).collect();
         json!({ "system": one.system.name, "ours": one.system.ours, "version": one.version, "note": one.note,
-            "build_seconds": one.build_seconds, "bytes_resident": one.resident, "bytes_on_disk": one.on_disk,
+            "build_seconds": one.build_seconds, "build_cpu_seconds": one.build_cpu_seconds,
+            "bytes_resident": one.resident, "bytes_on_disk": one.on_disk,
             "ended": one.ended, "points": points })
     };
     let systems: Vec<Value> = systems.iter().map(system).collect();

@@ -54,20 +54,28 @@ const fn peer(name: &'static str, packages: &'static [&'static str], asked: Aske
     System { name, packages, asked, ours: false }
 }
 
-/// Ours and then the peers, as the arguments and `wanted` choose.
-pub(crate) fn chosen(args: &Args, wanted: impl Fn(&System) -> bool) -> Vec<System> {
+/// Ours and then the peers.
+fn everyone() -> impl Iterator<Item = System> {
     let ours = ours::VARIANTS.iter().map(|one| System { ours: true, ..peer(one.name, &[], Always) });
-    let asked = |system: &System| match args.peers {
-        _ if system.ours => true,
-        Peers::None => false,
-        Peers::Fast => system.asked == Always,
-        Peers::All => true,
+    ours.chain(PEERS)
+}
+
+/// Those that the arguments choose.
+///
+/// # Errors
+/// If a name is nobody's.
+pub(crate) fn chosen(args: &Args) -> Outcome<Vec<System>> {
+    if let Some(name) = args.systems.iter().find(|name| everyone().all(|system| system.name != **name)) {
+        let names: Vec<&str> = everyone().map(|system| system.name).collect();
+        return Err(format!("no system is called {name}; there are {}", names.join(", ")).into());
+    }
+    let asked = |system: &System| match (args.systems.as_slice(), args.peers) {
+        ([], Peers::None) => system.ours,
+        ([], Peers::Fast) => system.asked == Always,
+        ([], Peers::All) => system.asked != ByName,
+        (names, _) => names.iter().any(|name| name == system.name),
     };
-    let named = |system: &System| match args.systems.as_slice() {
-        [] => system.asked != ByName,
-        names => names.iter().any(|name| name == system.name),
-    };
-    ours.chain(PEERS).filter(|system| asked(system) && named(system) && wanted(system)).collect()
+    Ok(everyone().filter(asked).collect())
 }
 
 impl System {
