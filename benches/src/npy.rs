@@ -4,8 +4,8 @@
 //! the values. Little-endian `f2`, `f4` and `i4` in C order are read; the rest
 //! is an error that says what it was.
 
-use std::fs;
-use std::io::{Error, ErrorKind, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, Error, ErrorKind, Result, Write};
 use std::path::Path;
 
 use half::f16;
@@ -59,15 +59,30 @@ pub fn read_i32(path: &Path) -> Result<Matrix<i32>> {
 /// # Errors
 /// If the file cannot be written.
 pub fn write_f32(path: &Path, matrix: &Matrix<f32>) -> Result<()> {
+    write(path, "<f4", matrix, |value| value.to_le_bytes())
+}
+
+/// Writes `i4` values.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_i32(path: &Path, matrix: &Matrix<i32>) -> Result<()> {
+    write(path, "<i4", matrix, |value| value.to_le_bytes())
+}
+
+fn write<T>(path: &Path, kind: &str, matrix: &Matrix<T>, bytes: impl Fn(&T) -> [u8; 4]) -> Result<()> {
     let (rows, columns) = (matrix.rows().len(), matrix.columns);
-    let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let dict = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
     // The values begin at a multiple of 64; ten bytes come before the dict.
     let len = (dict.len() + 11).next_multiple_of(64) - 10;
-    let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend((len as u16).to_le_bytes());
-    file.extend(format!("{dict:<width$}\n", width = len - 1).bytes());
-    file.extend(matrix.values.iter().flat_map(|value| value.to_le_bytes()));
-    fs::write(path, file)
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(b"\x93NUMPY\x01\x00")?;
+    file.write_all(&(len as u16).to_le_bytes())?;
+    writeln!(file, "{dict:<width$}", width = len - 1)?;
+    for value in &matrix.values {
+        file.write_all(&bytes(value))?;
+    }
+    file.flush()
 }
 
 struct Header<'a> {
@@ -149,6 +164,9 @@ mod tests {
         write_f32(file.path(), &matrix).expect("it can be written");
         let read = read_f32(file.path()).expect("it is whole");
         assert_eq!((read.columns, read.values), (3, matrix.values));
+        let whole = Matrix { columns: 2, values: vec![-1, 7] };
+        write_i32(file.path(), &whole).expect("it can be written");
+        assert_eq!(read_i32(file.path()).expect("it is whole").values, whole.values);
     }
 
     #[test]

@@ -34,8 +34,7 @@ pub struct Answered {
 pub fn run(script: &str, packages: &[&str], work: &Path) -> Result<Vec<Answered>, String> {
     let left_out = |reason: String| format!("{script} is left out: {reason}");
     let python = python(packages).map_err(left_out)?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
-    succeeds(Command::new(python).arg(path).arg(work)).map_err(left_out)?;
+    succeeds(Command::new(python).arg(self::script(script)).arg(work)).map_err(left_out)?;
     let file = fs::read(work.join("answers.json")).map_err(|error| left_out(error.to_string()))?;
     let answers: Vec<Value> = serde_json::from_slice(&file).map_err(|error| left_out(error.to_string()))?;
     Ok(answers.iter().map(answered).collect())
@@ -53,15 +52,26 @@ fn answered(answer: &Value) -> Answered {
     }
 }
 
-/// The environment's Python, with these packages.
-fn python(packages: &[&str]) -> Result<PathBuf, String> {
+/// Where a script of `benches/peers` is.
+pub fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
+}
+
+/// The environment's Python, with these packages. What is compiled is compiled
+/// for this processor.
+///
+/// # Errors
+/// If there is no Python, or the packages cannot be installed.
+pub fn python(packages: &[&str]) -> Result<PathBuf, String> {
     let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-venv");
     let python = venv.join("bin/python");
     if !python.exists() {
         succeeds(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     }
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    succeeds(Command::new(&python).args(install).args(packages))?;
+    let mut install_all = Command::new(&python);
+    install_all.args(install).args(packages).env("CFLAGS", "-O3 -march=native");
+    succeeds(&mut install_all)?;
     Ok(python)
 }
 

@@ -1,0 +1,204 @@
+//! What this project offers, and hnsw_rs as it comes, each in a process of its own.
+//!
+//! A new variant is one entry of [`VARIANTS`].
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use cairn_ann::{FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, Neighbor, Rows, Scratch};
+use cairn_benches::machine;
+use cairn_benches::npy::{Matrix, read_f32, write_i32};
+use rayon::ThreadPool;
+use serde_json::{Value, json};
+
+use crate::{K, Outcome};
+
+/// One way to build and search.
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    note: &'static str,
+    build: fn(&FlatRows<'_>, Metric, &ThreadPool) -> cairn_ann::Result<Graph>,
+    search: fn(&Index<'_>, &[f32], usize, usize, &mut Scratch) -> Vec<Neighbor>,
+}
+
+/// What a search has before it.
+pub(crate) struct Index<'a> {
+    graph: Graph,
+    rows: FlatRows<'a>,
+    metric: Metric,
+}
+
+/// Every variant that is measured.
+pub(crate) const VARIANTS: &[Variant] = &[Variant {
+    name: "cairn",
+    note: "graph of hnsw_rs, m 16, frozen; f32",
+    build: |rows, metric, pool| pool.install(|| BUILDER.build(metric, rows, &|| false)),
+    search: |index, query, k, ef, scratch| {
+        index.graph.search(index.metric, &index.rows, query, k, ef, |_| true, scratch)
+    },
+}];
+
+/// As the peers that have these two settings.
+const BUILDER: HnswRsBuilder = HnswRsBuilder { m: 16, ef_construction: 200 };
+
+const BEAMS: [usize; 16] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 900, 1280, 1800];
+
+/// Queries that warm the caches.
+const WARM_UP: usize = 200;
+
+/// Builds and searches as it is told on standard input, until that ends.
+pub(crate) fn serve(name: &str, work: &Path) -> Outcome {
+    let base = read_f32(&work.join("base.npy"))?;
+    let queries = read_f32(&work.join("queries.npy"))?;
+    let task: Value = serde_json::from_slice(&fs::read(work.join("task.json"))?)?;
+    let metric = match task["metric"].as_str() {
+        Some("euclid") => Metric::Euclid,
+        Some("dot") => Metric::Dot,
+        _ => Metric::Cosine,
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(task["threads"].as_u64().unwrap_or(2) as usize)
+        .build()?;
+    let rows = FlatRows::new(base.columns, &base.values)?;
+    let ids = work.join(format!("{name}.ids.npy"));
+    // The first line asks for the build, and there is nothing else to be asked.
+    io::stdin().lock().read_line(&mut String::new())?;
+    let clock = Clock::start();
+    let before = resident();
+    if let Some(variant) = VARIANTS.iter().find(|variant| variant.name == name) {
+        let graph = (variant.build)(&rows, metric, &pool)?;
+        let mut built = clock.read();
+        let (grown, vectors) = (grown(before, rows.len()), 4.0 * rows.dim() as f64);
+        let mut links = Vec::new();
+        graph.write_to(&mut links)?;
+        let links = links.len() as f64 / rows.len() as f64;
+        built["version"] = json!(concat!("cairn-ann ", env!("CARGO_PKG_VERSION")));
+        built["note"] = json!(variant.note);
+        // It searches the rows where they lie: they are its copy.
+        built["resident"] = json!(grown + vectors);
+        built["on_disk"] = json!(links + vectors);
+        let index = Index { graph, rows, metric };
+        return answer(built, &queries, &ids, |query, ef, scratch| {
+            (variant.search)(&index, query, K, ef, scratch)
+        });
+    }
+    let index = pool.install(|| HnswRsIndex::build(BUILDER, metric, &rows, &|| false))?;
+    let mut built = clock.read();
+    built["version"] = json!("hnsw_rs 0.3");
+    built["note"] = json!("m 16, with its copies of the vectors");
+    built["resident"] = json!(grown(before, rows.len()));
+    answer(built, &queries, &ids, |query, ef, _| index.search(query, K, ef))
+}
+
+/// Tells of the build and answers searches.
+fn answer(
+    mut built: Value,
+    queries: &Matrix<f32>,
+    ids: &Path,
+    search: impl Fn(&[f32], usize, &mut Scratch) -> Vec<Neighbor> + Sync,
+) -> Outcome {
+    built["ladders"] = json!([BEAMS]);
+    built["ways"] = json!([["one", 1], ["one", 2]]);
+    tell(&built)?;
+    for line in io::stdin().lock().lines() {
+        let asked: Value = serde_json::from_str(&line?)?;
+        let ef = asked["effort"].as_u64().unwrap_or_default() as usize;
+        let threads = asked["threads"].as_u64().unwrap_or(1) as usize;
+        let (found, clock) = searched(queries, threads, |query, scratch| search(query, ef, scratch));
+        write_i32(ids, &found)?;
+        tell(&clock)?;
+    }
+    Ok(())
+}
+
+fn tell(answer: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{answer}")?;
+    out.flush()
+}
+
+/// Asks all queries, shared between threads that begin together.
+fn searched(
+    queries: &Matrix<f32>,
+    threads: usize,
+    search: impl Fn(&[f32], &mut Scratch) -> Vec<Neighbor> + Sync,
+) -> (Matrix<i32>, Value) {
+    let all: Vec<&[f32]> = queries.rows().collect();
+    let share = all.len().div_ceil(threads).max(1);
+    let begin = Barrier::new(threads.min(all.len()) + 1);
+    let (begin, search) = (&begin, &search);
+    let one = |some: &[&[f32]]| {
+        let mut scratch = Scratch::new();
+        some.iter().take(WARM_UP).for_each(|query| drop(search(query, &mut scratch)));
+        begin.wait();
+        let started = (Instant::now(), machine::processor_time("/proc/thread-self"));
+        let found: Vec<Vec<Neighbor>> = some.iter().map(|query| search(query, &mut scratch)).collect();
+        let spent = machine::processor_time("/proc/thread-self").zip(started.1);
+        (
+            found,
+            started.0.elapsed(),
+            spent.map_or(Duration::ZERO, |(after, before)| after.saturating_sub(before)),
+        )
+    };
+    let shares: Vec<_> = thread::scope(|scope| {
+        let running: Vec<_> = all.chunks(share).map(|some| scope.spawn(move || one(some))).collect();
+        begin.wait();
+        running.into_iter().map(|thread| thread.join().expect("a search does not panic")).collect()
+    });
+    // All began together, so the slowest tells when the last answer was there.
+    let seconds = shares.iter().map(|share| share.1).max().unwrap_or_default().as_secs_f64();
+    let spent: Duration = shares.iter().map(|share| share.2).sum();
+    let ids = |found: &Vec<Neighbor>| {
+        let mut ids = [-1; K];
+        ids.iter_mut().zip(found).for_each(|(id, near)| *id = near.slot as i32);
+        ids
+    };
+    let values = shares.iter().flat_map(|share| &share.0).flat_map(ids).collect();
+    let clock = json!({ "seconds": seconds, "cpu_seconds": spent.as_secs_f64() });
+    (Matrix { columns: K, values }, clock)
+}
+
+/// Wall and processor time since a moment.
+struct Clock {
+    wall: Instant,
+    processor: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { wall: Instant::now(), processor: machine::processor_time_of_all() }
+    }
+
+    fn read(&self) -> Value {
+        let processor = machine::processor_time_of_all().saturating_sub(self.processor);
+        json!({ "seconds": self.wall.elapsed().as_secs_f64(), "cpu_seconds": processor.as_secs_f64() })
+    }
+}
+
+/// Bytes per row by which this process has grown.
+fn grown(before: u64, rows: usize) -> f64 {
+    resident().saturating_sub(before) as f64 / rows as f64
+}
+
+/// Memory of this process, without what was freed.
+fn resident() -> u64 {
+    give_back();
+    machine::resident().map_or(0, |resident| resident.anonymous + resident.file)
+}
+
+/// Hands freed memory back to the system, as the peers do before they measure.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)] // The allocator has no safe face for it.
+fn give_back() {
+    unsafe extern "C" {
+        fn malloc_trim(pad: usize) -> i32;
+    }
+    // SAFETY: glibc has it with this signature, and it may be called at any time.
+    unsafe { malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_back() {}
