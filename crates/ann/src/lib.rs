@@ -43,10 +43,11 @@ mod rows;
 mod simd;
 mod walk;
 
-pub use build::{GraphBuilder, HnswRsBuilder, HnswRsIndex, NativeBuilder};
+pub use build::{GraphBuilder, GraphGrower, HnswRsBuilder, HnswRsIndex, NativeBuilder};
+pub use codes::MIN_CODED_DIM;
 pub use error::{Error, Result};
 pub use exact::exact;
-pub use graph::{Graph, Scratch, Strategy, filtered_strategy};
+pub use graph::{Beam, Graph, Scratch, Strategy, filtered_strategy};
 pub use half::f16;
 pub use metric::{Metric, Query, simd_capabilities};
 pub use nearest::Neighbor;

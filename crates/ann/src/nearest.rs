@@ -55,6 +55,10 @@ impl Nearest {
         self.heap.clear();
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.heap.len() >= self.limit
     }

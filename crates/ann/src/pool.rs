@@ -45,10 +45,14 @@ impl Pool {
         self.next = self.next.min(below);
     }
 
-    /// The nearest that was not claimed yet, now claimed.
+    /// The nearest that was not claimed yet, now claimed; none if it is neither
+    /// among the first `least` nor within `bound`.
     #[inline]
-    pub(crate) fn claim(&mut self) -> Option<u32> {
+    pub(crate) fn claim(&mut self, least: usize, bound: u32) -> Option<u32> {
         while let Some(entry) = self.entries.get_mut(self.next) {
+            if self.next >= least && (*entry >> 32) as u32 > bound {
+                return None;
+            }
             self.next += 1;
             if *entry & CLAIMED == 0 {
                 *entry |= CLAIMED;
@@ -91,10 +95,25 @@ mod tests {
             pool.offer(rank, position);
         }
         assert_eq!(pool.iter().collect::<Vec<_>>(), [(5, 0), (5, 1), (7, 3)]);
-        assert_eq!((pool.claim(), pool.claim()), (Some(0), Some(1)));
+        assert_eq!((claim(&mut pool), claim(&mut pool)), (Some(0), Some(1)));
         pool.offer(1, 9);
-        assert_eq!((pool.claim(), pool.claim()), (Some(9), None));
+        assert_eq!((claim(&mut pool), claim(&mut pool)), (Some(9), None));
         assert_eq!(pool.iter().collect::<Vec<_>>(), [(1, 9), (5, 0), (5, 1)]);
+    }
+
+    fn claim(pool: &mut Pool) -> Option<u32> {
+        pool.claim(usize::MAX, 0)
+    }
+
+    #[test]
+    fn what_is_beyond_the_bound_is_claimed_only_among_the_first() {
+        let mut pool = Pool::default();
+        pool.reset(10);
+        (0..5).for_each(|at| pool.offer(10 * at, at));
+        let claimed: Vec<u32> = std::iter::from_fn(|| pool.claim(2, 25)).collect();
+        assert_eq!(claimed, [0, 1, 2]);
+        assert_eq!(pool.claim(4, 25), Some(3));
+        assert_eq!(pool.claim(4, 25), None);
     }
 
     #[test]

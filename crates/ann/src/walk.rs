@@ -66,7 +66,8 @@ pub(crate) struct Walker {
 
 impl Walker {
     /// Finds the `ef` nearest positions as far as links lead to them from
-    /// `starts`. They are in the pool then.
+    /// `starts`, going on only from the `least` nearest once all others are
+    /// beyond `bound`, a rank. They are in the pool then.
     #[inline(always)]
     pub(crate) fn walk<S: Simd, M: Measure>(
         &mut self,
@@ -74,6 +75,7 @@ impl Walker {
         measure: &M,
         starts: impl IntoIterator<Item = u32>,
         ef: usize,
+        (least, bound): (usize, u32),
     ) {
         let Self { visited, claimed, fresh, pool } = self;
         visited.reset(links.positions());
@@ -86,7 +88,7 @@ impl Walker {
         }
         loop {
             while claimed.len() <= AHEAD
-                && let Some(position) = pool.claim()
+                && let Some(position) = pool.claim(least, bound)
             {
                 prefetch(links.room(position));
                 claimed.push_back(position);

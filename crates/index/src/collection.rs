@@ -299,6 +299,7 @@ impl Collection {
     pub fn search(&self, wanted: &Search) -> Result<Found> {
         let view = self.shard.view()?;
         let (found, places) = search(&view, &self.db.options, wanted)?;
+        self.db.maintenance.after_search(&self.shard, &view);
         self.renew(&view, &places)?;
         Ok(found)
     }
@@ -312,6 +313,7 @@ impl Collection {
     pub fn query(&self, request: &QueryRequest) -> Result<Vec<QueryHit>> {
         let source = self.queried()?;
         let hits = query::run(&source, request, &mut fastrand::Rng::new())?;
+        self.db.maintenance.after_search(&self.shard, &source.view);
         self.renew_ids(&source.view, hits.iter().map(|hit| hit.id))?;
         Ok(hits)
     }

@@ -346,20 +346,28 @@ pub struct Options {
     /// Segments are merged up to this many points. Default 1,000,000.
     pub max_segment_points: usize,
     /// A segment of at least this many points gets a graph; smaller ones are
-    /// scanned exactly. Default 10,000.
+    /// scanned exactly. Default 2,000.
     pub indexing_threshold: usize,
     /// Filters that match fewer points of a segment than this are always
     /// answered by an exact scan over the matches; above, by whatever is
     /// expected to be faster. Default 1,000.
     pub full_scan_threshold: usize,
-    /// Threads that seal, merge and build graphs in the background, at low
-    /// priority; 0 for one per core. Default 0.
+    /// Threads that merge and build graphs in the background, at low priority; 0
+    /// for one per two cores. Default 0.
     pub background_threads: usize,
     /// Writes are refused when the disk would have less room than this left.
     /// Bytes, default 64 MiB.
     pub min_free_bytes: u64,
     /// Memory for the pages of the log. Bytes, default 64 MiB.
     pub log_cache_bytes: u64,
+}
+
+impl Options {
+    /// Threads that merge and build in the background.
+    pub(crate) fn background_threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if self.background_threads == 0 { (cores() / 2).max(1) } else { self.background_threads }
+    }
 }
 
 impl Default for Options {
@@ -370,7 +378,7 @@ impl Default for Options {
             seal_points: 20_000,
             seal_bytes: 64 << 20,
             max_segment_points: 1_000_000,
-            indexing_threshold: 10_000,
+            indexing_threshold: 2_000,
             full_scan_threshold: 1_000,
             background_threads: 0,
             min_free_bytes: 64 << 20,

@@ -1,7 +1,8 @@
 //! Work in the background: sealing, merging, and what is derived from segments.
 //!
 //! One thread seals, so that memory and the log stay small; another merges and
-//! builds, which takes longer. Both have a low priority and change nothing that
+//! builds, which takes longer; a third links recent points while they are
+//! searched. All have a low priority and change nothing that
 //! readers see but for the moment in which a finished segment takes the place
 //! of the parts it was made from. The catalogue changes first: a crash at any
 //! point leaves either the old parts or the new one, and files that nobody
@@ -11,9 +12,13 @@
 //! live now: the log is replayed onto what the catalogue says.
 
 mod derive;
+pub(crate) mod linking;
 mod policy;
+mod priority;
 
 pub(crate) use self::derive::load as load_derived;
+
+use self::priority::Priority;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +39,7 @@ use crate::point::now_ms;
 use crate::segment::{self, Segment};
 use crate::shard::{Catalogued, Damage, Shard};
 use crate::store::Store;
+use crate::view::View;
 
 /// How long sealing rests after it failed.
 const RETRY_MS: u64 = 5_000;
@@ -47,6 +53,7 @@ pub(crate) struct Maintenance {
     work: Arc<Work>,
     seal: Mutex<Option<Sender<Arc<Shard>>>>,
     optimize: Mutex<Option<Sender<Arc<Shard>>>>,
+    link: Mutex<Option<Sender<Arc<Shard>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -54,31 +61,34 @@ struct Work {
     store: Arc<dyn Store>,
     journal: Arc<Journal>,
     options: Options,
+    /// For merging and building.
     pool: rayon::ThreadPool,
+    /// For linking, which must not wait for those.
+    linking: rayon::ThreadPool,
     stopping: AtomicBool,
 }
 
 impl Maintenance {
     pub(crate) fn start(store: Arc<dyn Store>, journal: Arc<Journal>, options: Options) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.background_threads)
-            .thread_name(|number| format!("cairn-build-{number}"))
-            .start_handler(|_| lower_priority())
-            .build()
-            .map_err(|error| Error::Request(format!("cannot start threads: {error}")))?;
-        let work = Arc::new(Work { store, journal, options, pool, stopping: AtomicBool::new(false) });
+        let pool = threads("build", options.background_threads(), Priority::Idle)?;
+        let linking = threads("link", 1, Priority::Low)?;
+        let stopping = AtomicBool::new(false);
+        let work = Arc::new(Work { store, journal, options, pool, linking, stopping });
         let (seal, seals) = mpsc::channel();
         let (optimize, optimizations) = mpsc::channel();
-        let (sealer, optimizer) = (work.clone(), work.clone());
+        let (link, links) = mpsc::channel();
+        let (sealer, optimizer, linker) = (work.clone(), work.clone(), work.clone());
         let next = optimize.clone();
         let threads = vec![
-            spawn("cairn-sealer", move || sealer.seal_asked(&seals, &next))?,
-            spawn("cairn-optimizer", move || optimizer.optimize_asked(&optimizations))?,
+            spawn("cairn-sealer", Priority::Low, move || sealer.seal_asked(&seals, &next))?,
+            spawn("cairn-optimizer", Priority::Idle, move || optimizer.optimize_asked(&optimizations))?,
+            spawn("cairn-linker", Priority::Low, move || linker.link_asked(&links))?,
         ];
         Ok(Self {
             work,
             seal: Mutex::new(Some(seal)),
             optimize: Mutex::new(Some(optimize)),
+            link: Mutex::new(Some(link)),
             threads: Mutex::new(threads),
         })
     }
@@ -106,6 +116,17 @@ impl Maintenance {
         }
     }
 
+    /// Called after each search: asks for a graph over recent points when
+    /// comparing with them takes long.
+    pub(crate) fn after_search(&self, shard: &Arc<Shard>, view: &View) {
+        if linking::is_due(view)
+            && !shard.wants.linking.load(Ordering::Relaxed)
+            && let Some(jobs) = &*self.link.lock()
+        {
+            ask(jobs, &shard.wants.linking, shard);
+        }
+    }
+
     /// Asks for merging and building what is missing.
     pub(crate) fn consider(&self, shard: &Arc<Shard>) {
         if let Some(jobs) = &*self.optimize.lock() {
@@ -116,13 +137,13 @@ impl Maintenance {
     /// Seals what was written and builds what is missing, now.
     pub(crate) fn index_now(&self, shard: &Arc<Shard>) -> Result<()> {
         self.work.seal(shard)?;
-        self.work.optimize(shard, policy::Aim::Usual)
+        self.work.optimize(shard, policy::Aim::Usual, None)
     }
 
     /// The same, and merges into as few segments as possible without dead rows.
     pub(crate) fn compact(&self, shard: &Arc<Shard>) -> Result<()> {
         self.work.seal(shard)?;
-        self.work.optimize(shard, policy::Aim::Smallest)?;
+        self.work.optimize(shard, policy::Aim::Smallest, None)?;
         self.work.store.shrink()
     }
 
@@ -146,6 +167,7 @@ impl Drop for Maintenance {
         self.work.stopping.store(true, Ordering::Release);
         self.seal.lock().take();
         self.optimize.lock().take();
+        self.link.lock().take();
         for thread in self.threads.lock().drain(..) {
             // A panic of the thread was printed; it must not become a second one.
             let _ = thread.join();
@@ -153,19 +175,21 @@ impl Drop for Maintenance {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+fn spawn(name: &str, priority: Priority, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        lower_priority();
+        priority.take();
         run();
     });
     thread.map_err(Error::io("start a thread for", name))
 }
 
-/// Readers and writers come first. Where a thread cannot have a priority of its
-/// own, nothing happens.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+fn threads(what: &'static str, count: usize, priority: Priority) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(count)
+        .thread_name(move |number| format!("cairn-{what}-{number}"))
+        .start_handler(move |_| priority.take())
+        .build()
+        .map_err(|error| Error::Request(format!("cannot start threads: {error}")))
 }
 
 impl Work {
@@ -199,11 +223,25 @@ impl Work {
             if !shard.wants.scrubbed.swap(true, Ordering::AcqRel) {
                 self.scrub(&shard);
             }
-            if let Err(error) = self.optimize(&shard, policy::Aim::Usual)
+            if let Err(error) = self.optimize(&shard, policy::Aim::Usual, Some(&self.pool))
                 && !self.is_cancelled(&shard)
             {
                 tracing::error!(collection = shard.name, %error, "optimizing failed, searches scan instead");
             }
+            shard.wants.jobs.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn link_asked(&self, jobs: &Receiver<Arc<Shard>>) {
+        for shard in jobs {
+            let cancelled = || self.is_cancelled(&shard);
+            // Searches that find the shard asked for need not ask again.
+            if let Err(error) = linking::follow(&shard, &self.linking, &cancelled)
+                && !cancelled()
+            {
+                tracing::error!(collection = shard.name, %error, "recent points have no graph");
+            }
+            shard.wants.linking.store(false, Ordering::Release);
             shard.wants.jobs.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -221,13 +259,14 @@ impl Work {
         // Between two commits: every op below the new log is in the state, none
         // above.
         let (parts, seq, config, uids, log) = self.journal.exclusively(|| {
-            let mut state = shard.state.write();
-            let changed = state.applied > catalogued.entry.seq;
-            if changed {
-                state.freeze();
-            }
-            let log = if changed { shard.next_log() } else { shard.log() };
-            (state.settled.clone(), state.applied, state.config.clone(), state.uids.clone(), log)
+            shard.change(|state| {
+                let changed = state.applied > catalogued.entry.seq;
+                if changed {
+                    state.freeze();
+                }
+                let log = if changed { shard.next_log() } else { shard.log() };
+                (state.settled.clone(), state.applied, state.config.clone(), state.uids.clone(), log)
+            })
         });
         if seq == catalogued.entry.seq {
             return Ok(());
@@ -254,9 +293,12 @@ impl Work {
             let number = catalogued.entry.next_number;
             catalogued.entry.next_number += 1;
             entry.next_number = catalogued.entry.next_number;
-            let part = self
-                .write_segment(shard, number, &config, &picked)
-                .inspect_err(|_| catalogue::remove_segment(&shard.dir, number))?;
+            let write = || {
+                let mut part = self.write_segment(shard, number, &config, &picked)?;
+                derive::adopt(shard, &mut part, &picked, &self.options, &self.linking)?;
+                Ok(part)
+            };
+            let part = write().inspect_err(|_: &Error| catalogue::remove_segment(&shard.dir, number))?;
             entry.segments.push(SegmentEntry { number, marks: None });
             marks.insert(number, part.marks.clone());
             Some(part)
@@ -315,8 +357,9 @@ impl Work {
         Ok(part)
     }
 
-    /// Merges and builds until nothing is left to do.
-    fn optimize(&self, shard: &Shard, aim: policy::Aim) -> Result<()> {
+    /// Merges and builds until nothing is left to do, within a pool or, for a
+    /// caller who waits, with all cores.
+    fn optimize(&self, shard: &Shard, aim: policy::Aim, pool: Option<&rayon::ThreadPool>) -> Result<()> {
         // Two threads would merge the same segments.
         let _alone = shard.optimizer.lock();
         let mut aim = aim;
@@ -327,16 +370,16 @@ impl Work {
             shard.check_there()?;
             let view = shard.view()?;
             if let Some(missing) = derive::missing_index(&view) {
-                self.pool.install(|| derive::add(shard, &missing))?;
+                within(pool, || derive::add(shard, &missing))?;
             } else if let Some(numbers) = policy::merge(&mergeable(shard), &self.options, aim) {
-                self.merge(shard, &numbers)?;
+                self.merge(shard, &numbers, pool)?;
                 // What dies while this runs waits for the next time.
                 if aim == policy::Aim::Smallest {
                     aim = policy::Aim::Usual;
                 }
             } else if let Some(missing) = derive::missing_graph(&view, &self.options) {
                 let cancelled = || self.is_cancelled(shard);
-                self.pool.install(|| derive::add_graph(shard, &missing, &cancelled))?;
+                within(pool, || derive::add_graph(shard, &missing, &cancelled))?;
             } else {
                 return Ok(());
             }
@@ -344,7 +387,7 @@ impl Work {
     }
 
     /// Writes the live rows of some segments into one in their place.
-    fn merge(&self, shard: &Shard, numbers: &[u64]) -> Result<()> {
+    fn merge(&self, shard: &Shard, numbers: &[u64], pool: Option<&rayon::ThreadPool>) -> Result<()> {
         let (parts, current, config, uids, number) = {
             let mut catalogued = shard.catalogued.lock();
             let state = shard.state.read();
@@ -373,7 +416,7 @@ impl Work {
                 }
                 Ok(part)
             };
-            let written = self.pool.install(write);
+            let written = within(pool, write);
             Some(written.inspect_err(|_: &Error| catalogue::remove_segment(&shard.dir, number))?)
         };
 
@@ -449,10 +492,18 @@ impl Work {
             {
                 let file = segment_path(&shard.dir, part.number);
                 tracing::error!(collection = shard.name, file = %file.display(), reason, "a damaged segment is taken out of service");
-                shard.state.write().settled.retain(|other| other.number != part.number);
+                shard.change(|state| state.settled.retain(|other| other.number != part.number));
                 shard.damaged.lock().push(Damage { collection: shard.name.clone(), file, reason });
             }
         }
+    }
+}
+
+/// Does something in a pool, or with all cores.
+fn within<T: Send>(pool: Option<&rayon::ThreadPool>, work: impl FnOnce() -> T + Send) -> T {
+    match pool {
+        Some(pool) => pool.install(work),
+        None => work(),
     }
 }
 
@@ -506,18 +557,19 @@ fn picked_marks(picked: &Picked, marks: &mut BTreeMap<u64, Marks>) -> Vec<Marks>
 /// Puts a finished segment where the parts it was made from are now, with the
 /// marks that those have by now.
 fn replace(shard: &Shard, picked: &Picked, made: Option<Part>) {
-    let mut state = shard.state.write();
     let numbers: Vec<u64> = picked.numbers().collect();
-    let current = |number: &u64| {
-        let part = state.settled.iter().find(|part| part.number == *number);
-        part.map(|part| part.marks.clone()).unwrap_or_default()
-    };
-    let marks: Vec<Marks> = numbers.iter().map(current).collect();
-    let at = state.settled.iter().position(|part| numbers.contains(&part.number));
-    state.settled.retain(|part| !numbers.contains(&part.number));
-    if let Some(mut part) = made {
-        part.marks = picked.carry(&marks.iter().collect::<Vec<_>>());
-        let at = at.unwrap_or(0).min(state.settled.len());
-        state.settled.insert(at, part);
-    }
+    shard.change(|state| {
+        let current = |number: &u64| {
+            let part = state.settled.iter().find(|part| part.number == *number);
+            part.map(|part| part.marks.clone()).unwrap_or_default()
+        };
+        let marks: Vec<Marks> = numbers.iter().map(current).collect();
+        let at = state.settled.iter().position(|part| numbers.contains(&part.number));
+        state.settled.retain(|part| !numbers.contains(&part.number));
+        if let Some(mut part) = made {
+            part.marks = picked.carry(&marks.iter().collect::<Vec<_>>());
+            let at = at.unwrap_or(0).min(state.settled.len());
+            state.settled.insert(at, part);
+        }
+    });
 }

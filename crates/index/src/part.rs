@@ -83,8 +83,10 @@ impl Derived {
         !self.graphs.is_empty()
     }
 
-    pub(crate) fn set_graph(&mut self, name: &str, uid: u64, graph: Arc<Graph>) {
-        Arc::make_mut(&mut self.graphs).insert(name.to_owned(), (uid, graph));
+    /// Gives back the one it had.
+    pub(crate) fn set_graph(&mut self, name: &str, uid: u64, graph: Arc<Graph>) -> Option<Arc<Graph>> {
+        let before = Arc::make_mut(&mut self.graphs).insert(name.to_owned(), (uid, graph));
+        before.map(|(_, graph)| graph)
     }
 
     pub(crate) fn set_sparse(&mut self, name: &str, uid: u64, index: Arc<Inverted>) {
@@ -104,9 +106,9 @@ impl Part {
         }
     }
 
-    /// Live vectors that a graph covers.
+    /// Live vectors of a segment that a graph covers.
     pub(crate) fn indexed_vectors(&self) -> usize {
-        self.derived.graphs.len() * self.marks.live.count()
+        if self.is_sealed() { self.derived.graphs.len() * self.marks.live.count() } else { 0 }
     }
 
     /// Bytes of its segment file.

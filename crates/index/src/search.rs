@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use cairn_ann::{Metric, Neighbor, Rows, Scratch, Strategy, exact, filtered_strategy};
+use cairn_ann::{Beam, Metric, Neighbor, Rows, Scratch, Strategy, exact, filtered_strategy};
 use rayon::prelude::*;
 
 use crate::bits::Bits;
@@ -259,10 +259,11 @@ pub(crate) fn nearest(
     let prepared = view.prepare(ask.filter)?;
     let mut best: Vec<(Place, f32)> = Vec::new();
     let mut steps = Vec::new();
-    for (number, part) in view.numbered() {
-        if part.marks.live.count() == 0 {
-            continue;
-        }
+    // The largest first: the others then know how near a hit has to be.
+    let mut parts: Vec<(u32, &Part)> =
+        view.numbered().filter(|(_, part)| part.marks.live.count() > 0).collect();
+    parts.sort_by_key(|(_, part)| std::cmp::Reverse(part.marks.live.count()));
+    for (number, part) in parts {
         let started = Instant::now();
         let filtered = view.filtered(part);
         let searched = PartSearch {
@@ -272,6 +273,7 @@ pub(crate) fn nearest(
             matcher: prepared.as_ref().map(|filter| Matcher::new(filter, &filtered)),
             expires: part.has_expiry(),
             none: Bits::default(),
+            worst: best.get(ask.k.saturating_sub(1)).map(|(_, raw)| *raw),
         };
         let (found, plan) = match &weights {
             Some(weights) => searched.sparse(weights),
@@ -287,8 +289,8 @@ pub(crate) fn nearest(
             micros: started.elapsed().as_micros() as u64,
         });
         best.extend(found.into_iter().map(|(slot, raw)| (Place { part: number, slot }, raw)));
+        keep_best(&mut best, ask.k);
     }
-    keep_best(&mut best, ask.k);
     Ok((best, steps))
 }
 
@@ -299,6 +301,8 @@ struct PartSearch<'s> {
     matcher: Option<Matcher<'s>>,
     expires: bool,
     none: Bits,
+    /// The last of enough hits that other parts gave, as similarity.
+    worst: Option<f32>,
 }
 
 type Scored = Vec<(u32, f32)>;
@@ -457,6 +461,9 @@ fn frequencies(view: &View, using: &str, indices: &[u32]) -> (usize, Vec<usize>)
     (rows, counts)
 }
 
+/// The part of the beam that is followed in every part.
+const LEAST: usize = 4;
+
 struct Walk<'s> {
     search: &'s PartSearch<'s>,
     metric: Metric,
@@ -476,24 +483,43 @@ impl Walk<'_> {
         };
         let present = self.search.present();
         let k = ask.k.min(self.search.part.marks.live.count());
-        let ef = self.ef().max(k);
+        let beam = self.beam(k);
         let (metric, rows, query) = (self.metric, &self.rows, self.query);
         let nearest = SCRATCH.with_borrow_mut(|scratch| match self.search.accepted(present) {
             Some(accepted) => {
                 let share = accepted.count() as f32 / rows.len() as f32;
                 let accept = |slot: u32| accepted.get(slot);
-                graph.search_filtered(metric, rows, query, k, ef, share, accept, scratch)
+                graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch)
             }
             None => {
                 let share = self.expected() as f32 / rows.len() as f32;
                 let accept = |slot: u32| self.search.accepts(slot, present);
-                graph.search_filtered(metric, rows, query, k, ef, share, accept, scratch)
+                graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch)
             }
         });
         if nearest.len() < k && self.search.matcher.is_some() {
             return (self.scan(), Plan::Scan);
         }
-        (nearest, Plan::Graph)
+        (self.with_recent(nearest, graph.len() as u32), Plan::Graph)
+    }
+
+    /// Adds the rows of a growing part that its graph does not cover yet.
+    fn with_recent(&self, mut nearest: Vec<Neighbor>, covered: u32) -> Vec<Neighbor> {
+        if (covered as usize) < self.rows.len() {
+            let (search, present) = (self.search, self.search.present());
+            let recent = present.iter_from(covered).filter(|slot| search.accepts(*slot, present));
+            nearest.extend(exact(self.metric, &self.rows, self.query, search.ask.k, recent));
+            nearest.sort_unstable();
+            nearest.truncate(search.ask.k);
+        }
+        nearest
+    }
+
+    /// Where other parts gave enough hits, a walk need not go far beyond them.
+    fn beam(&self, k: usize) -> Beam {
+        let ef = self.ef().max(k);
+        let bound = self.search.worst.map_or(f32::INFINITY, |worst| 0.0 - worst);
+        Beam { ef, least: k.max(ef / LEAST), bound }
     }
 
     fn ef(&self) -> usize {

@@ -12,6 +12,7 @@ use crate::catalogue::{Entry, log_id};
 use crate::config::CollectionConfig;
 use crate::error::{Error, Result};
 use crate::id::PointId;
+use crate::maintain::linking::Draft;
 use crate::op::Op;
 use crate::part::Marks;
 use crate::state::{Applied, State};
@@ -23,10 +24,15 @@ pub(crate) struct Shard {
     /// The folder of its segments.
     pub(crate) dir: PathBuf,
     pub(crate) state: RwLock<State>,
+    /// The view of the state as it is, or as it was before the change that is
+    /// being made now: nobody was told of that yet.
+    pictured: RwLock<Option<View>>,
     /// What the store has; held while it is being changed.
     pub(crate) catalogued: Mutex<Catalogued>,
     /// Held by whoever merges and builds.
     pub(crate) optimizer: Mutex<()>,
+    /// Graphs that follow the growing part.
+    pub(crate) draft: Mutex<Option<Draft>>,
     /// The log that operations go to. Changed only between two commits.
     log: AtomicU64,
     next_seq: AtomicU64,
@@ -46,6 +52,7 @@ pub(crate) struct Catalogued {
 pub(crate) struct Wants {
     pub(crate) sealing: AtomicBool,
     pub(crate) optimizing: AtomicBool,
+    pub(crate) linking: AtomicBool,
     /// Jobs that were asked for and are not done.
     pub(crate) jobs: AtomicUsize,
     /// Whether the segments were read through since opening.
@@ -81,8 +88,10 @@ impl Shard {
             dir,
             next_seq: AtomicU64::new(state.applied + 1),
             state: RwLock::new(state),
+            pictured: RwLock::default(),
             catalogued: Mutex::new(catalogued),
             optimizer: Mutex::default(),
+            draft: Mutex::default(),
             log: AtomicU64::new(log_id(uid, generation)),
             dropped: AtomicBool::new(false),
             wants: Wants::default(),
@@ -94,9 +103,28 @@ impl Shard {
         self.state.read().config.clone()
     }
 
+    /// Changes the state.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.write();
+        let changed = change(&mut state);
+        let before = self.pictured.write().take();
+        // What it alone still held is given back while nobody waits.
+        drop(state);
+        drop(before);
+        changed
+    }
+
+    /// A picture of the state. Waits for no change but one that begins right
+    /// after another.
     pub(crate) fn view(&self) -> Result<View> {
         self.check_there()?;
-        Ok(self.state.read().view())
+        if let Some(view) = &*self.pictured.read() {
+            return Ok(view.now());
+        }
+        let state = self.state.read();
+        let view = state.view();
+        *self.pictured.write() = Some(view.clone());
+        Ok(view)
     }
 
     /// A view, and where some points are in it.
@@ -125,7 +153,7 @@ impl Shard {
     }
 
     pub(crate) fn apply(&self, seq: u64, op: Op) -> Applied {
-        self.state.write().apply(seq, op)
+        self.change(|state| state.apply(seq, op))
     }
 
     pub(crate) fn mark_dropped(&self) {

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cairn_ann::Graph;
+
 use crate::bits::Bits;
 use crate::config::{CollectionConfig, ConfigChange};
 use crate::filter::Filter;
@@ -108,6 +110,19 @@ impl State {
         })
     }
 
+    /// Shows searches a graph over the first rows of a part in memory; gives back
+    /// the one it had.
+    pub(crate) fn set_graph(
+        &mut self,
+        part: u64,
+        name: &str,
+        uid: u64,
+        graph: Arc<Graph>,
+    ) -> Option<Arc<Graph>> {
+        let mut parts = self.settled.iter_mut().chain(std::iter::once(&mut self.growing));
+        parts.find(|known| known.number == part)?.derived.set_graph(name, uid, graph)
+    }
+
     /// Makes the growing part one that no longer grows, and begins a new one.
     pub(crate) fn freeze(&mut self) {
         if self.growing.len() > 0 {
@@ -178,50 +193,55 @@ impl State {
     }
 
     fn upsert(&mut self, seq: u64, at_ms: u64, point: Point, when: &When) -> bool {
-        let there = self.locate(&point.id).filter(|at| self.part(*at).is_there(at.slot, at_ms));
+        let old = self.locate(&point.id);
+        let there = old.filter(|at| self.part(*at).is_there(at.slot, at_ms));
         let wanted = match (there, when.mode) {
             (None, mode) => mode != WriteMode::UpdateOnly,
             (Some(_), WriteMode::InsertOnly) => false,
             (Some(at), _) => self.matches(at, when.filter.as_ref()),
         };
         if wanted {
-            self.put(NewRow {
+            let row = NewRow {
                 id: point.id,
                 version: seq,
                 vectors: point.vectors,
                 payload: Arc::new(point.payload),
                 expiry: point.expiry,
-            });
+            };
+            self.put(row, old);
         }
         wanted
     }
 
-    fn put(&mut self, mut row: NewRow) {
+    /// Appends a row in place of the one at `old`.
+    fn put(&mut self, mut row: NewRow, old: Option<At>) {
         // A vector may have been dropped, or made anew, since the caller was
         // checked against the settings.
         let config = self.config.clone();
         row.vectors.retain(|name, vector| fits(&config, name, vector));
-        self.bury(&row.id);
+        if let Some(old) = old {
+            self.bury(&row.id, old);
+        }
         let id = row.id;
         let slot = self.rows_mut().push(row);
         Arc::make_mut(&mut self.growing.marks.live).set(slot, true);
         self.recent.insert(id, slot);
     }
 
-    /// Marks the row of an id dead; true if there was one.
-    fn bury(&mut self, id: &PointId) -> bool {
-        let Some(at) = self.locate(id) else { return false };
+    /// Marks the row of an id dead.
+    fn bury(&mut self, id: &PointId, at: At) {
         if at.part == self.settled.len() {
             self.recent.remove(id);
         }
         Arc::make_mut(&mut self.part_mut(at).marks.live).set(at.slot, false);
-        true
     }
 
     /// Removes a point; true if it was there and had not disappeared.
     fn remove(&mut self, id: &PointId, at_ms: u64) -> bool {
-        let there = self.locate(id).is_some_and(|at| self.part(at).is_there(at.slot, at_ms));
-        self.bury(id) && there
+        let Some(at) = self.locate(id) else { return false };
+        let there = self.part(at).is_there(at.slot, at_ms);
+        self.bury(id, at);
+        there
     }
 
     fn set_expiry(&mut self, id: &PointId, at_ms: u64, expiry: Option<Expiry>) -> bool {
@@ -262,7 +282,7 @@ impl State {
         let mut row =
             NewRow { id, version: seq, vectors: self.vectors(at), payload, expiry: part.expiry(at.slot) };
         change(&mut row);
-        self.put(row);
+        self.put(row, Some(at));
         true
     }
 

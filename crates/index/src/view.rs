@@ -19,6 +19,7 @@ pub(crate) struct Place {
     pub(crate) slot: u32,
 }
 
+#[derive(Clone)]
 pub(crate) struct View {
     /// The last operation that is seen.
     pub(crate) seq: u64,
@@ -38,6 +39,11 @@ impl View {
         parts: Vec<Part>,
     ) -> Self {
         Self { seq, config, uids, parts, now_ms: now_ms() }
+    }
+
+    /// The same picture with the clock as it is now.
+    pub(crate) fn now(&self) -> Self {
+        Self { now_ms: now_ms(), ..self.clone() }
     }
 
     pub(crate) fn part(&self, place: Place) -> &Part {

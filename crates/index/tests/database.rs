@@ -3,9 +3,11 @@
 mod common;
 
 use cairn_index::{
-    CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point, PointId, Scroll, Search,
-    Selector, StoreKind, VectorConfig,
+    Collection, CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point, PointId,
+    Scroll, Search, Selector, StoreKind, VectorConfig,
 };
+use std::time::{Duration, Instant};
+
 use common::{clustered, naive, rng, vector};
 use serde_json::json;
 
@@ -84,6 +86,73 @@ fn a_graph_finds_what_a_scan_finds_and_sees_later_writes() {
             let ids: Vec<PointId> = found.hits.iter().map(|hit| hit.id).collect();
             assert_eq!(ids, [0.into(), 50_000.into()], "{metric:?}");
         }
+    }
+}
+
+/// Recall@10 of 50 searches against exact ones.
+fn recall(collection: &Collection, queries: &[Vec<f32>]) -> f64 {
+    let ids = |search: Search| -> Vec<PointId> {
+        collection.search(&search).unwrap().hits.iter().map(|hit| hit.id).collect()
+    };
+    let found: usize = queries
+        .iter()
+        .map(|query| {
+            let truth = ids(Search::nearest(query.clone()).exact());
+            ids(Search::nearest(query.clone())).iter().filter(|id| truth.contains(id)).count()
+        })
+        .sum();
+    found as f64 / (10 * queries.len()) as f64
+}
+
+#[test]
+fn recent_points_get_a_graph_while_they_are_searched_and_it_goes_into_their_segment() {
+    let mut rng = rng(17);
+    for metric in METRICS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { indexing_threshold: 1000, ..Options::default() };
+        let db = Database::open_with(dir.path(), options).unwrap();
+        let collection = db.create_collection("c", CollectionConfig::new(128, metric)).unwrap();
+        let points = clustered(&mut rng, 6000, 128);
+        let queries: Vec<Vec<f32>> = clustered(&mut rng, 50, 128)
+            .into_iter()
+            .map(|point| point.vectors[""].as_dense().unwrap().to_vec())
+            .collect();
+        let usual: Vec<Vec<f32>> =
+            points[1000..1050].iter().map(|point| point.vectors[""].as_dense().unwrap().to_vec()).collect();
+        collection.upsert(points).unwrap();
+        let plan = || {
+            let found = collection.search(&Search::nearest(queries[0].clone()).explain()).unwrap();
+            found.steps.last().map(|step| (step.segment.is_some(), step.plan))
+        };
+        let started = Instant::now();
+        while plan() != Some((false, Plan::Graph)) {
+            assert!(started.elapsed() < Duration::from_secs(60), "no graph over recent points");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Nothing is in the graph that was written after it, or died.
+        let late: Vec<u64> = (0..500).collect();
+        collection
+            .delete(cairn_index::Selection::from(late.iter().map(|id| PointId::Num(*id)).collect::<Vec<_>>()))
+            .unwrap();
+        let again: Vec<Point> =
+            (0..50u64).zip(&queries).map(|(id, query)| Point::new(100_000 + id, query.clone())).collect();
+        collection.upsert(again).unwrap();
+        for _ in 0..2 {
+            let mut first = 0;
+            for (id, query) in (0..50u64).zip(&queries) {
+                let hits = collection.search(&Search::nearest(query.clone())).unwrap().hits;
+                first += usize::from(hits[0].id == PointId::Num(100_000 + id));
+                assert!(hits.iter().all(|hit| hit.id >= PointId::Num(500)), "{metric:?}");
+            }
+            // They are far from all others, where graphs are at their worst.
+            assert!(metric == Metric::Dot || first >= 47, "{metric:?}: {first}");
+            let found = recall(&collection, &usual);
+            assert!(found >= 0.95, "{metric:?}: {found}");
+            // Once from memory, once from the segment.
+            collection.index_now().unwrap();
+            assert_eq!(plan(), Some((true, Plan::Graph)), "{metric:?}");
+        }
+        assert_eq!(collection.info().indexed_vectors, 5550);
     }
 }
 

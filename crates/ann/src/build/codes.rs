@@ -18,31 +18,55 @@ use crate::walk::Measure;
 /// What a code's values are too large by.
 const OFFSET: i32 = 128;
 
-/// Codes, and what their distances share.
-pub(super) struct BuildCodes<'a> {
-    lines: &'a [Line],
-    per_code: usize,
+/// What the distances of codes share.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sums {
     /// The sum of each code's values; none for Manhattan.
     sums: Vec<i32>,
     /// The sum of their squares.
     squares: Vec<u32>,
 }
 
-impl<'a> BuildCodes<'a> {
-    pub(super) fn new(codes: &'a Int8) -> Self {
-        let (lines, per_code) = (codes.lines(), codes.lines_per_code());
-        let (mut sums, mut squares) = (Vec::new(), Vec::new());
-        if codes.metric() != Metric::Manhattan {
-            let code = |code: &[Line]| {
-                let values =
-                    bytemuck::cast_slice::<Line, u8>(code).iter().map(|&value| i32::from(value) - OFFSET);
-                let (sum, square) =
-                    values.fold((0, 0), |(sum, square), value| (sum + value, square + value * value));
-                (sum, square as u32)
-            };
-            (sums, squares) = lines.par_chunks_exact(per_code).with_min_len(256).map(code).unzip();
+impl Sums {
+    pub(super) fn of(codes: &Int8) -> Self {
+        let mut sums = Self::default();
+        sums.append(codes);
+        sums
+    }
+
+    /// Adds those of the codes that were added.
+    pub(super) fn append(&mut self, codes: &Int8) {
+        if codes.metric() == Metric::Manhattan {
+            return;
         }
-        Self { lines, per_code, sums, squares }
+        let code = |code: &[Line]| {
+            let values =
+                bytemuck::cast_slice::<Line, u8>(code).iter().map(|&value| i32::from(value) - OFFSET);
+            let (sum, square) =
+                values.fold((0, 0), |(sum, square), value| (sum + value, square + value * value));
+            (sum, square as u32)
+        };
+        let fresh = &codes.lines()[self.sums.len() * codes.lines_per_code()..];
+        let made = fresh.par_chunks_exact(codes.lines_per_code()).with_min_len(256).map(code);
+        let (sums, squares): (Vec<i32>, Vec<u32>) = made.unzip();
+        self.sums.extend(sums);
+        self.squares.extend(squares);
+    }
+}
+
+/// Codes, and what their distances share.
+#[derive(Clone, Copy)]
+pub(super) struct BuildCodes<'a> {
+    lines: &'a [Line],
+    per_code: usize,
+    sums: &'a [i32],
+    squares: &'a [u32],
+}
+
+impl<'a> BuildCodes<'a> {
+    pub(super) fn new(codes: &'a Int8, sums: &'a Sums) -> Self {
+        let (lines, per_code) = (codes.lines(), codes.lines_per_code());
+        Self { lines, per_code, sums: &sums.sums, squares: &sums.squares }
     }
 
     /// Readies a code to be measured against others, in `buffer`.

@@ -11,7 +11,7 @@ use ::hnsw_rs::prelude::Distance;
 use rayon::prelude::*;
 
 use super::freeze::freeze;
-use super::space::{Space, apart};
+use super::space::{Lift, Space, apart};
 use super::twins::Twins;
 use super::{GraphBuilder, check};
 use crate::graph::NONE;
@@ -110,13 +110,14 @@ impl HnswRsIndex {
         check(builder.m, builder.ef_construction, rows.len())?;
         let space = Space::new(metric, rows);
         let index = builder.index(rows.len(), ByValue { metric });
+        let lift = Lift::of(metric, rows);
         let insert = |slot: u32| {
-            let row = space.lifted(rows, slot);
+            let row = lift.apply(rows.row(slot));
             index.insert_slice((&row, slot as usize));
         };
         let slots: Vec<u32> = (0..rows.len() as u32).collect();
         insert_all(&slots, insert, cancelled)?;
-        let longest = if rows.is_empty() { 0.0 } else { squared_length(&space.lifted(rows, 0)) };
+        let longest = if rows.is_empty() { 0.0 } else { squared_length(&lift.apply(rows.row(0))) };
         Ok(Self { index, space, longest })
     }
 

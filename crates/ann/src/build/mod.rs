@@ -2,15 +2,17 @@
 
 mod codes;
 mod freeze;
+mod growing;
 mod hnsw_rs;
 mod native;
 mod prune;
 mod space;
 mod twins;
 
+pub use growing::GraphGrower;
 pub use hnsw_rs::{HnswRsBuilder, HnswRsIndex};
 pub use native::NativeBuilder;
-pub(crate) use space::Space;
+pub(crate) use space::{Lift, Space};
 
 use crate::graph::{MAX_ROWS, MAX_STRIDE};
 use crate::{Error, Graph, Metric, Result, Rows};

@@ -11,12 +11,13 @@
 
 use rayon::prelude::*;
 
-use super::codes::{BuildCodes, From};
+use super::codes::{BuildCodes, From, Sums};
 use super::prune::{Candidate, PruneScratch, prune};
 use super::space::Space;
 use super::twins::Twins;
-use super::{GraphBuilder, check};
-use crate::codes::Int8;
+use super::{GraphBuilder, HnswRsBuilder, check};
+use crate::array::Words;
+use crate::codes::{Int8, MIN_CODED_DIM};
 use crate::graph::{Layer, MAX_UPPER, NONE};
 use crate::pages;
 use crate::simd::{Simd, Task, run};
@@ -24,7 +25,7 @@ use crate::walk::{Links, Walker};
 use crate::{Error, Graph, Metric, Result, Rows};
 
 /// Points of a layer for each one that is on the layer above too.
-const SHRINK: usize = 32;
+pub(super) const SHRINK: usize = 32;
 /// A layer with fewer points needs none above it.
 const SMALLEST: usize = 64;
 /// Points inserted so far for each one of the next batch.
@@ -33,13 +34,14 @@ const PER_BATCH: usize = 50;
 const LARGEST_BATCH: usize = 4096;
 /// While a layer grows, there is room for one more link per this many, so that
 /// not every link back makes its point prune.
-const SLACK: usize = 2;
+pub(super) const SLACK: usize = 2;
 
 /// Builds a [`Graph`] over arrays, several times as fast as
-/// [`HnswRsBuilder`](crate::HnswRsBuilder).
+/// [`HnswRsBuilder`].
 ///
 /// The same rows, settings and seed give the same graph, with any number of
-/// threads and on any processor that rounds alike.
+/// threads and on any processor that rounds alike. Rows of fewer than
+/// [`MIN_CODED_DIM`] values are left to [`HnswRsBuilder`].
 ///
 /// ```
 /// use cairn_ann::{FlatRows, GraphBuilder, Metric, NativeBuilder};
@@ -70,6 +72,22 @@ impl Default for NativeBuilder {
     }
 }
 
+impl NativeBuilder {
+    pub(super) fn check(&self, rows: usize) -> Result<()> {
+        check(self.m, self.ef_construction, rows)?;
+        if !(1.0..=2.0).contains(&self.alpha) {
+            return Err(Error::Alpha { got: self.alpha });
+        }
+        Ok(())
+    }
+
+    pub(super) fn work<'a>(&self, metric: Metric, cancelled: &'a (dyn Fn() -> bool + Sync)) -> Work<'a> {
+        // Factors are on distances; squared ones are measured.
+        let alpha = if metric == Metric::Manhattan { self.alpha } else { self.alpha * self.alpha };
+        Work { ef: self.ef_construction, alpha, cancelled }
+    }
+}
+
 impl GraphBuilder for NativeBuilder {
     fn build<R: Rows>(
         &self,
@@ -77,9 +95,10 @@ impl GraphBuilder for NativeBuilder {
         rows: &R,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Graph> {
-        check(self.m, self.ef_construction, rows.len())?;
-        if !(1.0..=2.0).contains(&self.alpha) {
-            return Err(Error::Alpha { got: self.alpha });
+        self.check(rows.len())?;
+        if rows.dim() < MIN_CODED_DIM {
+            let builder = HnswRsBuilder { m: self.m, ef_construction: self.ef_construction };
+            return builder.build(metric, rows, cancelled);
         }
         if rows.is_empty() {
             return Ok(Graph::unlinked(0, 2 * self.m, NONE));
@@ -89,12 +108,11 @@ impl GraphBuilder for NativeBuilder {
         let mut slots = twins.firsts.clone();
         fastrand::Rng::with_seed(self.seed).shuffle(&mut slots);
         let codes = Int8::encode(metric, rows, &slots);
-        // Factors are on distances; squared ones are measured.
-        let alpha = if metric == Metric::Manhattan { self.alpha } else { self.alpha * self.alpha };
-        let work = Work { ef: self.ef_construction, alpha, cancelled };
+        let work = self.work(metric, cancelled);
 
         let mut above: Vec<Grown> = Vec::new();
-        let by_order = BuildCodes::new(&codes);
+        let sums = Sums::of(&codes);
+        let by_order = BuildCodes::new(&codes, &sums);
         for &len in sizes(slots.len())[1..].iter().rev() {
             let sequence: Vec<u32> = (0..len as u32).collect();
             let near = near_above(&by_order, len, &above);
@@ -102,9 +120,9 @@ impl GraphBuilder for NativeBuilder {
             above.push(layer);
         }
         let layout = Layout::new(&near_above(&by_order, slots.len(), &above), &above);
-        drop(by_order);
         let codes = codes.reordered(&layout.order);
-        let by_position = BuildCodes::new(&codes);
+        let sums = Sums::of(&codes);
+        let by_position = BuildCodes::new(&codes, &sums);
         let base = work.grow(&by_position, 2 * self.m, &layout.sequence, &layout.near, size_above(&above))?;
 
         let slot = |position: u32| slots[layout.order[position as usize] as usize];
@@ -221,32 +239,33 @@ fn sizes(len: usize) -> Vec<usize> {
 }
 
 /// A layer, by position: the order in which points go in.
-struct Grown {
-    all: Vec<u32>,
-    stride: usize,
+#[derive(Clone)]
+pub(super) struct Grown {
+    pub(super) all: Words,
+    pub(super) stride: usize,
 }
 
 impl Grown {
-    fn unlinked(positions: usize, stride: usize) -> Self {
+    pub(super) fn unlinked(positions: usize, stride: usize) -> Self {
         let mut all = pages::with_capacity(positions * stride);
         all.resize(positions * stride, NONE);
-        Self { all, stride }
+        Self { all: all.into(), stride }
     }
 
     fn row_mut(&mut self, position: u32) -> &mut [u32] {
-        &mut self.all[position as usize * self.stride..][..self.stride]
+        &mut self.all.make_mut()[position as usize * self.stride..][..self.stride]
     }
 
-    fn links(&self) -> Links<'_> {
+    pub(super) fn links(&self) -> Links<'_> {
         Links { all: &self.all, stride: self.stride }
     }
 }
 
 /// What growing needs, and leaves as it is.
-struct Work<'a> {
-    ef: usize,
-    alpha: f32,
-    cancelled: &'a (dyn Fn() -> bool + Sync),
+pub(super) struct Work<'a> {
+    pub(super) ef: usize,
+    pub(super) alpha: f32,
+    pub(super) cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Memory of a thread.
@@ -281,30 +300,43 @@ impl Work<'_> {
             let size = (done / PER_BATCH).clamp(1, LARGEST_BATCH).min(sequence.len() - done);
             let mut batch = sequence[done..done + size].to_vec();
             batch.sort_unstable();
-            let links = grown.links();
-            let insert = |scratch: &mut Scratch, &position: &u32| {
-                let start = if done < known { sequence[0] } else { near[position as usize] };
-                run(Insert { work: self, codes, links, stride, start, position, scratch })
-            };
-            let linked: Vec<Vec<Candidate>> = batch.par_iter().map_init(Scratch::default, insert).collect();
-            let mut back: Vec<Back> = Vec::with_capacity(size * stride);
-            for (&position, links) in batch.iter().zip(&linked) {
-                let row = grown.row_mut(position);
-                row.iter_mut().zip(links).for_each(|(place, link)| *place = link.1);
-                back.extend(links.iter().map(|&(distance, link)| (link, distance, position)));
-            }
-            back.par_sort_unstable();
-            self.link_back(codes, &mut grown, stride, &back);
+            let start = |position: u32| if done < known { sequence[0] } else { near[position as usize] };
+            self.insert(codes, &mut grown, stride, &batch, start);
             done += size;
         }
         Ok(self.within(codes, &grown, stride))
+    }
+
+    /// Links positions that have no links yet with the others, each from where
+    /// `start` says. They do not see each other.
+    pub(super) fn insert(
+        &self,
+        codes: &BuildCodes<'_>,
+        grown: &mut Grown,
+        stride: usize,
+        batch: &[u32],
+        start: impl Fn(u32) -> u32 + Sync,
+    ) {
+        let links = grown.links();
+        let insert = |scratch: &mut Scratch, &position: &u32| {
+            run(Insert { work: self, codes, links, stride, start: start(position), position, scratch })
+        };
+        let linked: Vec<Vec<Candidate>> = batch.par_iter().map_init(Scratch::default, insert).collect();
+        let mut back: Vec<Back> = Vec::with_capacity(batch.len() * stride);
+        for (&position, links) in batch.iter().zip(&linked) {
+            let row = grown.row_mut(position);
+            row.iter_mut().zip(links).for_each(|(place, link)| *place = link.1);
+            back.extend(links.iter().map(|&(distance, link)| (link, distance, position)));
+        }
+        back.par_sort_unstable();
+        self.link_back(codes, grown, stride, &back);
     }
 
     /// The same links in less room; those with more are pruned.
     fn within(&self, codes: &BuildCodes<'_>, grown: &Grown, stride: usize) -> Grown {
         let links = grown.links();
         let mut less = Grown::unlinked(links.positions(), stride);
-        let rows = less.all.par_chunks_exact_mut(stride).enumerate().with_min_len(64);
+        let rows = less.all.make_mut().par_chunks_exact_mut(stride).enumerate().with_min_len(64);
         rows.for_each_init(Scratch::default, |scratch, (position, row)| {
             let all = links.room(position as u32);
             if all[stride] == NONE {
@@ -328,7 +360,7 @@ impl Work<'_> {
     fn link_back(&self, codes: &BuildCodes<'_>, grown: &mut Grown, stride: usize, back: &[Back]) {
         let room = grown.stride;
         let per_piece = (grown.all.len() / room).div_ceil(64).max(16);
-        let pieces = grown.all.par_chunks_mut(per_piece * room).enumerate();
+        let pieces = grown.all.make_mut().par_chunks_mut(per_piece * room).enumerate();
         pieces.for_each_init(Scratch::default, |scratch, (piece, rows)| {
             let first = (piece * per_piece) as u32;
             let after = first + (rows.len() / room) as u32;
@@ -379,7 +411,7 @@ impl Task for Insert<'_> {
         let Self { work, codes, links, stride, start, position, scratch } = self;
         let Scratch { walker, query, candidates, prune: pruning } = scratch;
         let from = From { codes, turned: codes.turned(position, query) };
-        walker.walk::<S, _>(links, &from, [start], work.ef);
+        walker.walk::<S, _>(links, &from, [start], work.ef, (work.ef, 0));
         candidates.clear();
         candidates.extend(walker.pool.iter());
         prune::<S>(codes, candidates, stride, work.alpha, pruning);

@@ -15,8 +15,8 @@ pub(super) type Candidate = (u32, u32);
 /// Keeps at most `most` of the candidates, which come nearest first.
 ///
 /// A candidate stays if its distance is below `alpha` times that to each kept
-/// before it. Free room then goes to the nearest that were left out, up to
-/// `filled` links.
+/// before it. Free room stays free: filled with the nearest, rows of clusters
+/// lose the links that lead out of them.
 #[inline(always)]
 pub(super) fn prune<S: Simd>(
     codes: &BuildCodes<'_>,

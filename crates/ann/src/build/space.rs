@@ -17,6 +17,33 @@ pub(crate) struct Space {
     lift: Vec<f32>,
 }
 
+/// What brings a row to where its distance is a straight line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Lift {
+    metric: Metric,
+    /// For dot the largest squared length, else 0.
+    longest: f64,
+}
+
+impl Lift {
+    pub(crate) fn of<R: Rows>(metric: Metric, rows: &R) -> Self {
+        let squares = (0..rows.len() as u32).map(|slot| squared(rows.row(slot)));
+        let longest = if metric == Metric::Dot { squares.fold(0.0, f64::max) } else { 0.0 };
+        Self { metric, longest }
+    }
+
+    /// The row at full width with its additional value. For cosine it has unit
+    /// length, whatever was stored.
+    pub(crate) fn apply(self, row: Row<'_>) -> Vec<f32> {
+        let mut values = row.to_f32();
+        self.metric.prepare(&mut values);
+        if self.metric == Metric::Dot {
+            values.push((self.longest - squared(row)).max(0.0).sqrt() as f32);
+        }
+        values
+    }
+}
+
 impl Space {
     pub(crate) fn new<R: Rows>(metric: Metric, rows: &R) -> Self {
         let lift = match metric {
@@ -28,7 +55,7 @@ impl Space {
 
     /// The distance between two slots, at least 0.
     #[inline]
-    pub(super) fn between<R: Rows>(&self, rows: &R, a: u32, b: u32) -> f32 {
+    pub(crate) fn between<R: Rows>(&self, rows: &R, a: u32, b: u32) -> f32 {
         let (x, y) = (rows.row(a), rows.row(b));
         let distance = apart(self.metric, x, y);
         if self.lift.is_empty() {
@@ -36,15 +63,6 @@ impl Space {
         }
         let step = self.lift[a as usize] - self.lift[b as usize];
         (distance + step * step).min(f32::MAX)
-    }
-
-    /// The row at full width with its additional value, for an index that keeps
-    /// copies. For cosine it has unit length, whatever was stored.
-    pub(crate) fn lifted<R: Rows>(&self, rows: &R, slot: u32) -> Vec<f32> {
-        let mut row = rows.row(slot).to_f32();
-        self.metric.prepare(&mut row);
-        row.extend(self.lift.get(slot as usize));
-        row
     }
 }
 
@@ -76,14 +94,17 @@ fn farthest_cosine(row: Row) -> f32 {
 
 /// `sqrt(longest^2 - |row|^2)` of each row.
 fn lift<R: Rows>(rows: &R) -> Vec<f32> {
-    let squared = |slot| match rows.row(slot) {
+    let squares: Vec<f64> = (0..rows.len() as u32).map(|slot| squared(rows.row(slot))).collect();
+    let longest = squares.iter().copied().fold(0.0, f64::max);
+    squares.iter().map(|square| (longest - square).max(0.0).sqrt() as f32).collect()
+}
+
+fn squared(row: Row<'_>) -> f64 {
+    match row {
         Row::F32(row) => squared_length(row),
         Row::F16(row) => squared_length(row),
         Row::U8(row) => squared_length(row),
-    };
-    let squares: Vec<f64> = (0..rows.len() as u32).map(squared).collect();
-    let longest = squares.iter().copied().fold(0.0, f64::max);
-    squares.iter().map(|square| (longest - square).max(0.0).sqrt() as f32).collect()
+    }
 }
 
 fn squared_length<T: Copy + Into<f64>>(row: &[T]) -> f64 {
@@ -99,12 +120,12 @@ mod tests {
     fn lifted_distances_order_rows_by_their_dot_product() {
         let values = [3.0f32, 0.0, 1.0, 1.0, 0.1, 0.0, -2.0, 0.5, 0.0, 0.0];
         let rows = FlatRows::new(2, &values).expect("whole rows");
-        let space = Space::new(Metric::Dot, &rows);
+        let lift = Lift::of(Metric::Dot, &rows);
         let query = [0.7f32, 0.4, 0.0];
         let mut by_lift: Vec<u32> = (0..5).collect();
         let mut by_dot = by_lift.clone();
         by_lift.sort_by_key(|&slot| {
-            let distance = apart(Metric::Dot, Row::F32(&query), Row::F32(&space.lifted(&rows, slot)));
+            let distance = apart(Metric::Dot, Row::F32(&query), Row::F32(&lift.apply(rows.row(slot))));
             (f64::from(distance) * 1e6) as i64
         });
         by_dot.sort_by(|&a, &b| {

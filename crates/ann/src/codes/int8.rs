@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::rotation::Rotation;
 use crate::array::{Array, Line};
-use crate::build::Space;
+use crate::build::Lift;
 use crate::pages;
 use crate::prefetch::prefetch;
 use crate::simd::{LINE, Simd, Task, run};
@@ -115,27 +115,10 @@ impl Int8 {
 
     /// Encodes rows, in the order of `slots`.
     pub(crate) fn encode<R: Rows>(metric: Metric, rows: &R, slots: &[u32]) -> Self {
-        let space = Space::new(metric, rows);
-        let frame = Frame::of(metric, rows, &space);
-        let width = frame.width;
-        let len = slots.len() * width / LINE;
-        let mut lines = pages::with_capacity(len);
-        lines.resize(len, Line([0; LINE]));
-        let mut squares = vec![0f32; if metric == Metric::Euclid { slots.len() } else { 0 }];
-        let per_code = width / LINE;
-        let encode = |(at, code): (usize, &mut [Line])| {
-            let row = space.lifted(rows, slots[at]);
-            run(Encode { frame: &frame, row, code: bytemuck::cast_slice_mut(code) })
-        };
-        let codes = lines.par_chunks_exact_mut(per_code).enumerate().with_min_len(64);
-        if metric == Metric::Euclid {
-            codes.zip(&mut squares).for_each(|(code, square)| *square = encode(code));
-        } else {
-            codes.for_each(|code| {
-                encode(code);
-            });
-        }
-        Self { metric, frame, lines: lines.into(), squares: squares.into() }
+        let encoder = Encoder::of(metric, rows);
+        let mut codes = encoder.empty();
+        encoder.append(&mut codes, rows, slots);
+        codes
     }
 
     pub(crate) fn metric(&self) -> Metric {
@@ -149,6 +132,13 @@ impl Int8 {
     /// All codes, behind each other.
     pub(crate) fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// The share of values that were cut to the range, or just reach its ends.
+    pub(crate) fn at_the_ends(&self) -> f64 {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.lines);
+        let ends = [(OFFSET - TOP as i32) as u8, (OFFSET + TOP as i32) as u8];
+        bytes.iter().filter(|byte| ends.contains(byte)).count() as f64 / bytes.len().max(1) as f64
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -191,24 +181,34 @@ fn rotation(metric: Metric, width: usize) -> Option<Rotation> {
     (metric != Metric::Manhattan).then(|| Rotation::new(width))
 }
 
-impl Frame {
-    fn of<R: Rows>(metric: Metric, rows: &R, space: &Space) -> Self {
+/// Makes codes of one kind.
+#[derive(Clone)]
+pub(crate) struct Encoder {
+    metric: Metric,
+    lift: Lift,
+    frame: Frame,
+}
+
+impl Encoder {
+    /// An encoder that suits rows like these.
+    pub(crate) fn of<R: Rows>(metric: Metric, rows: &R) -> Self {
+        let lift = Lift::of(metric, rows);
         let shape = Shape { metric, dim: rows.dim(), scale: 1.0 };
         let width = shape.width();
         let rotation = rotation(metric, width);
-        let mut frame = Self { dim: rows.dim(), width, rotation, mean: Vec::new(), scale: 1.0 };
+        let mut frame = Frame { dim: rows.dim(), width, rotation, mean: Vec::new(), scale: 1.0 };
         let step = (rows.len() / SAMPLE).max(1);
         let sample: Vec<u32> = (0..rows.len() as u32).step_by(step).take(SAMPLE).collect();
         if shape.mean() > 0 {
             let mut mean = vec![0f64; shape.mean()];
             for &slot in &sample {
-                let row = space.lifted(rows, slot);
+                let row = lift.apply(rows.row(slot));
                 mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(value));
             }
             frame.mean = mean.iter().map(|sum| (sum / sample.len().max(1) as f64) as f32).collect();
         }
         let placed = sample.par_iter().flat_map_iter(|&slot| {
-            let mut row = space.lifted(rows, slot);
+            let mut row = lift.apply(rows.row(slot));
             run(Place { frame: &frame, row: &mut row });
             row
         });
@@ -219,9 +219,46 @@ impl Frame {
             let scale = TOP / within;
             frame.scale = if scale.is_finite() { scale } else { 1.0 };
         }
-        frame
+        Self { metric, lift, frame }
     }
 
+    /// No codes yet.
+    pub(crate) fn empty(&self) -> Int8 {
+        Int8 {
+            metric: self.metric,
+            frame: self.frame.clone(),
+            lines: Array::default(),
+            squares: Array::default(),
+        }
+    }
+
+    /// Encodes rows behind the codes that there are, in the order of `slots`.
+    pub(crate) fn append<R: Rows>(&self, codes: &mut Int8, rows: &R, slots: &[u32]) {
+        let per_code = self.frame.width / LINE;
+        let all = codes.lines.make_mut();
+        let before = all.len();
+        let len = before + slots.len() * per_code;
+        if before == 0 {
+            *all = pages::with_capacity(len);
+        }
+        all.resize(len, Line([0; LINE]));
+        let encode = |(at, code): (usize, &mut [Line])| {
+            let row = self.lift.apply(rows.row(slots[at]));
+            run(Encode { frame: &self.frame, row, code: bytemuck::cast_slice_mut(code) })
+        };
+        let made = all[before..].par_chunks_exact_mut(per_code).enumerate().with_min_len(64);
+        if self.metric == Metric::Euclid {
+            let squares: Vec<f32> = made.map(encode).collect();
+            codes.squares.make_mut().extend(squares);
+        } else {
+            made.for_each(|code| {
+                encode(code);
+            });
+        }
+    }
+}
+
+impl Frame {
     /// Brings a row, or a query, to where codes lie.
     #[inline(always)]
     fn place(&self, row: &mut Vec<f32>) {

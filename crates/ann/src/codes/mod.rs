@@ -3,4 +3,8 @@
 pub(crate) mod int8;
 mod rotation;
 
-pub(crate) use int8::{Int8, Int8Buffer, Int8Query, Shape};
+/// Rows of fewer values are not coded: a code would be no smaller, and a byte a
+/// value does not tell many points of few dimensions apart.
+pub const MIN_CODED_DIM: usize = 16;
+
+pub(crate) use int8::{Encoder, Int8, Int8Buffer, Int8Query, Shape};

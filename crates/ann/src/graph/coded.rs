@@ -8,8 +8,10 @@
 use std::collections::VecDeque;
 
 use super::filtered::Filter;
-use super::{Coded, Graph, Layer, NONE, Scratch};
-use crate::codes::{Int8, Int8Query};
+use super::{Beam, Coded, Graph, Layer, NONE, Scratch};
+use crate::array::Words;
+use crate::build::Space;
+use crate::codes::{Int8, Int8Query, MIN_CODED_DIM};
 use crate::exact::exact;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -26,12 +28,73 @@ impl Graph {
     /// `rows` are those it was built over. A walk then measures codes, and the
     /// rows of the best decide: for the same `ef` the recall is the same within
     /// 0.002. Takes as many bytes per row as it has values, rounded up to 64.
+    /// Rows of fewer than [`MIN_CODED_DIM`] values leave the graph as it is.
     #[must_use]
     pub fn quantized<R: Rows>(self, metric: Metric, rows: &R) -> Self {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
+        if rows.dim() < MIN_CODED_DIM || self.coded.is_some() {
+            return self;
+        }
         let slots = self.breadth_first();
         let mut graph = self.renumbered(&slots);
         graph.coded = Some(Coded { codes: Int8::encode(metric, rows, &slots), slots: slots.into() });
+        graph
+    }
+
+    /// A graph whose positions are its slots, with the codes of a builder.
+    pub(crate) fn pictured(base: Words, stride: usize, upper: Layer, codes: Int8) -> Self {
+        let len = base.len() / stride;
+        let slots: Vec<u32> = (0..len as u32).collect();
+        let coded = Some(Coded { codes, slots: slots.into() });
+        Self { stride, entry: if len == 0 { NONE } else { 0 }, base, upper: vec![upper], coded }
+    }
+
+    /// The graph without some of its slots, the others renumbered.
+    ///
+    /// `new_slots` says for each slot its number among `rows`, which are those
+    /// that stay. For a graph that has lost a few; when it has lost many,
+    /// building anew gives a better one.
+    ///
+    /// # Panics
+    /// If a new number has no row, or not every row has one.
+    #[must_use]
+    pub fn kept<R: Rows>(&self, metric: Metric, rows: &R, new_slots: &[Option<u32>]) -> Self {
+        let slots = self.slots();
+        let new = |position: u32| new_slots[slots.of(position) as usize];
+        let mut old = vec![NONE; rows.len()];
+        (0..self.len() as u32).for_each(|position| {
+            if let Some(slot) = new(position) {
+                old[slot as usize] = position;
+            }
+        });
+        assert!(!old.contains(&NONE), "every row that stays was in the graph");
+        let layers: Vec<Layer> = self.upper.iter().map(|layer| layer.kept(&new)).collect();
+        let entry = (self.entry != NONE).then(|| new(self.entry)).flatten();
+        let entry = entry.or_else(|| layers.iter().rev().find_map(|layer| layer.slots.first().copied()));
+        let mut graph =
+            Self::unlinked(rows.len(), self.stride, if rows.is_empty() { NONE } else { entry.unwrap_or(0) });
+        let mut links = Vec::new();
+        for (slot, &position) in old.iter().enumerate() {
+            links.clear();
+            links.extend(self.links(position).filter_map(new));
+            // What a lost one was linked with stands in for it.
+            for lost in self.links(position).filter(|&link| new(link).is_none()) {
+                for behind in self.links(lost).filter_map(new) {
+                    if behind != slot as u32 && links.len() < self.stride && !links.contains(&behind) {
+                        links.push(behind);
+                    }
+                }
+            }
+            graph.set_links(slot as u32, links.iter().copied());
+        }
+        layers.into_iter().for_each(|layer| graph.push_layer(layer));
+        let space = Space::new(metric, rows);
+        graph.link_orphans(|a, b| space.between(rows, a, b));
+        let Some(coded) = &self.coded else { return graph };
+        let order = graph.breadth_first();
+        let mut graph = graph.renumbered(&order);
+        let positions: Vec<u32> = order.iter().map(|&slot| old[slot as usize]).collect();
+        graph.coded = Some(Coded { codes: coded.codes.reordered(&positions), slots: order.into() });
         graph
     }
 
@@ -91,7 +154,7 @@ impl Graph {
         rows: &R,
         query: &[f32],
         k: usize,
-        ef: usize,
+        beam: Beam,
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
@@ -100,7 +163,7 @@ impl Graph {
         }
         let Scratch { walker, code, .. } = scratch;
         let measure = Codes(coded.codes.query(query, code));
-        run(Beam { graph: self, measure: &measure, ef: ef.max(k), walker });
+        run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
         let slots = &*coded.slots;
         let (met, wanted) = (walker.pool.len(), rescored(k));
         let accepted =
@@ -110,7 +173,7 @@ impl Graph {
         if near.len() < k.min(met) {
             // Many were rejected: the beam has to count what is accepted.
             let filter = Filter { share: 1.0, accept: &accept };
-            return self.search_coded_filtered(coded, metric, rows, query, k, ef, &filter, scratch);
+            return self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
         }
         rescore(metric, rows, query, near, k)
     }
@@ -124,7 +187,7 @@ impl Graph {
         rows: &R,
         query: &[f32],
         k: usize,
-        ef: usize,
+        beam: Beam,
         filter: &Filter<'_, A>,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
@@ -137,7 +200,7 @@ impl Graph {
             graph: self,
             query: &query_code,
             wanted: rescored(k),
-            ef: ef.max(k),
+            beam: beam.for_k(k),
             filter: Filter { share: filter.share, accept: &|position| accept(slots[position as usize]) },
             scratch,
         });
@@ -146,6 +209,17 @@ impl Graph {
             Some(found) => rescore(metric, rows, query, self.slots().name(found), k),
             None => exact(metric, rows, query, k, (0..self.len() as u32).filter(|&slot| accept(slot))),
         }
+    }
+}
+
+impl Layer {
+    /// The layer by new numbers, without what has none.
+    fn kept(&self, new: &impl Fn(u32) -> Option<u32>) -> Self {
+        let kept = self.slots.iter().filter_map(|&slot| {
+            let links = self.links(slot).iter().filter_map(|&link| new(link));
+            Some((new(slot)?, links.collect()))
+        });
+        Self::new(kept.collect())
     }
 }
 
@@ -188,19 +262,19 @@ impl Measure for Codes<'_> {
 }
 
 /// The walk from the entry down to layer 0 and over it.
-struct Beam<'a, M> {
+struct Walk<'a, M> {
     graph: &'a Graph,
     measure: &'a M,
-    ef: usize,
+    beam: Beam,
     walker: &'a mut Walker,
 }
 
-impl<M: Measure> Task for Beam<'_, M> {
+impl<M: Measure> Task for Walk<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { graph, measure, ef, walker } = self;
+        let Self { graph, measure, beam, walker } = self;
         let mut near = (measure.rank::<S>(graph.entry), graph.entry);
         for layer in graph.upper.iter().rev() {
             loop {
@@ -216,7 +290,8 @@ impl<M: Measure> Task for Beam<'_, M> {
             }
         }
         let links = Links { all: &graph.base, stride: graph.stride };
-        walker.walk::<S, _>(links, measure, [near.1, graph.entry], ef);
+        let limits = (beam.least, rank(beam.bound));
+        walker.walk::<S, _>(links, measure, [near.1, graph.entry], beam.ef, limits);
     }
 }
 
@@ -225,7 +300,7 @@ struct Filtered<'a, A> {
     graph: &'a Graph,
     query: &'a Int8Query<'a>,
     wanted: usize,
-    ef: usize,
+    beam: Beam,
     /// By position.
     filter: Filter<'a, A>,
     scratch: &'a mut Scratch,
@@ -236,9 +311,9 @@ impl<A: Fn(u32) -> bool> Task for Filtered<'_, A> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
-        let Self { graph, query, wanted, ef, filter, scratch } = self;
+        let Self { graph, query, wanted, beam, filter, scratch } = self;
         let measure = |position| query.distance::<S>(position);
         let prefetch = |position| query.prefetch(position);
-        graph.walk_filtered(&measure, &prefetch, wanted, ef, &filter, scratch)
+        graph.walk_filtered(&measure, &prefetch, wanted, beam, &filter, scratch)
     }
 }

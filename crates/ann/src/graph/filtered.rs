@@ -14,7 +14,7 @@
 use std::cmp::Reverse;
 
 use super::search::each_ahead;
-use super::{Graph, Scratch, until_unused};
+use super::{Beam, Graph, Scratch, until_unused};
 use crate::exact::scan;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -30,6 +30,9 @@ const SCANNED_PER_EF: f32 = 64.0;
 /// accepts at random, and stepping over is twice as fast for one that accepts
 /// neighbours; at a half it is a fifth slower.
 const WALKED_THROUGH: f32 = 0.3;
+/// Share of accepted slots from which a walk does not look at the filter before
+/// its end.
+const NEARLY_ALL: f32 = 0.9;
 /// Slots stepped over from one slot, per link it has room for. With 1 the
 /// recall at 2 % accepted falls below that of an unfiltered search, with 8 the
 /// search is a third as fast.
@@ -104,20 +107,24 @@ impl Graph {
         rows: &R,
         query: &[f32],
         k: usize,
-        ef: usize,
+        beam: impl Into<Beam>,
         accepted_share: f32,
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
         if let Some(coded) = &self.coded {
+            let beam = beam.into();
+            if accepted_share >= NEARLY_ALL {
+                return self.search_coded(coded, metric, rows, query, k, beam, accept, scratch);
+            }
             let filter = Filter { share: accepted_share, accept: &accept };
-            return self.search_coded_filtered(coded, metric, rows, query, k, ef, &filter, scratch);
+            return self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
         }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));
         let ahead = |slot| fetch(rows.row(slot).bytes());
-        self.search_filtered_by(measure, ahead, k, ef, accepted_share, accept, scratch)
+        self.search_filtered_by(measure, ahead, k, beam, accepted_share, accept, scratch)
     }
 
     /// [`search_filtered`](Self::search_filtered) by any measure, see
@@ -128,7 +135,7 @@ impl Graph {
         measure: impl Fn(u32) -> f32,
         prefetch: impl Fn(u32),
         k: usize,
-        ef: usize,
+        beam: impl Into<Beam>,
         accepted_share: f32,
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
@@ -137,7 +144,7 @@ impl Graph {
         let at = |position| measure(slots.of(position));
         let ahead = |position| prefetch(slots.of(position));
         let filter = Filter { share: accepted_share, accept: &|position| accept(slots.of(position)) };
-        match self.walk_filtered(&at, &ahead, k, ef, &filter, scratch) {
+        match self.walk_filtered(&at, &ahead, k, beam.into(), &filter, scratch) {
             Some(found) => slots.name(found),
             None => scan((0..self.len() as u32).filter(|&slot| accept(slot)), measure, prefetch, k),
         }
@@ -149,17 +156,17 @@ impl Graph {
         measure: &impl Fn(u32) -> f32,
         prefetch: &impl Fn(u32),
         k: usize,
-        ef: usize,
+        beam: Beam,
         filter: &Filter<'_, A>,
         scratch: &mut Scratch,
     ) -> Option<Vec<Neighbor>> {
         let Filter { share, accept } = *filter;
-        match filtered_strategy(share, self.len(), ef.max(k)) {
+        match filtered_strategy(share, self.len(), beam.ef.max(k)) {
             Strategy::Scan => None,
-            Strategy::StepOver => self.step_over(measure, prefetch, k, ef, accept, scratch),
+            Strategy::StepOver => self.step_over(measure, prefetch, k, beam, accept, scratch),
             Strategy::WalkThrough => {
                 let half_a_scan = (share * self.len() as f32 / 2.0) as usize;
-                self.walk(measure, prefetch, k, ef, accept, half_a_scan, scratch)
+                self.walk(measure, prefetch, k, beam, accept, half_a_scan, scratch)
             }
         }
     }
@@ -170,14 +177,14 @@ impl Graph {
         measure: &impl Fn(u32) -> f32,
         prefetch: &impl Fn(u32),
         k: usize,
-        ef: usize,
+        beam: Beam,
         accept: &impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Option<Vec<Neighbor>> {
         if self.is_empty() || k == 0 {
             return Some(Vec::new());
         }
-        let ef = ef.max(k).max(NARROWEST);
+        let ef = beam.ef.max(k).max(NARROWEST);
         scratch.reset(self.len(), ef);
         let start = self.start(measure, accept, scratch);
         let mut resumed = 0;

@@ -20,6 +20,7 @@ mod search;
 pub use filtered::{Strategy, filtered_strategy};
 pub use scratch::Scratch;
 pub(crate) use scratch::Visited;
+pub use search::Beam;
 
 use std::fmt;
 
@@ -117,6 +118,11 @@ impl Graph {
     pub(crate) fn add_last_link(&mut self, slot: u32, link: u32) {
         let place = self.links(slot).count().min(self.stride - 1);
         self.room_mut(slot)[place] = link;
+    }
+
+    /// The links of layer 0.
+    pub(crate) fn base_links(&self) -> Words {
+        self.base.clone()
     }
 
     /// Room for links per slot on layer 0.

@@ -12,12 +12,41 @@ use crate::{Metric, Rows};
 /// than asking for none, on 98k rows of 384 values. 1 to 16 measured alike.
 const AHEAD: usize = 4;
 
+/// How far a walk looks around.
+///
+/// From a number it is that many candidates, as `ef` in the HNSW paper.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beam {
+    /// Candidates that a walk keeps, at least `k`: more find more of the true
+    /// neighbours and cost more time.
+    pub ef: usize,
+    /// Candidates that it goes on from in any case, at most `ef`.
+    pub least: usize,
+    /// It goes on from others only within this distance. Whoever searches one
+    /// graph after another knows how near the next results have to be.
+    pub bound: f32,
+}
+
+impl From<usize> for Beam {
+    fn from(ef: usize) -> Self {
+        Self { ef, least: ef, bound: f32::INFINITY }
+    }
+}
+
+impl Beam {
+    /// Wide enough for `k` results.
+    pub(super) fn for_k(self, k: usize) -> Self {
+        let ef = self.ef.max(k);
+        Self { ef, least: self.least.clamp(k.min(ef), ef), bound: self.bound }
+    }
+}
+
 impl Graph {
     /// Finds the `k` nearest slots that `accept` allows, nearest first.
     ///
     /// `rows` are the rows the graph was built over and `query` is prepared.
-    /// `ef` is the beam's width, at least `k`: wider finds more of the true
-    /// neighbours and costs more time. Slots that are not accepted are measured
+    /// `beam` is usually just `ef`, how many candidates are kept, at least `k`:
+    /// more find more of the true neighbours and cost more time. Slots that are not accepted are measured
     /// and walked through, but not returned. Where few are accepted the walk
     /// grows long, to the whole graph at worst;
     /// [`search_filtered`](Self::search_filtered) is made for that.
@@ -32,18 +61,18 @@ impl Graph {
         rows: &R,
         query: &[f32],
         k: usize,
-        ef: usize,
+        beam: impl Into<Beam>,
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
         if let Some(coded) = &self.coded {
-            return self.search_coded(coded, metric, rows, query, k, ef, accept, scratch);
+            return self.search_coded(coded, metric, rows, query, k, beam.into(), accept, scratch);
         }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));
         let fetch = |slot| prefetch(rows.row(slot).bytes());
-        self.search_by(measure, fetch, k, ef, accept, scratch)
+        self.search_by(measure, fetch, k, beam, accept, scratch)
     }
 
     /// The search by any measure: several queries at once, rows of several
@@ -72,7 +101,7 @@ impl Graph {
         measure: impl Fn(u32) -> f32,
         prefetch: impl Fn(u32),
         k: usize,
-        ef: usize,
+        beam: impl Into<Beam>,
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
@@ -80,7 +109,7 @@ impl Graph {
         let measure = |position| measure(slots.of(position));
         let prefetch = |position| prefetch(slots.of(position));
         let accept = |position| accept(slots.of(position));
-        let found = self.walk(&measure, &prefetch, k, ef, &accept, usize::MAX, scratch);
+        let found = self.walk(&measure, &prefetch, k, beam.into(), &accept, usize::MAX, scratch);
         slots.name(found.expect("there is no limit to what it measures"))
     }
 
@@ -92,7 +121,7 @@ impl Graph {
         measure: &impl Fn(u32) -> f32,
         prefetch: &impl Fn(u32),
         k: usize,
-        ef: usize,
+        beam: Beam,
         accept: &impl Fn(u32) -> bool,
         limit: usize,
         scratch: &mut Scratch,
@@ -100,7 +129,8 @@ impl Graph {
         if self.is_empty() || k == 0 {
             return Some(Vec::new());
         }
-        scratch.reset(self.len(), ef.max(k));
+        let Beam { ef, least, bound } = beam.for_k(k);
+        scratch.reset(self.len(), ef);
         self.start(measure, accept, scratch);
         let Scratch { visited, candidates, nearest, fresh, .. } = scratch;
         let mut left = limit;
@@ -108,7 +138,7 @@ impl Graph {
 
         // Beam search, HNSW paper, algorithm 2.
         while let Some(Reverse(near)) = candidates.pop() {
-            if nearest.ends_before(near.distance) {
+            if nearest.ends_before(near.distance) || near.distance > bound && nearest.len() >= least {
                 break;
             }
             let room = &base[near.slot as usize * stride..][..stride];

@@ -4,7 +4,7 @@
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder, Metric, NativeBuilder, Rows};
+use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder, Metric, Rows};
 use serde_json::{Value, json};
 
 use crate::bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::fields::FieldIndex;
 use crate::fields::encode::FieldEncoder;
 use crate::part::{Derived, Part, PartRows, VectorUids};
 use crate::path::Path;
+use crate::picked::Picked;
 use crate::schema::FieldSchema;
 use crate::segment::{Column, Segment, Writer};
 use crate::shard::Shard;
@@ -60,6 +61,32 @@ pub(crate) fn graphs(
     for what in wanted_graphs(&view.config, &view.uids) {
         if is_large(part, &what, options) {
             make(&shard.dir, part, &what, cancelled).map_err(|error| of_collection(error, shard))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a segment the graphs that followed the part it was written from.
+pub(crate) fn adopt(
+    shard: &Shard,
+    part: &mut Part,
+    picked: &Picked,
+    options: &Options,
+    pool: &rayon::ThreadPool,
+) -> Result<()> {
+    let mut draft = shard.draft.lock();
+    let (Some(draft), Some((grown, new_rows))) = (&mut *draft, picked.of_one_part()) else { return Ok(()) };
+    let view = shard.view()?;
+    for what in wanted_graphs(&view.config, &view.uids) {
+        let What::Graph(name, uid, vector, _) = &what else { continue };
+        let Some(rows) = column(part, name, *uid).and_then(Column::dense) else { continue };
+        let Some(recent) = grown.dense(name, &view.uids) else { continue };
+        if is_large(part, &what, options)
+            && let Some(graph) = draft.finished(grown, name, *uid, recent, pool)
+        {
+            let graph = graph.kept(vector.distance, &rows, &new_rows);
+            let bytes = write_graph(&shard.dir, part, &what, &graph)?;
+            attach(part, &what, &bytes).map_err(|reason| just_made(part, reason))?;
         }
     }
     Ok(())
@@ -156,9 +183,10 @@ pub(crate) fn add_graph(
         write(&shard.dir, &part, &missing.what, cancelled).map_err(|error| of_collection(error, shard))?;
     let Some(bytes) = bytes else { return Ok(()) };
     let made = open(&part, &missing.what, &bytes).map_err(|reason| just_made(&part, reason))?;
-    let mut state = shard.state.write();
-    let there = state.settled.iter_mut().find(|part| part.number == missing.number);
-    made.put(&mut there.unwrap_or(&mut part).derived, &missing.what);
+    shard.change(|state| {
+        let there = state.settled.iter_mut().find(|part| part.number == missing.number);
+        made.put(&mut there.unwrap_or(&mut part).derived, &missing.what);
+    });
     Ok(())
 }
 
@@ -199,19 +227,26 @@ fn write(
         What::Graph(name, uid, vector, hnsw) => {
             let rows = column(part, name, *uid).and_then(Column::dense);
             let Some(rows) = rows else { return Ok(None) };
-            let failed = |source| Error::Graph { collection: String::new(), source };
-            let graph = build(*hnsw, vector.distance, &rows, cancelled).map_err(failed)?;
-            let graph = graph.quantized(vector.distance, &rows);
-            file(&mut |writer| {
-                let mut out = Out { writer, failure: None };
-                let written = graph.write_to(&mut out);
-                match out.failure.take() {
-                    Some(failure) => Err(failure),
-                    None => written.map_err(failed),
-                }
-            })
+            let built = build(*hnsw, vector.distance, &rows, cancelled);
+            let graph = built.map_err(graph_failed)?.quantized(vector.distance, &rows);
+            write_graph(dir, part, what, &graph).map(Some)
         }
     }
+}
+
+fn write_graph(dir: &FilePath, part: &Part, what: &What, graph: &Graph) -> Result<Bytes> {
+    file(dir, part, what, &mut |writer| {
+        let mut out = Out { writer, failure: None };
+        let written = graph.write_to(&mut out);
+        match out.failure.take() {
+            Some(failure) => Err(failure),
+            None => written.map_err(graph_failed),
+        }
+    })
+}
+
+fn graph_failed(source: cairn_ann::Error) -> Error {
+    Error::Graph { collection: String::new(), source }
 }
 
 fn build<R: Rows>(
@@ -220,12 +255,12 @@ fn build<R: Rows>(
     rows: &R,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> cairn_ann::Result<Graph> {
-    let (m, ef_construction) = (hnsw.m, hnsw.ef_construct.max(hnsw.m));
     match hnsw.builder {
-        Builder::Native => {
-            NativeBuilder { m, ef_construction, ..NativeBuilder::default() }.build(metric, rows, cancelled)
+        Builder::Native => super::linking::builder(hnsw).build(metric, rows, cancelled),
+        Builder::HnswRs => {
+            let ef_construction = hnsw.ef_construct.max(hnsw.m);
+            HnswRsBuilder { m: hnsw.m, ef_construction }.build(metric, rows, cancelled)
         }
-        Builder::HnswRs => HnswRsBuilder { m, ef_construction }.build(metric, rows, cancelled),
     }
 }
 
@@ -272,7 +307,9 @@ impl Made {
                 derived.set_field(path.as_str(), schema, index);
             }
             (Self::Sparse(index), What::Sparse(name, uid)) => derived.set_sparse(name, *uid, index),
-            (Self::Graph(graph), What::Graph(name, uid, ..)) => derived.set_graph(name, *uid, graph),
+            (Self::Graph(graph), What::Graph(name, uid, ..)) => {
+                derived.set_graph(name, *uid, graph);
+            }
             _ => {}
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Ids {
     uuids: Bits,
     hash: Bytes,
     order: Bytes,
+    /// The smallest and the largest id.
+    ends: Option<[PointId; 2]>,
 }
 
 pub(crate) fn write(writer: &mut Writer, ids: &[PointId]) -> Result<()> {
@@ -60,6 +62,7 @@ impl Ids {
             uuids,
             hash: container.section("id_hash")?,
             order: container.section("id_order")?,
+            ends: None,
         };
         let slots = |bytes: &Bytes| {
             let numbers = bytes.numbers::<u32>()?;
@@ -68,7 +71,12 @@ impl Ids {
         let fit = ids.halves.numbers::<u64>().is_some_and(|halves| halves.len() == rows * 2)
             && slots(&ids.order) == Some(rows)
             && slots(&ids.hash).is_some_and(|places| places == (rows * 2).next_power_of_two());
-        if fit { Ok(ids) } else { Err("its ids do not fit its rows".to_owned()) }
+        if !fit {
+            return Err("its ids do not fit its rows".to_owned());
+        }
+        let ends = |order: &[u32]| Some([*order.first()?, *order.get(rows.checked_sub(1)?)?]);
+        let ends = ids.order.numbers::<u32>().and_then(ends).filter(|ends| !ends.contains(&FREE));
+        Ok(Self { ends: ends.map(|ends| ends.map(|slot| ids.id(slot))), ..ids })
     }
 
     pub(crate) fn id(&self, slot: u32) -> PointId {
@@ -78,6 +86,10 @@ impl Ids {
     }
 
     pub(crate) fn slot_of(&self, id: &PointId) -> Option<u32> {
+        // Ids mostly count up: those of new points need not be looked for.
+        if self.ends.is_some_and(|[first, last]| *id < first || *id > last) {
+            return None;
+        }
         let table = self.hash.numbers::<u32>().expect("checked when opened");
         let mask = table.len() - 1;
         let mut place = hash(*id) as usize & mask;
