@@ -8,7 +8,9 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use cairn_ann::{FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, Neighbor, Rows, Scratch};
+use cairn_ann::{
+    FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, NativeBuilder, Neighbor, Rows, Scratch,
+};
 use cairn_benches::machine;
 use cairn_benches::npy::{Matrix, read_f32, write_i32};
 use rayon::ThreadPool;
@@ -32,14 +34,27 @@ pub(crate) struct Index<'a> {
 }
 
 /// Every variant that is measured.
-pub(crate) const VARIANTS: &[Variant] = &[Variant {
-    name: "cairn",
-    note: "graph of hnsw_rs, m 16, frozen; f32",
-    build: |rows, metric, pool| pool.install(|| BUILDER.build(metric, rows, &|| false)),
-    search: |index, query, k, ef, scratch| {
-        index.graph.search(index.metric, &index.rows, query, k, ef, |_| true, scratch)
+pub(crate) const VARIANTS: &[Variant] = &[
+    Variant {
+        name: "cairn",
+        note: "native graph, m 16, codes of one byte a value, rescored; f32",
+        build: |rows, metric, pool| {
+            let graph = pool.install(|| NativeBuilder::default().build(metric, rows, &|| false))?;
+            Ok(pool.install(|| graph.quantized(metric, rows)))
+        },
+        search,
     },
-}];
+    Variant {
+        name: "cairn-hnsw_rs",
+        note: "graph of hnsw_rs, m 16, frozen; f32",
+        build: |rows, metric, pool| pool.install(|| BUILDER.build(metric, rows, &|| false)),
+        search,
+    },
+];
+
+fn search(index: &Index<'_>, query: &[f32], k: usize, ef: usize, scratch: &mut Scratch) -> Vec<Neighbor> {
+    index.graph.search(index.metric, &index.rows, query, k, ef, |_| true, scratch)
+}
 
 /// As the peers that have these two settings.
 const BUILDER: HnswRsBuilder = HnswRsBuilder { m: 16, ef_construction: 200 };
