@@ -367,7 +367,10 @@ impl Ledger {
             Self { allowed: BTreeMap::new(), acked: 0, panics: vec![], logged: vec![], other: vec![] };
         let mut open: BTreeMap<(u64, u64), Vec<Change>> = BTreeMap::new();
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        for line in text.lines() {
+        // A kill can cut the last line: what it tells of was not sent yet, or was
+        // not known to be acknowledged.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        for line in text[..whole].lines() {
             let (kind, rest) = line.split_at(1);
             let mut words = rest.split_whitespace();
             match kind {
