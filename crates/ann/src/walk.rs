@@ -47,6 +47,33 @@ impl<'a> Links<'a> {
         &self.all[position as usize * self.stride..][..self.stride]
     }
 
+    /// All positions in the order in which a breadth-first walk from `first`
+    /// meets them, each with the one it was met from, which where a walk begins
+    /// is itself. What it does not reach is met by walks of its own.
+    pub(crate) fn breadth_first(self, first: u32) -> Vec<(u32, u32)> {
+        let mut met = vec![false; self.positions()];
+        let mut order: Vec<(u32, u32)> = Vec::with_capacity(met.len());
+        let all = 0..met.len() as u32;
+        for start in all.clone().filter(|&position| position == first).chain(all) {
+            if met[start as usize] {
+                continue;
+            }
+            met[start as usize] = true;
+            let mut next = order.len();
+            order.push((start, start));
+            while let Some(&(position, _)) = order.get(next) {
+                next += 1;
+                for link in self.of(position) {
+                    if !met[link as usize] {
+                        met[link as usize] = true;
+                        order.push((link, position));
+                    }
+                }
+            }
+        }
+        order
+    }
+
     /// The links of a position.
     #[inline(always)]
     pub(crate) fn of(self, position: u32) -> impl Iterator<Item = u32> + 'a {

@@ -10,16 +10,13 @@ use rayon::prelude::*;
 
 use crate::Metric;
 use crate::array::Line;
-use crate::codes::Int8;
+use crate::codes::{Int8, OFFSET};
 use crate::prefetch::prefetch;
 use crate::simd::Simd;
 use crate::walk::Measure;
 
-/// What a code's values are too large by.
-const OFFSET: i32 = 128;
-
 /// What the distances of codes share.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub(super) struct Sums {
     /// The sum of each code's values; none for Manhattan.
     sums: Vec<i32>,

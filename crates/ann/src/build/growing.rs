@@ -1,13 +1,10 @@
 //! A graph that new rows are linked into as they come.
 
-#![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
-
-use super::codes::{BuildCodes, From, Sums};
-use super::native::{Grown, SHRINK, SLACK, Work};
+use super::codes::{BuildCodes, Sums};
+use super::native::{Apart, Descend, Grown, SHRINK, SLACK, Work};
 use crate::codes::{Encoder, Int8};
 use crate::graph::{Layer, NONE};
-use crate::simd::{Simd, Task, run};
-use crate::walk::Walker;
+use crate::simd::run;
 use crate::{Graph, Metric, NativeBuilder, Result, Rows};
 
 /// Rows that are linked at the same time, without seeing each other.
@@ -103,8 +100,9 @@ impl GraphGrower {
         let fresh: Vec<u32> = (self.len() as u32..rows.len() as u32).collect();
         let (m, work) = (self.builder.m, self.builder.work(self.metric, &|| false));
         self.base.append(&encoder, rows, &fresh, 2 * m);
+        let mut query = Vec::new();
         for batch in fresh.chunks(BATCH) {
-            let starts: Vec<u32> = batch.iter().map(|&slot| self.start(slot)).collect();
+            let starts: Vec<u32> = batch.iter().map(|&slot| self.start(slot, &mut query)).collect();
             self.base.insert(&work, 2 * m, batch, |slot| starts[(slot - batch[0]) as usize]);
             // What is above is linked below: there a walk goes on.
             let chosen: Vec<u32> = batch.iter().copied().filter(|&slot| self.is_above(slot)).collect();
@@ -125,12 +123,7 @@ impl GraphGrower {
         let (Some(grown), Some(codes)) = (&mut self.base.grown, &self.base.codes) else {
             return Graph::unlinked(0, 2 * self.builder.m, NONE);
         };
-        let upper = self.upper.grown.as_ref().map_or_else(Layer::default, |upper| {
-            let named = |link: u32| self.members[link as usize];
-            let links = upper.links();
-            let lists = (0..self.upper.len as u32).map(|at| (named(at), links.of(at).map(named).collect()));
-            Layer::new(lists.collect())
-        });
+        let upper = self.upper.grown.as_ref().map_or_else(Layer::default, |upper| upper.named(&self.members));
         let mut graph = Graph::pictured(grown.all.clone(), grown.stride, upper, codes.clone());
         let build = BuildCodes::new(codes, &self.base.sums);
         graph.link_orphans(|a, b| run(Apart { codes: build, a, b }) as f32);
@@ -159,7 +152,7 @@ impl GraphGrower {
     }
 
     /// A slot that is linked and near another one.
-    fn start(&self, slot: u32) -> u32 {
+    fn start(&self, slot: u32, query: &mut Vec<u8>) -> u32 {
         let (Some(grown), Some(upper), Some(codes)) =
             (&self.upper.grown, &self.upper.codes, &self.base.codes)
         else {
@@ -168,11 +161,12 @@ impl GraphGrower {
         if self.members.is_empty() {
             return 0;
         }
-        let near = run(Nearest {
-            from: BuildCodes::new(codes, &self.base.sums),
-            among: BuildCodes::new(upper, &self.upper.sums),
-            grown,
-            slot,
+        let near = run(Descend {
+            from: &BuildCodes::new(codes, &self.base.sums),
+            code: slot,
+            among: &BuildCodes::new(upper, &self.upper.sums),
+            above: std::slice::from_ref(grown),
+            query,
         });
         self.members[near as usize]
     }
@@ -197,43 +191,5 @@ impl Floor {
         let batch = if self.len == 0 { &batch[1..] } else { batch };
         self.len += batch.len() + usize::from(self.len == 0);
         work.insert(&BuildCodes::new(codes, &self.sums), grown, stride, batch, start);
-    }
-}
-
-/// Finds the nearest on the upper layer.
-struct Nearest<'a> {
-    from: BuildCodes<'a>,
-    among: BuildCodes<'a>,
-    grown: &'a Grown,
-    slot: u32,
-}
-
-impl Task for Nearest<'_> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> u32 {
-        let mut buffer = Vec::new();
-        let turned = self.from.turned(self.slot, &mut buffer);
-        let from = From { codes: &self.among, turned };
-        Walker::descend::<S, _>(self.grown.links(), &from, 0)
-    }
-}
-
-/// The distance between two codes.
-struct Apart<'a> {
-    codes: BuildCodes<'a>,
-    a: u32,
-    b: u32,
-}
-
-impl Task for Apart<'_> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> u32 {
-        let mut buffer = Vec::new();
-        let turned = self.codes.turned(self.a, &mut buffer);
-        self.codes.apart::<S>(&turned, self.b)
     }
 }

@@ -110,15 +110,9 @@ impl GraphBuilder for NativeBuilder {
         let codes = Int8::encode(metric, rows, &slots);
         let work = self.work(metric, cancelled);
 
-        let mut above: Vec<Grown> = Vec::new();
         let sums = Sums::of(&codes);
         let by_order = BuildCodes::new(&codes, &sums);
-        for &len in sizes(slots.len())[1..].iter().rev() {
-            let sequence: Vec<u32> = (0..len as u32).collect();
-            let near = near_above(&by_order, len, &above);
-            let layer = work.grow(&by_order, self.m, &sequence, &near, size_above(&above))?;
-            above.push(layer);
-        }
+        let above = work.grow_above(&by_order, self.m, slots.len())?;
         let layout = Layout::new(&near_above(&by_order, slots.len(), &above), &above);
         let codes = codes.reordered(&layout.order);
         let sums = Sums::of(&codes);
@@ -130,13 +124,7 @@ impl GraphBuilder for NativeBuilder {
         for position in 0..slots.len() as u32 {
             graph.set_links(slot(position), base.links().of(position).map(slot));
         }
-        for layer in above.iter().rev() {
-            let links = layer.links();
-            let named = |link: u32| slots[link as usize];
-            let lists =
-                (0..links.positions() as u32).map(|at| (named(at), links.of(at).map(named).collect()));
-            graph.push_layer(Layer::new(lists.collect()));
-        }
+        above.iter().rev().for_each(|layer| graph.push_layer(layer.named(&slots)));
         twins.hang(&mut graph);
         let space = Space::new(metric, rows);
         graph.link_orphans(|a, b| space.between(rows, a, b));
@@ -147,7 +135,9 @@ impl GraphBuilder for NativeBuilder {
 /// For each of the first `len` codes, a near one on the lowest layer so far.
 fn near_above(codes: &BuildCodes<'_>, len: usize, above: &[Grown]) -> Vec<u32> {
     let points = (0..len as u32).into_par_iter().with_min_len(64);
-    points.map_init(Vec::new, |query, code| run(Descend { codes, above, code, query })).collect()
+    points
+        .map_init(Vec::new, |query, code| run(Descend { from: codes, code, among: codes, above, query }))
+        .collect()
 }
 
 fn size_above(above: &[Grown]) -> usize {
@@ -169,7 +159,9 @@ struct Layout {
 
 impl Layout {
     fn new(near: &[u32], above: &[Grown]) -> Self {
-        let ranks = above.last().map_or_else(|| vec![0], |layer| breadth_first_ranks(layer.links()));
+        let met = above.last().map_or_else(|| vec![(0, 0)], |layer| layer.links().breadth_first(0));
+        let mut ranks = vec![0; met.len()];
+        (0u32..).zip(met).for_each(|(rank, (position, _))| ranks[position as usize] = rank);
         let mut order: Vec<u32> = (0..near.len() as u32).collect();
         order.sort_by_key(|&code| (ranks[near[code as usize] as usize], code));
         let mut sequence = vec![0; order.len()];
@@ -181,35 +173,16 @@ impl Layout {
     }
 }
 
-/// When a walk over all links meets each position.
-fn breadth_first_ranks(links: Links<'_>) -> Vec<u32> {
-    let mut ranks = vec![NONE; links.positions()];
-    let mut order = Vec::with_capacity(ranks.len());
-    for start in 0..links.positions() as u32 {
-        let mut next = order.len();
-        if ranks[start as usize] == NONE {
-            ranks[start as usize] = order.len() as u32;
-            order.push(start);
-        }
-        while let Some(&position) = order.get(next) {
-            next += 1;
-            for link in links.of(position) {
-                if ranks[link as usize] == NONE {
-                    ranks[link as usize] = order.len() as u32;
-                    order.push(link);
-                }
-            }
-        }
-    }
-    ranks
-}
-
-/// Finds a near point of the lowest of some layers.
-struct Descend<'a> {
-    codes: &'a BuildCodes<'a>,
-    above: &'a [Grown],
-    code: u32,
-    query: &'a mut Vec<u8>,
+/// Finds a near point on the lowest of some layers.
+pub(super) struct Descend<'a> {
+    /// Holds the code that a near one is looked for.
+    pub(super) from: &'a BuildCodes<'a>,
+    pub(super) code: u32,
+    /// The codes of the layers.
+    pub(super) among: &'a BuildCodes<'a>,
+    /// The lowest last.
+    pub(super) above: &'a [Grown],
+    pub(super) query: &'a mut Vec<u8>,
 }
 
 impl Task for Descend<'_> {
@@ -217,7 +190,7 @@ impl Task for Descend<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> u32 {
-        let from = From { codes: self.codes, turned: self.codes.turned(self.code, self.query) };
+        let from = From { codes: self.among, turned: self.from.turned(self.code, self.query) };
         let mut near = 0;
         for layer in self.above {
             near = Walker::descend::<S, _>(layer.links(), &from, near);
@@ -239,7 +212,6 @@ fn sizes(len: usize) -> Vec<usize> {
 }
 
 /// A layer, by position: the order in which points go in.
-#[derive(Clone)]
 pub(super) struct Grown {
     pub(super) all: Words,
     pub(super) stride: usize,
@@ -252,12 +224,19 @@ impl Grown {
         Self { all: all.into(), stride }
     }
 
-    fn row_mut(&mut self, position: u32) -> &mut [u32] {
+    pub(super) fn row_mut(&mut self, position: u32) -> &mut [u32] {
         &mut self.all.make_mut()[position as usize * self.stride..][..self.stride]
     }
 
     pub(super) fn links(&self) -> Links<'_> {
         Links { all: &self.all, stride: self.stride }
+    }
+
+    /// The layer with `names` in place of positions.
+    pub(super) fn named(&self, names: &[u32]) -> Layer {
+        let (links, named) = (self.links(), |position: u32| names[position as usize]);
+        let lists = (0..links.positions() as u32).map(|at| (named(at), links.of(at).map(named).collect()));
+        Layer::new(lists.collect())
     }
 }
 
@@ -270,17 +249,30 @@ pub(super) struct Work<'a> {
 
 /// Memory of a thread.
 #[derive(Default)]
-struct Scratch {
-    walker: Walker,
-    query: Vec<u8>,
-    candidates: Vec<Candidate>,
-    prune: PruneScratch,
+pub(super) struct Scratch {
+    pub(super) walker: Walker,
+    pub(super) query: Vec<u8>,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) prune: PruneScratch,
 }
 
 /// A link back: to whom, how far, from whom.
-type Back = (u32, u32, u32);
+pub(super) type Back = (u32, u32, u32);
 
 impl Work<'_> {
+    /// The layers above one of `len` points, the lowest last. Their codes are the
+    /// first ones.
+    pub(super) fn grow_above(&self, codes: &BuildCodes<'_>, m: usize, len: usize) -> Result<Vec<Grown>> {
+        let mut above: Vec<Grown> = Vec::new();
+        for &len in sizes(len)[1..].iter().rev() {
+            let sequence: Vec<u32> = (0..len as u32).collect();
+            let near = near_above(codes, len, &above);
+            let layer = self.grow(codes, m, &sequence, &near, size_above(&above))?;
+            above.push(layer);
+        }
+        Ok(above)
+    }
+
     /// Links positions in the order of `sequence`. A walk begins at `near` of
     /// its point, which the first `known` of the sequence are.
     fn grow(
@@ -333,7 +325,7 @@ impl Work<'_> {
     }
 
     /// The same links in less room; those with more are pruned.
-    fn within(&self, codes: &BuildCodes<'_>, grown: &Grown, stride: usize) -> Grown {
+    pub(super) fn within(&self, codes: &BuildCodes<'_>, grown: &Grown, stride: usize) -> Grown {
         let links = grown.links();
         let mut less = Grown::unlinked(links.positions(), stride);
         let rows = less.all.make_mut().par_chunks_exact_mut(stride).enumerate().with_min_len(64);
@@ -357,7 +349,7 @@ impl Work<'_> {
     }
 
     /// Gives points the links back to those that linked to them.
-    fn link_back(&self, codes: &BuildCodes<'_>, grown: &mut Grown, stride: usize, back: &[Back]) {
+    pub(super) fn link_back(&self, codes: &BuildCodes<'_>, grown: &mut Grown, stride: usize, back: &[Back]) {
         let room = grown.stride;
         let per_piece = (grown.all.len() / room).div_ceil(64).max(16);
         let pieces = grown.all.make_mut().par_chunks_mut(per_piece * room).enumerate();
@@ -375,7 +367,6 @@ impl Work<'_> {
                     continue;
                 }
                 let links = row[..used].to_vec();
-                let row = &mut row[..];
                 row.fill(NONE);
                 run(Prune {
                     work: self,
@@ -453,5 +444,23 @@ impl Task for Prune<'_> {
         prune::<S>(codes, candidates, row.len(), work.alpha, pruning);
         row.fill(NONE);
         row.iter_mut().zip(&pruning.kept).for_each(|(place, kept)| *place = kept.1);
+    }
+}
+
+/// The distance between two codes.
+pub(super) struct Apart<'a> {
+    pub(super) codes: BuildCodes<'a>,
+    pub(super) a: u32,
+    pub(super) b: u32,
+}
+
+impl Task for Apart<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> u32 {
+        let mut buffer = Vec::new();
+        let turned = self.codes.turned(self.a, &mut buffer);
+        self.codes.apart::<S>(&turned, self.b)
     }
 }

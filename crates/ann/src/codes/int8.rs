@@ -7,8 +7,7 @@
 //!
 //! Stored is the whole number plus 128, so that the product with a query needs
 //! no correction that belongs to the row. A query is rounded by a factor of its
-//! own. The product of two vectors of length 1 is off by about 0.002 in 384
-//! dimensions (standard deviation).
+//! own.
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
@@ -25,7 +24,7 @@ use crate::{Metric, Rows};
 /// The largest whole number of a code.
 const TOP: f32 = 127.0;
 /// Added to it.
-const OFFSET: i32 = 128;
+pub(crate) const OFFSET: i32 = 128;
 /// Rows that the factor is taken from.
 const SAMPLE: usize = 4096;
 /// The part of all values that is within the range; the rest is cut to it.

@@ -7,4 +7,4 @@ mod rotation;
 /// value does not tell many points of few dimensions apart.
 pub const MIN_CODED_DIM: usize = 16;
 
-pub(crate) use int8::{Encoder, Int8, Int8Buffer, Int8Query, Shape};
+pub(crate) use int8::{Encoder, Int8, Int8Buffer, Int8Query, OFFSET, Shape};

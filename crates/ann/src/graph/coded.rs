@@ -5,8 +5,6 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use std::collections::VecDeque;
-
 use super::filtered::Filter;
 use super::{Beam, Coded, Graph, Layer, NONE, Scratch};
 use crate::array::Words;
@@ -18,7 +16,7 @@ use crate::nearest::Neighbor;
 use crate::pool::rank;
 use crate::prefetch::prefetch;
 use crate::simd::{Simd, Task, run};
-use crate::walk::{Links, Measure, Walker};
+use crate::walk::{Measure, Walker};
 use crate::{Metric, Rows};
 
 impl Graph {
@@ -26,8 +24,7 @@ impl Graph {
     /// searched several times as fast.
     ///
     /// `rows` are those it was built over. A walk then measures codes, and the
-    /// rows of the best decide: for the same `ef` the recall is the same within
-    /// 0.002. Takes as many bytes per row as it has values, rounded up to 64.
+    /// rows of the best decide. Takes as many bytes per row as it has values, rounded up to 64.
     /// Rows of fewer than [`MIN_CODED_DIM`] values leave the graph as it is.
     #[must_use]
     pub fn quantized<R: Rows>(self, metric: Metric, rows: &R) -> Self {
@@ -75,16 +72,7 @@ impl Graph {
             Self::unlinked(rows.len(), self.stride, if rows.is_empty() { NONE } else { entry.unwrap_or(0) });
         let mut links = Vec::new();
         for (slot, &position) in old.iter().enumerate() {
-            links.clear();
-            links.extend(self.links(position).filter_map(new));
-            // What a lost one was linked with stands in for it.
-            for lost in self.links(position).filter(|&link| new(link).is_none()) {
-                for behind in self.links(lost).filter_map(new) {
-                    if behind != slot as u32 && links.len() < self.stride && !links.contains(&behind) {
-                        links.push(behind);
-                    }
-                }
-            }
+            self.kept_links(position, new, &mut links);
             graph.set_links(slot as u32, links.iter().copied());
         }
         layers.into_iter().for_each(|layer| graph.push_layer(layer));
@@ -98,29 +86,43 @@ impl Graph {
         graph
     }
 
-    /// All positions in the order in which a walk from the entry meets them.
-    fn breadth_first(&self) -> Vec<u32> {
-        let mut met = vec![false; self.len()];
-        let mut order = Vec::with_capacity(self.len());
-        let mut queue = VecDeque::new();
-        // Every position is reached from the entry; the rest is for safety.
-        for start in (self.entry != NONE).then_some(self.entry).into_iter().chain(0..self.len() as u32) {
-            if met[start as usize] {
-                continue;
-            }
-            met[start as usize] = true;
-            queue.push_back(start);
-            while let Some(position) = queue.pop_front() {
-                order.push(position);
-                for link in self.links(position) {
-                    if !met[link as usize] {
-                        met[link as usize] = true;
-                        queue.push_back(link);
-                    }
+    /// The links of a position by new numbers, those it had to lost ones replaced.
+    pub(crate) fn kept_links(&self, position: u32, new: impl Fn(u32) -> Option<u32>, links: &mut Vec<u32>) {
+        links.clear();
+        links.extend(self.links(position).filter_map(&new));
+        // What a lost one was linked with stands in for it.
+        for lost in self.links(position).filter(|&link| new(link).is_none()) {
+            for behind in self.links(lost).filter(|&behind| behind != position).filter_map(&new) {
+                if links.len() < self.stride && !links.contains(&behind) {
+                    links.push(behind);
                 }
             }
         }
-        order
+    }
+
+    /// A graph over codes, from links between their positions; every position
+    /// can be reached in it. `measure` is between positions, which are of the
+    /// given slots.
+    pub(crate) fn linked(
+        base: Words,
+        stride: usize,
+        upper: Vec<Layer>,
+        (codes, slots): (&Int8, &[u32]),
+        measure: impl Fn(u32, u32) -> f32,
+    ) -> Self {
+        let entry = upper.last().and_then(|layer| layer.slots.first().copied()).unwrap_or(0);
+        let mut graph = Self { stride, entry, base, upper, coded: None };
+        graph.link_orphans(measure);
+        let order = graph.breadth_first();
+        let mut graph = graph.renumbered(&order);
+        let slots: Vec<u32> = order.iter().map(|&position| slots[position as usize]).collect();
+        graph.coded = Some(Coded { codes: codes.reordered(&order), slots: slots.into() });
+        graph
+    }
+
+    /// All positions in the order in which a walk from the entry meets them.
+    fn breadth_first(&self) -> Vec<u32> {
+        self.base().breadth_first(self.entry).into_iter().map(|(position, _)| position).collect()
     }
 
     /// The graph with `order[new]` in place of each `new`.
@@ -135,13 +137,7 @@ impl Graph {
         for (at, &old) in order.iter().enumerate() {
             graph.set_links(at as u32, self.links(old).map(new));
         }
-        for layer in &self.upper {
-            let lists = layer
-                .slots
-                .iter()
-                .map(|&old| (new(old), layer.links(old).iter().map(|&link| new(link)).collect()));
-            graph.push_layer(Layer::new(lists.collect()));
-        }
+        self.upper.iter().for_each(|layer| graph.push_layer(layer.kept(&|old| Some(new(old)))));
         graph
     }
 
@@ -289,7 +285,7 @@ impl<M: Measure> Task for Walk<'_, M> {
                 }
             }
         }
-        let links = Links { all: &graph.base, stride: graph.stride };
+        let links = graph.base();
         let limits = (beam.least, rank(beam.bound));
         walker.walk::<S, _>(links, measure, [near.1, graph.entry], beam.ef, limits);
     }

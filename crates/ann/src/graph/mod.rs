@@ -28,6 +28,7 @@ use crate::array::Words;
 use crate::codes::Int8;
 use crate::nearest::Neighbor;
 use crate::pages;
+use crate::walk::Links;
 
 /// Marks unused room among the links of layer 0; no slot is this large.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -151,6 +152,21 @@ impl Graph {
         let coded =
             self.coded.as_ref().map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots));
         (self.base.len() + upper) * size_of::<u32>() + coded
+    }
+
+    /// The links of layer 0, to be walked over.
+    pub(crate) fn base(&self) -> Links<'_> {
+        Links { all: &self.base, stride: self.stride }
+    }
+
+    /// Where searches begin, a position.
+    pub(crate) fn entry(&self) -> u32 {
+        self.entry
+    }
+
+    /// The slot of a position.
+    pub(crate) fn slot(&self, position: u32) -> u32 {
+        self.slots().of(position)
     }
 
     fn slots(&self) -> Slots<'_> {
