@@ -43,7 +43,7 @@ mod rows;
 mod simd;
 mod walk;
 
-pub use build::{GraphBuilder, GraphGrower, HnswRsBuilder, HnswRsIndex, NativeBuilder};
+pub use build::{GraphBuilder, GraphGrower, HnswRsBuilder, HnswRsIndex, Merged, NativeBuilder};
 pub use codes::MIN_CODED_DIM;
 pub use error::{Error, Result};
 pub use exact::exact;

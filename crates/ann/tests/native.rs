@@ -4,8 +4,8 @@
 mod common;
 
 use cairn_ann::{
-    Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Metric, NativeBuilder, Neighbor, Rows,
-    Scratch, exact, f16,
+    Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged, Metric, NativeBuilder,
+    Neighbor, Rows, Scratch, exact, f16,
 };
 use common::{ALL, clustered, recall, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -285,4 +285,63 @@ fn a_graph_without_some_of_its_slots_finds_the_others() {
             assert!(found >= 0.95, "{metric:?}: {found}");
         }
     }
+}
+
+#[test]
+fn a_graph_merged_from_others_finds_as_much_as_one_that_was_built() {
+    for metric in ALL {
+        let values = clustered(metric, DIM, 6000, 2);
+        let rows = FlatRows::new(DIM, &values).expect("whole rows");
+        let asked = clustered(metric, DIM, 200, 3);
+        let queries = FlatRows::new(DIM, &asked).expect("whole rows");
+        let found = |graph: &Graph| {
+            recall(metric, &rows, &queries, 10, |query| search(graph, metric, &rows, query, 10, 32))
+        };
+        // Three graphs, of which one has rows that are no longer there and one is
+        // grown; the last rows are in none.
+        let own = |slots: &[u32]| slots.iter().flat_map(|&slot| rows.values(slot).to_vec()).collect();
+        let first: Vec<u32> = (0..5400).filter(|slot| slot % 2 == 0).collect();
+        let second: Vec<u32> = (0..5400).filter(|slot| slot % 4 == 1).collect();
+        let third: Vec<u32> = (0..5400).filter(|slot| slot % 4 == 3).collect();
+        let mut values_of: [Vec<f32>; 3] = [own(&first), own(&second), own(&third)];
+        values_of[1].extend(clustered(metric, DIM, 300, 9));
+        let of = |at: usize| FlatRows::new(DIM, &values_of[at]).expect("whole rows");
+        let mut grower = GraphGrower::new(NativeBuilder::default(), metric).expect("the settings are usual");
+        grower.extend(&of(2)).expect("there is room");
+        let graphs =
+            [native(metric, &of(0)), native(metric, &of(1)).quantized(metric, &of(1)), grower.graph()];
+        let named = |slots: &[u32], lost: usize| -> Vec<Option<u32>> {
+            slots.iter().copied().map(Some).chain(std::iter::repeat_n(None, lost)).collect()
+        };
+        let slots = [named(&first, 0), named(&second, 300), named(&third, 0)];
+        let parts: Vec<Merged<'_>> =
+            graphs.iter().zip(&slots).map(|(graph, slots)| Merged { graph, slots }).collect();
+        let merged =
+            NativeBuilder::default().merge(metric, &rows, &parts, &|| false).expect("it is not cancelled");
+        assert_eq!(search(&merged, metric, &rows, rows.values(0), 6000, 6000).len(), 6000);
+        let (built, merged) = (found(&native(metric, &rows)), found(&merged));
+        assert!(merged >= built - 0.01, "{metric:?}: {merged}, built at once {built}");
+    }
+}
+
+#[test]
+fn equal_rows_and_rows_that_two_graphs_claim_are_all_found_after_merging() {
+    let mut values = clustered(Metric::Cosine, DIM, 1000, 2);
+    // Every fourth row is the same one.
+    let same = values[..DIM].to_vec();
+    values.chunks_mut(DIM).step_by(4).for_each(|row| row.copy_from_slice(&same));
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let (few, many) = (&values[..600 * DIM], &values[200 * DIM..]);
+    let (few, many) = (FlatRows::new(DIM, few).expect("whole"), FlatRows::new(DIM, many).expect("whole"));
+    let graphs = [native(Metric::Cosine, &few), native(Metric::Cosine, &many)];
+    let slots: [Vec<Option<u32>>; 2] = [(0..600).map(Some).collect(), (200..1000).map(Some).collect()];
+    let parts: Vec<Merged<'_>> =
+        graphs.iter().zip(&slots).map(|(graph, slots)| Merged { graph, slots }).collect();
+    let merged = NativeBuilder::default()
+        .merge(Metric::Cosine, &rows, &parts, &|| false)
+        .expect("it is not cancelled");
+    let all = search(&merged, Metric::Cosine, &rows, rows.values(7), 1000, 1000);
+    assert_eq!(all.len(), 1000);
+    let cancelled = NativeBuilder::default().merge(Metric::Cosine, &rows, &parts, &|| true);
+    assert!(matches!(cancelled, Err(Error::Cancelled)));
 }

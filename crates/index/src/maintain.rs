@@ -412,7 +412,7 @@ impl Work {
                 let mut part = self.write_segment(shard, number, &config, &picked)?;
                 if had_graphs {
                     let cancelled = || self.is_cancelled(shard);
-                    derive::graphs(shard, &mut part, &self.options, &cancelled)?;
+                    derive::merged(shard, &mut part, &picked, &self.options, &cancelled)?;
                 }
                 Ok(part)
             };

@@ -38,14 +38,14 @@ impl Picked {
         self.parts.iter().map(|part| part.number)
     }
 
-    /// The part, if there is only one, and the new row of each of its slots.
-    pub(crate) fn of_one_part(&self) -> Option<(&Part, Vec<Option<u32>>)> {
-        let [part] = self.parts.as_slice() else { return None };
-        let mut rows = vec![None; part.len() as usize];
-        for (row, (_, slot)) in (0u32..).zip(&self.rows) {
-            rows[*slot as usize] = Some(row);
+    /// The parts, each with the new row of each of its slots.
+    pub(crate) fn parts(&self) -> Vec<(&Part, Vec<Option<u32>>)> {
+        let slots = |part: &Part| vec![None; part.len() as usize];
+        let mut parts: Vec<_> = self.parts.iter().map(|part| (part, slots(part))).collect();
+        for (row, (part, slot)) in (0u32..).zip(&self.rows) {
+            parts[*part as usize].1[*slot as usize] = Some(row);
         }
-        Some((part, rows))
+        parts
     }
 
     pub(crate) fn is_empty(&self) -> bool {

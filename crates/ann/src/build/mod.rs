@@ -4,6 +4,7 @@ mod codes;
 mod freeze;
 mod growing;
 mod hnsw_rs;
+mod merge;
 mod native;
 mod prune;
 mod space;
@@ -11,6 +12,7 @@ mod twins;
 
 pub use growing::GraphGrower;
 pub use hnsw_rs::{HnswRsBuilder, HnswRsIndex};
+pub use merge::Merged;
 pub use native::NativeBuilder;
 pub(crate) use space::{Lift, Space};
 

@@ -119,17 +119,30 @@ impl GraphBuilder for NativeBuilder {
         let by_position = BuildCodes::new(&codes, &sums);
         let base = work.grow(&by_position, 2 * self.m, &layout.sequence, &layout.near, size_above(&above))?;
 
-        let slot = |position: u32| slots[layout.order[position as usize] as usize];
-        let mut graph = Graph::unlinked(rows.len(), 2 * self.m, slots[0]);
-        for position in 0..slots.len() as u32 {
-            graph.set_links(slot(position), base.links().of(position).map(slot));
-        }
-        above.iter().rev().for_each(|layer| graph.push_layer(layer.named(&slots)));
-        twins.hang(&mut graph);
-        let space = Space::new(metric, rows);
-        graph.link_orphans(|a, b| space.between(rows, a, b));
-        Ok(graph)
+        let by_position: Vec<u32> = layout.order.iter().map(|&code| slots[code as usize]).collect();
+        Ok(finished(metric, rows, &twins, (&base, &by_position), (&above, &slots)))
     }
+}
+
+/// The graph by slot, with twins, and with no slot out of reach. Layers come
+/// with the slots of their positions, the lowest of those above last.
+pub(super) fn finished<R: Rows>(
+    metric: Metric,
+    rows: &R,
+    twins: &Twins,
+    (base, slots): (&Grown, &[u32]),
+    (above, slots_above): (&[Grown], &[u32]),
+) -> Graph {
+    let slot = |position: u32| slots[position as usize];
+    let mut graph = Graph::unlinked(rows.len(), base.stride, slots_above[0]);
+    for position in 0..slots.len() as u32 {
+        graph.set_links(slot(position), base.links().of(position).map(slot));
+    }
+    above.iter().rev().for_each(|layer| graph.push_layer(layer.named(slots_above)));
+    twins.hang(&mut graph);
+    let space = Space::new(metric, rows);
+    graph.link_orphans(|a, b| space.between(rows, a, b));
+    graph
 }
 
 /// For each of the first `len` codes, a near one on the lowest layer so far.
@@ -201,7 +214,7 @@ impl Task for Descend<'_> {
 
 /// Points on each layer, layer 0 first: the first ones in the order in which
 /// they go in.
-fn sizes(len: usize) -> Vec<usize> {
+pub(super) fn sizes(len: usize) -> Vec<usize> {
     let mut sizes = vec![len];
     let mut last = len;
     while last > SMALLEST && sizes.len() <= MAX_UPPER {
@@ -299,8 +312,8 @@ impl Work<'_> {
         Ok(self.within(codes, &grown, stride))
     }
 
-    /// Links positions that have no links yet with the others, each from where
-    /// `start` says. They do not see each other.
+    /// Links positions with the others, each from where `start` says and from
+    /// the links it has. They do not see each other's new links.
     pub(super) fn insert(
         &self,
         codes: &BuildCodes<'_>,
@@ -315,10 +328,15 @@ impl Work<'_> {
         };
         let linked: Vec<Vec<Candidate>> = batch.par_iter().map_init(Scratch::default, insert).collect();
         let mut back: Vec<Back> = Vec::with_capacity(batch.len() * stride);
-        for (&position, links) in batch.iter().zip(&linked) {
+        for (&position, kept) in batch.iter().zip(&linked) {
+            let is_new = links.room(position)[0] == NONE;
+            let new = kept.iter().filter(|&&(_, link)| is_new || !links.room(link).contains(&position));
+            back.extend(new.map(|&(distance, link)| (link, distance, position)));
+        }
+        for (&position, kept) in batch.iter().zip(&linked) {
             let row = grown.row_mut(position);
-            row.iter_mut().zip(links).for_each(|(place, link)| *place = link.1);
-            back.extend(links.iter().map(|&(distance, link)| (link, distance, position)));
+            row.fill(NONE);
+            row.iter_mut().zip(kept).for_each(|(place, link)| *place = link.1);
         }
         back.par_sort_unstable();
         self.link_back(codes, grown, stride, &back);
@@ -402,9 +420,13 @@ impl Task for Insert<'_> {
         let Self { work, codes, links, stride, start, position, scratch } = self;
         let Scratch { walker, query, candidates, prune: pruning } = scratch;
         let from = From { codes, turned: codes.turned(position, query) };
-        walker.walk::<S, _>(links, &from, [start], work.ef, (work.ef, 0));
+        let own = links.room(position);
+        // One that has links is in reach, and itself the nearest.
+        let is_linked = own[0] != NONE;
+        let also = is_linked.then_some(position);
+        walker.walk::<S, _>(links, &from, also.into_iter().chain([start]), work.ef, (work.ef, 0));
         candidates.clear();
-        candidates.extend(walker.pool.iter());
+        candidates.extend(walker.pool.iter().filter(|&(_, near)| near != position));
         prune::<S>(codes, candidates, stride, work.alpha, pruning);
         pruning.kept.clone()
     }

@@ -100,26 +100,6 @@ impl Graph {
         }
     }
 
-    /// A graph over codes, from links between their positions; every position
-    /// can be reached in it. `measure` is between positions, which are of the
-    /// given slots.
-    pub(crate) fn linked(
-        base: Words,
-        stride: usize,
-        upper: Vec<Layer>,
-        (codes, slots): (&Int8, &[u32]),
-        measure: impl Fn(u32, u32) -> f32,
-    ) -> Self {
-        let entry = upper.last().and_then(|layer| layer.slots.first().copied()).unwrap_or(0);
-        let mut graph = Self { stride, entry, base, upper, coded: None };
-        graph.link_orphans(measure);
-        let order = graph.breadth_first();
-        let mut graph = graph.renumbered(&order);
-        let slots: Vec<u32> = order.iter().map(|&position| slots[position as usize]).collect();
-        graph.coded = Some(Coded { codes: codes.reordered(&order), slots: slots.into() });
-        graph
-    }
-
     /// All positions in the order in which a walk from the entry meets them.
     fn breadth_first(&self) -> Vec<u32> {
         self.base().breadth_first(self.entry).into_iter().map(|(position, _)| position).collect()

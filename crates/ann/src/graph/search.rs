@@ -1,5 +1,7 @@
 //! The walk: greedy through the upper layers, then a beam over layer 0.
 
+#![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
+
 use std::cmp::Reverse;
 
 use super::{Graph, Scratch, until_unused};
@@ -185,7 +187,8 @@ impl Graph {
 
     /// Goes down the upper layers, on each to the slot whose links are all
     /// farther than itself.
-    fn descend(&self, mut near: Neighbor, measure: &impl Fn(u32) -> f32) -> Neighbor {
+    #[inline(always)]
+    pub(crate) fn descend(&self, mut near: Neighbor, measure: &impl Fn(u32) -> f32) -> Neighbor {
         for layer in self.upper.iter().rev() {
             loop {
                 let before = near.slot;

@@ -4,7 +4,7 @@
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder, Metric, Rows};
+use cairn_ann::{Graph, GraphBuilder, HnswRsBuilder, Merged, Metric, Rows};
 use serde_json::{Value, json};
 
 use crate::bytes::Bytes;
@@ -50,20 +50,53 @@ pub(crate) fn indexes(
     others.iter().try_for_each(|what| make(dir, part, what, &|| false))
 }
 
-/// Adds the graphs a new segment should have.
-pub(crate) fn graphs(
+/// Adds the graphs a segment that was merged from others should have, made from
+/// theirs.
+pub(crate) fn merged(
     shard: &Shard,
     part: &mut Part,
+    picked: &Picked,
     options: &Options,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<()> {
     let view = shard.view()?;
     for what in wanted_graphs(&view.config, &view.uids) {
         if is_large(part, &what, options) {
-            make(&shard.dir, part, &what, cancelled).map_err(|error| of_collection(error, shard))?;
+            let made = match merge(part, &what, picked, cancelled) {
+                Some(graph) => graph.and_then(|graph| attach_graph(&shard.dir, part, &what, &graph)),
+                None => make(&shard.dir, part, &what, cancelled),
+            };
+            made.map_err(|error| of_collection(error, shard))?;
         }
     }
     Ok(())
+}
+
+/// A graph from those of the parts that rows were picked from; none where there
+/// are none, or the builder cannot do that.
+fn merge(
+    part: &Part,
+    what: &What,
+    picked: &Picked,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Option<Result<Graph>> {
+    let What::Graph(name, uid, vector, hnsw) = what else { return None };
+    let rows = column(part, name, *uid)?.dense().filter(|_| hnsw.builder == Builder::Native)?;
+    let old = picked.parts();
+    let graphs: Vec<Merged<'_>> = old
+        .iter()
+        .filter_map(|(old, slots)| Some(Merged { graph: old.derived.graph(name, *uid)?, slots }))
+        .collect();
+    let builder = super::linking::builder(*hnsw);
+    (!graphs.is_empty()).then(|| {
+        let graph = builder.merge(vector.distance, &rows, &graphs, cancelled).map_err(graph_failed)?;
+        Ok(graph.quantized(vector.distance, &rows))
+    })
+}
+
+fn attach_graph(dir: &FilePath, part: &mut Part, what: &What, graph: &Graph) -> Result<()> {
+    let bytes = write_graph(dir, part, what, graph)?;
+    attach(part, what, &bytes).map_err(|reason| just_made(part, reason))
 }
 
 /// Gives a segment the graphs that followed the part it was written from.
@@ -75,7 +108,7 @@ pub(crate) fn adopt(
     pool: &rayon::ThreadPool,
 ) -> Result<()> {
     let mut draft = shard.draft.lock();
-    let (Some(draft), Some((grown, new_rows))) = (&mut *draft, picked.of_one_part()) else { return Ok(()) };
+    let (Some(draft), [(grown, new_rows)]) = (&mut *draft, &picked.parts()[..]) else { return Ok(()) };
     let view = shard.view()?;
     for what in wanted_graphs(&view.config, &view.uids) {
         let What::Graph(name, uid, vector, _) = &what else { continue };
@@ -84,9 +117,7 @@ pub(crate) fn adopt(
         if is_large(part, &what, options)
             && let Some(graph) = draft.finished(grown, name, *uid, recent, pool)
         {
-            let graph = graph.kept(vector.distance, &rows, &new_rows);
-            let bytes = write_graph(&shard.dir, part, &what, &graph)?;
-            attach(part, &what, &bytes).map_err(|reason| just_made(part, reason))?;
+            attach_graph(&shard.dir, part, &what, &graph.kept(vector.distance, &rows, new_rows))?;
         }
     }
     Ok(())
