@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::catalogue::{self, Entry};
 use crate::collection::Collection;
@@ -22,6 +23,8 @@ use crate::vector::Vector;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "snapshot.json";
+const PARTIAL: &str = ".partial";
+const INCOMING: &str = ".incoming";
 
 /// A snapshot of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,12 +90,15 @@ impl Collection {
         let catalogued = self.shard.catalogued.lock();
         self.shard.check_there()?;
         let entry = catalogued.entry.clone();
-        let created_ms = now_ms();
         let all = self.snapshots_dir();
         fs::create_dir_all(&all).map_err(Error::io("create folder", &all))?;
-        let name = format!("{}-{created_ms}-{}", self.name(), entry.seq);
-        let (folder, partial) = (all.join(&name), all.join(format!("{name}.partial")));
-        let _ = fs::remove_dir_all(&partial);
+        let named = |created_ms: u64| all.join(format!("{}-{created_ms}-{}", self.name(), entry.seq));
+        // Several may be asked for within a millisecond. One gets its final name
+        // without this lock, so the other name is looked at first.
+        let is_free = |ms: &u64| !partial_of(&named(*ms)).exists() && !named(*ms).exists();
+        let created_ms = (now_ms()..).find(is_free).unwrap_or_default();
+        let folder = named(created_ms);
+        let partial = partial_of(&folder);
         fs::create_dir(&partial).map_err(Error::io("create folder", &partial))?;
         let files = catalogue::files(&self.shard.dir, &entry)?;
         for file in &files {
@@ -124,7 +130,9 @@ impl Collection {
         let mut snapshots = Vec::new();
         for folder in fs::read_dir(&all).map_err(Error::io("read folder", &all))? {
             let folder = folder.map_err(Error::io("read folder", &all))?.path();
-            // One that is being made has no manifest yet.
+            if is_partial(&folder) {
+                continue;
+            }
             if let Ok(manifest) = Manifest::read(&folder) {
                 snapshots.push(manifest.describe(&folder));
             }
@@ -197,6 +205,49 @@ impl Snapshot {
     }
 }
 
+/// What a snapshot is called while it is being made.
+fn partial_of(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(PARTIAL);
+    name.into()
+}
+
+fn is_partial(folder: &Path) -> bool {
+    folder.to_string_lossy().ends_with(PARTIAL)
+}
+
+/// A new folder to receive a packed snapshot in.
+pub(crate) fn incoming(all: &Path) -> PathBuf {
+    all.join(format!("{}{INCOMING}", Uuid::new_v4()))
+}
+
+/// Removes what a crash left of snapshots that were being made or received: its
+/// links keep the room of segments that are long gone. For the time before the
+/// database is open.
+pub(crate) fn sweep(all: &Path) {
+    let inside =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_incoming = |folder: &Path| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let id = name.strip_suffix(INCOMING).and_then(|id| id.parse::<Uuid>().ok());
+        // That of a collection of such a name has folders.
+        id.is_some() && !inside(folder).any(|path| path.is_dir())
+    };
+    for folder in inside(all) {
+        if is_incoming(&folder) {
+            remove_left(&folder);
+        } else {
+            inside(&folder).filter(|path| is_partial(path)).for_each(|path| remove_left(&path));
+        }
+    }
+}
+
+fn remove_left(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(%error, folder = %folder.display(), "what a crash left of a snapshot stays for now");
+    }
+}
+
 /// Unpacks a tar file of a snapshot into an empty folder. Only files directly
 /// in it are taken, whatever else the tar holds.
 pub(crate) fn unpack(tar: impl Read, folder: &Path) -> Result<()> {
@@ -237,11 +288,30 @@ pub(crate) fn bring(from: &Path, dir: &Path, uid: u32) -> Result<Entry> {
         let path = catalogue::segment_path(dir, segment.number);
         let opened = Segment::open(&path).and_then(|rows| {
             rows.verify(&mut |_| true)?;
+            check_fits(&rows, segment.number, &manifest.entry)?;
             catalogue::read_marks(dir, segment, rows.len()).map(drop)
         });
         opened.map_err(|reason| Error::Corrupt { what: path.display().to_string(), reason })?;
     }
     Ok(Entry { uid, generation: 0, ..manifest.entry })
+}
+
+/// Checks a segment against the manifest, which has no checksum of its own.
+fn check_fits(rows: &Segment, number: u64, entry: &Entry) -> Result<(), String> {
+    if number >= entry.next_number || entry.segments.iter().filter(|known| known.number == number).count() > 1
+    {
+        return Err("its number may be given to another segment".to_owned());
+    }
+    for (name, uid) in &entry.vector_uids {
+        let Some(column) = rows.column(name, *uid) else { continue };
+        let sparse = entry.config.sparse_vectors.contains_key(name);
+        if column.info.dense.as_ref() != entry.config.vectors.get(name)
+            || column.info.dense.is_none() != sparse
+        {
+            return Err(format!("its vector `{name}` is not that of the settings"));
+        }
+    }
+    Ok(())
 }
 
 /// A hard link where the file system has them and both ends are on it.

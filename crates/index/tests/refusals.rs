@@ -375,6 +375,11 @@ fn snapshots_that_are_not_whole_or_reach_outside_leave_the_collection_as_it_is()
             let outside = changed("\"1.segment\"", &format!("{outside:?}"));
             refused!(db.restore("c", outside.path()), Error::Corrupt { .. });
         }
+        for (from, to) in [("\"size\": 2", "\"size\": 3"), ("\"float32\"", "\"float16\"")] {
+            refused!(db.restore("c", changed(from, to).path()), Error::Corrupt { .. });
+        }
+        let reused = changed("\"next_number\": 2", "\"next_number\": 1");
+        refused!(db.restore("c", reused.path()), Error::Corrupt { .. });
         let missing = changed("\"1.segment\"", "\"2.segment\"");
         refused!(db.restore("c", missing.path()), Error::Io { .. } | Error::Corrupt { .. });
         let cut = changed("\"format\"", "\"format");
