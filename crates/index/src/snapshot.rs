@@ -48,9 +48,22 @@ struct Manifest {
     created_ms: u64,
     entry: Entry,
     files: Vec<String>,
+    /// Of the rest. Snapshots made before it was there have none.
+    crc32: Option<u32>,
 }
 
 impl Manifest {
+    fn new(collection: &str, created_ms: u64, entry: Entry, files: Vec<String>) -> Self {
+        let collection = collection.to_owned();
+        let manifest = Self { format: FORMAT, collection, created_ms, entry, files, crc32: None };
+        Self { crc32: Some(manifest.hash()), ..manifest }
+    }
+
+    fn hash(&self) -> u32 {
+        let rest = (self.format, &self.collection, self.created_ms, &self.entry, &self.files);
+        crc32fast::hash(&serde_json::to_vec(&rest).expect("settings have string keys and finite numbers"))
+    }
+
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
@@ -63,7 +76,11 @@ impl Manifest {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(Error::NewerFormat { path, found, supported: FORMAT });
         }
-        serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+        let read: Self = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        if read.crc32.is_some_and(|crc32| crc32 != read.hash()) {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
+        Ok(read)
     }
 
     fn describe(&self, folder: &Path) -> Snapshot {
@@ -105,8 +122,7 @@ impl Collection {
             link_or_copy(&self.shard.dir.join(file), &partial.join(file))?;
         }
         drop(catalogued);
-        let manifest =
-            Manifest { format: FORMAT, collection: self.name().to_owned(), created_ms, entry, files };
+        let manifest = Manifest::new(self.name(), created_ms, entry, files);
         let text =
             serde_json::to_vec_pretty(&manifest).expect("settings have string keys and finite numbers");
         let path = partial.join(MANIFEST);
@@ -296,11 +312,15 @@ pub(crate) fn bring(from: &Path, dir: &Path, uid: u32) -> Result<Entry> {
     Ok(Entry { uid, generation: 0, ..manifest.entry })
 }
 
-/// Checks a segment against the manifest, which has no checksum of its own.
+/// Checks a segment against the manifest, which anybody may have written.
 fn check_fits(rows: &Segment, number: u64, entry: &Entry) -> Result<(), String> {
     if number >= entry.next_number || entry.segments.iter().filter(|known| known.number == number).count() > 1
     {
         return Err("its number may be given to another segment".to_owned());
+    }
+    let newest = (0..rows.len()).map(|slot| rows.version(slot)).max();
+    if entry.seq > u64::MAX / 2 || newest > Some(entry.seq) {
+        return Err("it is of another time".to_owned());
     }
     for (name, uid) in &entry.vector_uids {
         let Some(column) = rows.column(name, *uid) else { continue };
