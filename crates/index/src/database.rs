@@ -300,11 +300,11 @@ impl Database {
     fn restore_folder(&self, name: &str, from: &Path) -> Result<Collection> {
         check_name("collection", name, 255)?;
         self.inner.journal.check_writable()?;
-        let refuse_alias = || match self.inner.aliases.read().contains_key(name) {
-            true => Err(Error::CollectionExists { name: name.to_owned() }),
-            false => Ok(()),
-        };
-        refuse_alias()?;
+        let is_alias = || self.inner.aliases.read().contains_key(name);
+        let exists = || Error::CollectionExists { name: name.to_owned() };
+        if is_alias() {
+            return Err(exists());
+        }
         let store = &*self.inner.store;
         let (uid, dir) = self.make_dropped_collection_dir()?;
         let clear_away = || remove_dropped(store, uid, &dir);
@@ -314,7 +314,10 @@ impl Database {
         let (shard, entry) = brought.inspect_err(|_| clear_away())?;
         let shard = Arc::new(shard);
         let _naming = self.inner.naming.lock();
-        refuse_alias().inspect_err(|_| clear_away())?;
+        if is_alias() {
+            clear_away();
+            return Err(exists());
+        }
         let replaced = self.inner.shards.read().get(name).cloned();
         let catalogued = replaced.as_ref().map(|old| old.catalogued.lock());
         self.inner.journal.exclusively(|| {

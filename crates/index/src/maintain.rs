@@ -493,7 +493,7 @@ impl Work {
             }
             let started = Instant::now();
             let mut read = 0;
-            self.is_whole(shard, &part, &mut |bytes| {
+            Self::is_whole(shard, &part, &mut |bytes| {
                 read += bytes;
                 // Queries that come right after opening need the disk, too.
                 let due = Duration::from_secs_f64(read as f64 / SCRUB_BYTES_PER_SECOND);
@@ -506,12 +506,12 @@ impl Work {
     fn are_whole(&self, shard: &Shard, numbers: &[u64]) -> bool {
         let mut parts = shard.state.read().settled.clone();
         parts.retain(|part| numbers.contains(&part.number));
-        parts.iter().all(|part| self.is_whole(shard, part, &mut |_| !self.is_cancelled(shard)))
+        parts.iter().all(|part| Self::is_whole(shard, part, &mut |_| !self.is_cancelled(shard)))
     }
 
     /// Reads a segment through; false if its checksums do not hold, and then it is
     /// out of service.
-    fn is_whole(&self, shard: &Shard, part: &Part, pace: &mut dyn FnMut(usize) -> bool) -> bool {
+    fn is_whole(shard: &Shard, part: &Part, pace: &mut dyn FnMut(usize) -> bool) -> bool {
         let PartRows::Sealed(segment) = &part.rows else { return true };
         let file = segment_path(&shard.dir, part.number);
         // One that was merged meanwhile has no file.

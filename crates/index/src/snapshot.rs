@@ -112,8 +112,11 @@ impl Collection {
         let named = |created_ms: u64| all.join(format!("{}-{created_ms}-{}", self.name(), entry.seq));
         // Several may be asked for within a millisecond. One gets its final name
         // without this lock, so the other name is looked at first.
-        let is_free = |ms: &u64| !partial_of(&named(*ms)).exists() && !named(*ms).exists();
-        let created_ms = (now_ms()..).find(is_free).unwrap_or_default();
+        let is_free = |ms| !partial_of(&named(ms)).exists() && !named(ms).exists();
+        let mut created_ms = now_ms();
+        while !is_free(created_ms) {
+            created_ms += 1;
+        }
         let folder = named(created_ms);
         let partial = partial_of(&folder);
         fs::create_dir(&partial).map_err(Error::io("create folder", &partial))?;
