@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::path::Path;
+use crate::point::check_object_depth;
 use crate::schema::{FieldSchema, Schema};
 
 /// Largest number of dimensions of a vector.
@@ -206,6 +207,7 @@ impl CollectionConfig {
         for (path, schema) in &self.payload_indexes {
             check_index(path, schema)?;
         }
+        check_metadata(&self.metadata)?;
         check_hnsw(&self.hnsw)
     }
 
@@ -232,7 +234,8 @@ impl CollectionConfig {
             },
             ConfigChange::CreateIndex(path, schema) => check_index(path.as_str(), schema),
             ConfigChange::Hnsw(hnsw) => check_hnsw(hnsw),
-            ConfigChange::DropIndex(_) | ConfigChange::Metadata(_) => Ok(()),
+            ConfigChange::Metadata(metadata) => check_metadata(metadata),
+            ConfigChange::DropIndex(_) => Ok(()),
         }
     }
 
@@ -274,6 +277,10 @@ fn check_vector(name: &str, vector: &VectorConfig) -> Result<()> {
 fn check_hnsw(hnsw: &HnswConfig) -> Result<()> {
     within("hnsw_config.m", hnsw.m, 2, 128)?;
     within("hnsw_config.ef_construct", hnsw.ef_construct, 4, 4096)
+}
+
+fn check_metadata(metadata: &Map<String, Value>) -> Result<()> {
+    check_object_depth("metadata", metadata, 0)
 }
 
 fn check_index(path: &str, schema: &FieldSchema) -> Result<()> {

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::catalogue::{self, COLLECTION, Entry, SegmentEntry, generation_of, segment_path, uid_of};
@@ -37,9 +36,11 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     shards: RwLock<BTreeMap<String, Arc<Shard>>>,
     aliases: RwLock<BTreeMap<String, String>>,
-    /// The last number given to a collection. What works in the folder of a
-    /// dropped one must never meet another there.
-    last_uid: AtomicU32,
+    /// Held by whoever makes, drops or renames, which takes trips to the disk;
+    /// the maps above are locked only to look and to exchange. Holds the last
+    /// number given to a collection: what works in the folder of a dropped one
+    /// must never meet another there.
+    naming: Mutex<u32>,
     // Fields are dropped in this order: the maintenance stops before the store
     // closes, and the directory is given up last.
     pub(crate) maintenance: Maintenance,
@@ -60,6 +61,7 @@ pub struct Health {
 const ALIASES: &str = "aliases";
 const DROPPED: &str = "dropped/";
 const STORE_ID: &str = "store_id";
+const SNAPSHOTS: &str = "snapshots";
 
 impl Inner {
     /// The collection of a name or an alias.
@@ -69,8 +71,12 @@ impl Inner {
         shards.get(aliases.get(name).map_or(name, String::as_str)).cloned()
     }
 
+    fn is_taken(&self, name: &str) -> bool {
+        self.shards.read().contains_key(name) || self.aliases.read().contains_key(name)
+    }
+
     pub(crate) fn snapshots_dir(&self) -> PathBuf {
-        self.path.join("snapshots")
+        self.path.join(SNAPSHOTS)
     }
 }
 
@@ -96,7 +102,8 @@ impl Database {
         let path = path.as_ref().to_owned();
         let ownership = Ownership::take(&path)?;
         let format = owner::read_format(&path)?;
-        let kind = format.as_ref().map_or(options.store, |format| format.store);
+        let there = || store::kind_of(&path.join("log")).unwrap_or(options.store);
+        let kind = format.as_ref().map_or_else(there, |format| format.store);
         let room = Room { dir: path.clone(), min_free_bytes: options.min_free_bytes };
         // Opening writes a little. What fails on a full disk fails because of it.
         let why = |error| room.check(0).err().unwrap_or(error);
@@ -107,6 +114,7 @@ impl Database {
         let journal = Arc::new(Journal::new(store.clone(), room));
         let shards = load_all(&path, &*store)?;
         let aliases = load_aliases(&*store)?;
+        snapshot::sweep(&path.join(SNAPSHOTS));
         let maintenance = Maintenance::start(store.clone(), journal.clone(), options.clone())?;
         for shard in shards.values() {
             maintenance.consider(shard);
@@ -117,7 +125,7 @@ impl Database {
             options,
             shards: RwLock::new(shards),
             aliases: RwLock::new(aliases),
-            last_uid: AtomicU32::default(),
+            naming: Mutex::default(),
             maintenance,
             journal,
             store,
@@ -141,28 +149,27 @@ impl Database {
         config.check()?;
         self.inner.journal.check_writable()?;
         self.inner.journal.check_room(0)?;
-        let mut shards = self.inner.shards.write();
-        if shards.contains_key(name) || self.inner.aliases.read().contains_key(name) {
+        let mut last_uid = self.inner.naming.lock();
+        if self.inner.is_taken(name) {
             return Err(Error::CollectionExists { name: name.to_owned() });
         }
-        let entry = Entry::new(self.free_uid(&shards)?, config);
+        let entry = Entry::new(self.free_uid(&mut last_uid)?, config);
         let dir = make_collection_dir(&self.inner.path, entry.uid)?;
         self.catalogue(|| entry.put(&*self.inner.store, name))?;
         let (shard, _) = load(&dir, &*self.inner.store, name.to_owned(), entry)?;
         let shard = Arc::new(shard);
-        shards.insert(name.to_owned(), shard.clone());
+        self.inner.shards.write().insert(name.to_owned(), shard.clone());
         Ok(self.handle(shard))
     }
 
     /// A number no collection has, nor had while its files may still be there.
-    fn free_uid(&self, shards: &BTreeMap<String, Arc<Shard>>) -> Result<u32> {
+    fn free_uid(&self, last_uid: &mut u32) -> Result<u32> {
+        let shards: Vec<u32> = self.inner.shards.read().values().map(|shard| shard.uid).collect();
         let logs = self.inner.store.logs()?.into_iter().map(uid_of);
         let folders = folders(&self.inner.path).into_iter().map(|(uid, _)| uid);
-        let known = shards.values().map(|shard| shard.uid).chain(logs).chain(folders).max().unwrap_or(0);
-        let last = self.inner.last_uid.fetch_max(known, Ordering::Relaxed).max(known);
-        // The caller holds the lock of the shards.
-        self.inner.last_uid.store(last + 1, Ordering::Relaxed);
-        Ok(last + 1)
+        let known = shards.into_iter().chain(logs).chain(folders).max().unwrap_or(0);
+        *last_uid = known.max(*last_uid) + 1;
+        Ok(*last_uid)
     }
 
     /// Changes the catalogue. A change that fails may have happened on the disk
@@ -192,11 +199,11 @@ impl Database {
     /// When the disk cannot take the change.
     pub fn drop_collection(&self, name: &str) -> Result<bool> {
         self.inner.journal.check_writable()?;
-        let mut shards = self.inner.shards.write();
-        let Some(shard) = shards.get(name).cloned() else {
+        let _naming = self.inner.naming.lock();
+        let Some(shard) = self.inner.shards.read().get(name).cloned() else {
             return Ok(false);
         };
-        let mut aliases = self.inner.aliases.write();
+        let aliases = self.aliases();
         let mut left = aliases.clone();
         left.retain(|_, collection| collection != name);
         // Whoever seals or merges writes the catalogue with this lock held.
@@ -209,11 +216,11 @@ impl Database {
                 self.inner.store.put(&dropped_key(shard.uid), b"")?;
                 self.inner.store.remove(&format!("{COLLECTION}{name}"))?;
                 shard.mark_dropped();
+                self.inner.shards.write().remove(name);
+                *self.inner.aliases.write() = left;
                 self.forget_logs(&shard)
             })
         })?;
-        *aliases = left;
-        shards.remove(name);
         drop(catalogued);
         remove_dropped(&*self.inner.store, shard.uid, &shard.dir);
         Ok(true)
@@ -234,25 +241,25 @@ impl Database {
     /// [`Error::CollectionExists`] for a name that a collection has.
     pub fn set_aliases(&self, changes: &[(&str, Option<&str>)]) -> Result<()> {
         self.inner.journal.check_writable()?;
-        let shards = self.inner.shards.read();
-        let mut aliases = self.inner.aliases.write();
-        let mut changed = aliases.clone();
+        let _naming = self.inner.naming.lock();
+        let is_there = |name: &str| self.inner.shards.read().contains_key(name);
+        let mut changed = self.aliases();
         for (alias, collection) in changes {
             let Some(collection) = collection else {
                 changed.remove(*alias);
                 continue;
             };
             check_name("alias", alias, 255)?;
-            if shards.contains_key(*alias) {
+            if is_there(alias) {
                 return Err(Error::CollectionExists { name: (*alias).to_owned() });
             }
-            if !shards.contains_key(*collection) {
+            if !is_there(collection) {
                 return Err(Error::UnknownCollection { name: (*collection).to_owned() });
             }
             changed.insert((*alias).to_owned(), (*collection).to_owned());
         }
         self.catalogue(|| put_aliases(&*self.inner.store, &changed))?;
-        *aliases = changed;
+        *self.inner.aliases.write() = changed;
         Ok(())
     }
 
@@ -283,7 +290,7 @@ impl Database {
     /// # Errors
     /// As for [`Database::restore`].
     pub fn restore_from(&self, name: &str, packed: impl std::io::Read) -> Result<Collection> {
-        let folder = self.inner.snapshots_dir().join(format!("{}.incoming", Uuid::new_v4()));
+        let folder = snapshot::incoming(&self.inner.snapshots_dir());
         std::fs::create_dir_all(&folder).map_err(Error::io("create folder", &folder))?;
         let restored = snapshot::unpack(packed, &folder).and_then(|()| self.restore_folder(name, &folder));
         let _ = std::fs::remove_dir_all(&folder);
@@ -293,36 +300,55 @@ impl Database {
     fn restore_folder(&self, name: &str, from: &Path) -> Result<Collection> {
         check_name("collection", name, 255)?;
         self.inner.journal.check_writable()?;
-        let mut shards = self.inner.shards.write();
-        if self.inner.aliases.read().contains_key(name) {
-            return Err(Error::CollectionExists { name: name.to_owned() });
+        let is_alias = || self.inner.aliases.read().contains_key(name);
+        let exists = || Error::CollectionExists { name: name.to_owned() };
+        if is_alias() {
+            return Err(exists());
         }
         let store = &*self.inner.store;
-        let uid = self.free_uid(&shards)?;
-        let dir = make_collection_dir(&self.inner.path, uid)?;
-        let entry = snapshot::bring(from, &dir, uid).inspect_err(|_| drop(std::fs::remove_dir_all(&dir)))?;
-        let replaced = shards.get(name).cloned();
+        let (uid, dir) = self.make_dropped_collection_dir()?;
+        let clear_away = || remove_dropped(store, uid, &dir);
+        // Reading all of it takes long, and nobody waits for it.
+        let brought = snapshot::bring(from, &dir, uid)
+            .and_then(|entry| Ok((load(&dir, store, name.to_owned(), entry.clone())?.0, entry)));
+        let (shard, entry) = brought.inspect_err(|_| clear_away())?;
+        let shard = Arc::new(shard);
+        let _naming = self.inner.naming.lock();
+        if is_alias() {
+            clear_away();
+            return Err(exists());
+        }
+        let replaced = self.inner.shards.read().get(name).cloned();
         let catalogued = replaced.as_ref().map(|old| old.catalogued.lock());
         self.inner.journal.exclusively(|| {
             self.catalogue(|| {
+                if let Some(old) = &replaced {
+                    store.put(&dropped_key(old.uid), b"")?;
+                }
                 // From here on the old collection is gone, whenever a crash comes.
                 entry.put(store, name)?;
-                let Some(old) = &replaced else { return Ok(()) };
-                store.put(&dropped_key(old.uid), b"")?;
-                old.mark_dropped();
-                self.forget_logs(old)
+                store.remove(&dropped_key(uid))?;
+                if let Some(old) = &replaced {
+                    old.mark_dropped();
+                }
+                self.inner.shards.write().insert(name.to_owned(), shard.clone());
+                replaced.as_ref().map_or(Ok(()), |old| self.forget_logs(old))
             })
         })?;
-        let (shard, _) = load(&dir, store, name.to_owned(), entry)?;
         drop(catalogued);
         if let Some(old) = replaced {
             remove_dropped(store, old.uid, &old.dir);
         }
-        let shard = Arc::new(shard);
-        shards.insert(name.to_owned(), shard.clone());
-        drop(shards);
         self.inner.maintenance.consider(&shard);
         Ok(self.handle(shard))
+    }
+
+    /// Makes the folder of a collection that counts as dropped until it is whole.
+    fn make_dropped_collection_dir(&self) -> Result<(u32, PathBuf)> {
+        let mut last_uid = self.inner.naming.lock();
+        let uid = self.free_uid(&mut last_uid)?;
+        self.catalogue(|| self.inner.store.put(&dropped_key(uid), b""))?;
+        Ok((uid, make_collection_dir(&self.inner.path, uid)?))
     }
 
     /// Whether writes are taken.
@@ -347,6 +373,11 @@ fn identify(path: &Path, format: Option<owner::Format>, store: &dyn Store, kind:
         // The id is written to the log first: a crash before the second file
         // leaves a log that says who it is.
         (None, Some(id)) => owner::write_format(path, &id, kind),
+        // Collections are made after both.
+        (None, None) if !folders(path).is_empty() => Err(Error::Corrupt {
+            what: path.display().to_string(),
+            reason: "it has collections, but neither `format.json` nor a log".to_owned(),
+        }),
         (None, None) => {
             let id = Uuid::new_v4().to_string();
             store.put(STORE_ID, id.as_bytes())?;
@@ -375,7 +406,7 @@ fn folders(path: &Path) -> Vec<(u32, PathBuf)> {
 }
 
 /// In the catalogue from the moment a collection is dropped until its folder is
-/// gone: only such a folder is removed.
+/// gone, and while one is being restored: only such a folder is removed.
 fn dropped_key(uid: u32) -> String {
     format!("{DROPPED}{uid}")
 }
@@ -431,8 +462,11 @@ fn load_all(path: &Path, store: &dyn Store) -> Result<BTreeMap<String, Arc<Shard
         }
     }
     for (key, _) in store.list(DROPPED)? {
-        if let Ok(uid) = key[DROPPED.len()..].parse() {
-            remove_dropped(store, uid, &collection_dir(path, uid));
+        match key[DROPPED.len()..].parse() {
+            // A crash came before it was dropped, or after it was restored.
+            Ok(uid) if uids.contains(&uid) => store.remove(&key)?,
+            Ok(uid) => remove_dropped(store, uid, &collection_dir(path, uid)),
+            Err(_) => {}
         }
     }
     for (uid, folder) in folders(path) {
@@ -504,3 +538,6 @@ fn load_segment(dir: &Path, segment: &SegmentEntry, entry: &Entry) -> Result<Par
     maintain::load_derived(dir, &mut part, &entry.config, &entry.vector_uids);
     Ok(part)
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,14 +48,33 @@ impl Journal {
         let bytes = op.encode()?;
         let ticket = Ticket::default();
         self.queue.lock().push(Entry { shard: shard.clone(), op, bytes, ticket: ticket.clone() });
+        self.await_turn(&ticket)
+    }
+
+    /// Waits for the result of a queued operation, or takes the lead.
+    fn await_turn(&self, ticket: &Ticket) -> Result<Applied> {
         loop {
             let lead = self.lead.lock();
             if let Some(result) = ticket.lock().take() {
                 return result;
             }
+            if !self.queue.lock().iter().any(|entry| Arc::ptr_eq(&entry.ticket, ticket)) {
+                return Err(self.give_up());
+            }
             self.commit_queued();
             drop(lead);
         }
+    }
+
+    /// An operation was taken from the queue by a writer that panicked: whether it
+    /// is on the disk or applied is not known, so nothing may follow it.
+    fn give_up(&self) -> Error {
+        let cause = Error::Store {
+            action: "appending to a log",
+            reason: "the writer that had the lead panicked".to_owned(),
+        };
+        self.fail(&cause);
+        Error::ReadOnly { cause: cause.to_string() }
     }
 
     /// Runs `action` while no operation is being written.
@@ -148,5 +167,78 @@ fn refuse(entries: &[Entry], error: &Error) {
             Error::ReadOnly { cause } => Error::ReadOnly { cause: cause.clone() },
             other => Error::ReadOnly { cause: other.to_string() },
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalogue;
+    use crate::op::{Change, Selection};
+    use crate::shard::Catalogued;
+    use crate::state::State;
+    use crate::{CollectionConfig, Metric};
+
+    /// Panics when it is to write.
+    struct Broken;
+
+    impl Store for Broken {
+        fn append(&self, _: &[Record]) -> Result<()> {
+            panic!("a bug of the store")
+        }
+        fn replay(&self, _: u64, _: &mut dyn FnMut(u64, Vec<u8>) -> Result<()>) -> Result<()> {
+            Ok(())
+        }
+        fn forget(&self, _: u64) -> Result<()> {
+            Ok(())
+        }
+        fn shrink(&self) -> Result<()> {
+            Ok(())
+        }
+        fn shrink_if_mostly_free(&self) -> Result<()> {
+            Ok(())
+        }
+        fn logs(&self) -> Result<Vec<u64>> {
+            Ok(Vec::new())
+        }
+        fn put(&self, _: &str, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+        fn remove(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn list(&self, _: &str) -> Result<Vec<(String, Vec<u8>)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn shard(dir: &std::path::Path) -> Arc<Shard> {
+        let config = CollectionConfig::new(1, Metric::Dot);
+        let state = State::new(0, Arc::new(config.clone()), crate::part::VectorUids::new(), Vec::new());
+        let entry = catalogue::Entry::new(1, config);
+        let catalogued = Catalogued { entry, marks: BTreeMap::new() };
+        Arc::new(Shard::new("c".to_owned(), dir.to_owned(), state, catalogued, 0, Vec::new()))
+    }
+
+    #[test]
+    fn writers_do_not_wait_for_ever_for_one_that_panicked() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = Room { dir: dir.path().to_owned(), min_free_bytes: 0 };
+        let journal = Journal::new(Arc::new(Broken), room);
+        let shard = shard(dir.path());
+        let delete = || Op::one(Change::Delete(Selection::Ids(Vec::new())));
+        // One who waits, and whose operation the next one takes along.
+        let (waits, op) = (Ticket::default(), delete());
+        let bytes = op.encode().unwrap();
+        journal.queue.lock().push(Entry { shard: shard.clone(), op, bytes, ticket: waits.clone() });
+        std::thread::scope(|scope| {
+            let leader = scope.spawn(|| journal.commit(&shard, delete()));
+            assert!(leader.join().is_err());
+        });
+        assert!(journal.queue.lock().is_empty());
+        assert!(matches!(journal.await_turn(&waits), Err(Error::ReadOnly { .. })));
+        assert!(matches!(journal.commit(&shard, delete()), Err(Error::ReadOnly { .. })));
     }
 }

@@ -111,6 +111,7 @@ mod bm25;
 mod bytes;
 mod catalogue;
 mod chunked;
+mod clocks;
 mod collection;
 mod config;
 mod database;

@@ -38,6 +38,7 @@ use crate::picked::Picked;
 use crate::point::now_ms;
 use crate::segment::{self, Segment};
 use crate::shard::{Catalogued, Damage, Shard};
+use crate::state::State;
 use crate::store::Store;
 use crate::view::View;
 
@@ -308,6 +309,7 @@ impl Work {
         entry.put(&*self.store, &shard.name).inspect_err(|error| self.journal.fail(error))?;
         replace(shard, &picked, sealed);
         *catalogued = Catalogued { entry, marks };
+        shard.state.write().clocks.forget(seq);
         self.clear_away(shard, &catalogued.entry);
         Ok(())
     }
@@ -353,7 +355,11 @@ impl Work {
             marks: Marks { live, ..Marks::default() },
             derived: Derived::default(),
         };
-        derive::indexes(&shard.dir, &mut part, config, &shard.state.read().uids.clone())?;
+        let (config, uids) = {
+            let state = shard.state.read();
+            (state.config.clone(), state.uids.clone())
+        };
+        derive::indexes(&shard.dir, &mut part, &config, &uids)?;
         Ok(part)
     }
 
@@ -372,6 +378,10 @@ impl Work {
             if let Some(missing) = derive::missing_index(&view) {
                 within(pool, || derive::add(shard, &missing))?;
             } else if let Some(numbers) = policy::merge(&mergeable(shard), &self.options, aim) {
+                // A merge would give damaged rows a checksum that holds.
+                if !self.are_whole(shard, &numbers) {
+                    continue;
+                }
                 self.merge(shard, &numbers, pool)?;
                 // What dies while this runs waits for the next time.
                 if aim == policy::Aim::Smallest {
@@ -388,7 +398,9 @@ impl Work {
 
     /// Writes the live rows of some segments into one in their place.
     fn merge(&self, shard: &Shard, numbers: &[u64], pool: Option<&rayon::ThreadPool>) -> Result<()> {
-        let (parts, current, config, uids, number) = {
+        // The settings are those of the catalogue, like the marks: the log may ask
+        // for a vector that was dropped since.
+        let (parts, current, config, uids, number, now) = {
             let mut catalogued = shard.catalogued.lock();
             let state = shard.state.read();
             let current: Vec<Part> =
@@ -396,12 +408,13 @@ impl Work {
             let parts: Vec<Part> = current.iter().map(|part| as_catalogued(part, &catalogued)).collect();
             let number = catalogued.entry.next_number;
             catalogued.entry.next_number += 1;
-            (parts, current, state.config.clone(), state.uids.clone(), number)
+            let uids = Arc::new(catalogued.entry.vector_uids.clone());
+            let now = gone_by(&state, &catalogued);
+            (parts, current, catalogued.entry.config.clone(), uids, number, now)
         };
         let had_graphs = parts.iter().any(|part| part.derived.has_graphs());
         let bytes: u64 = parts.iter().map(Part::file_bytes).sum();
         self.journal.check_room(bytes)?;
-        let now = now_ms();
         let expires: Vec<bool> = parts.iter().map(Part::has_expiry).collect();
         let gone = |index: usize, slot| expires[index] && is_over(&parts[index], &current[index], slot, now);
         let picked = Picked::new(parts.clone(), uids, gone);
@@ -423,10 +436,11 @@ impl Work {
         let mut catalogued = shard.catalogued.lock();
         shard.check_there()?;
         let finish = || {
-            // A point that was passed over was renewed or written again in the
-            // moment before it disappeared: once more.
+            // A point that was passed over was renewed, written or asked for again
+            // in the moment before it disappeared: once more.
             let left_out = |(index, part): (usize, &Part)| {
                 let state = shard.state.read();
+                let now = now.min(gone_by(&state, &catalogued));
                 let known = state.settled.iter().find(|known| known.number == part.number);
                 let mut rows = part.marks.live.iter_from(0).filter(|slot| gone(index, *slot));
                 known.is_some_and(|known| rows.any(|slot| !is_over(part, known, slot, now)))
@@ -477,25 +491,41 @@ impl Work {
             if self.is_cancelled(shard) {
                 return;
             }
-            let PartRows::Sealed(segment) = &part.rows else { continue };
             let started = Instant::now();
             let mut read = 0;
-            let mut pace = |bytes: usize| {
+            Self::is_whole(shard, &part, &mut |bytes| {
                 read += bytes;
                 // Queries that come right after opening need the disk, too.
                 let due = Duration::from_secs_f64(read as f64 / SCRUB_BYTES_PER_SECOND);
                 std::thread::sleep(due.saturating_sub(started.elapsed()));
                 !self.is_cancelled(shard)
-            };
-            if let Err(reason) = segment.verify(&mut pace)
-                && segment_path(&shard.dir, part.number).exists()
-            {
-                let file = segment_path(&shard.dir, part.number);
-                tracing::error!(collection = shard.name, file = %file.display(), reason, "a damaged segment is taken out of service");
-                shard.change(|state| state.settled.retain(|other| other.number != part.number));
-                shard.damaged.lock().push(Damage { collection: shard.name.clone(), file, reason });
-            }
+            });
         }
+    }
+
+    fn are_whole(&self, shard: &Shard, numbers: &[u64]) -> bool {
+        let mut parts = shard.state.read().settled.clone();
+        parts.retain(|part| numbers.contains(&part.number));
+        parts.iter().all(|part| Self::is_whole(shard, part, &mut |_| !self.is_cancelled(shard)))
+    }
+
+    /// Reads a segment through; false if its checksums do not hold, and then it is
+    /// out of service.
+    fn is_whole(shard: &Shard, part: &Part, pace: &mut dyn FnMut(usize) -> bool) -> bool {
+        let PartRows::Sealed(segment) = &part.rows else { return true };
+        let file = segment_path(&shard.dir, part.number);
+        // One that was merged meanwhile has no file.
+        let Some(reason) = segment.verify(pace).err().filter(|_| file.exists()) else { return true };
+        let known = shard.change(|state| {
+            let before = state.settled.len();
+            state.settled.retain(|other| other.number != part.number);
+            state.settled.len() < before
+        });
+        if known {
+            tracing::error!(collection = shard.name, file = %file.display(), reason, "a damaged segment is taken out of service");
+            shard.damaged.lock().push(Damage { collection: shard.name.clone(), file, reason });
+        }
+        false
     }
 }
 
@@ -531,14 +561,21 @@ fn is_over(catalogued: &Part, current: &Part, slot: u32, now_ms: u64) -> bool {
     catalogued.is_expired(slot, now_ms) && current.marks.live.get(slot) && current.is_expired(slot, now_ms)
 }
 
+/// The moment by which a row must have disappeared for a merge to leave it out: now,
+/// or when the first operation was made that is replayed onto the catalogue.
+fn gone_by(state: &State, catalogued: &Catalogued) -> u64 {
+    let now = now_ms();
+    state.clocks.oldest_after(catalogued.entry.seq).map_or(now, |oldest| oldest.min(now))
+}
+
 /// The segments with the number of rows a merge would keep: those that the
 /// catalogue calls live, because the log is replayed onto it, without those that
 /// disappeared. Judged by anything newer, a merge might be called for that
 /// changes nothing, for ever.
 fn mergeable(shard: &Shard) -> Vec<(Part, usize)> {
     let catalogued = shard.catalogued.lock();
-    let now = now_ms();
     let state = shard.state.read();
+    let now = gone_by(&state, &catalogued);
     let sealed = state.settled.iter().filter(|part| catalogued.marks.contains_key(&part.number));
     let kept = |part: &Part| {
         let known = as_catalogued(part, &catalogued);

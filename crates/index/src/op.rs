@@ -166,6 +166,7 @@ impl Op {
     }
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        self.changes.iter().try_for_each(Change::check_kept)?;
         let changes: Vec<Encoded<'_>> = self.changes.iter().map(Encoded::from).collect();
         let mut bytes = vec![VERSION, 0, 0, 0, 0];
         bytes =
@@ -194,6 +195,40 @@ impl Op {
             postcard::from_bytes(body).map_err(|error| error.to_string())?;
         let changes = changes.into_iter().map(Change::try_from).collect::<Result<_, String>>()?;
         Ok(Self { at_ms, changes })
+    }
+}
+
+impl Change {
+    /// Refuses what would not come back from the log as it is.
+    fn check_kept(&self) -> Result<()> {
+        let filter = match self {
+            Self::Upsert { when: When { filter, .. }, .. } | Self::UpdateVectors { filter, .. } => {
+                filter.as_ref()
+            }
+            Self::Delete(of)
+            | Self::DeleteVectors { of, .. }
+            | Self::SetPayload { of, .. }
+            | Self::ReplacePayload { of, .. }
+            | Self::DeletePayload { of, .. } => match of {
+                Selection::Filter(filter) => Some(filter),
+                Selection::Ids(_) => None,
+            },
+            Self::SetExpiry { .. } => None,
+            Self::Configure(change) => return check_kept(change).map_err(Error::Request),
+        };
+        filter.map_or(Ok(()), |filter| check_kept(filter).map_err(Error::Filter))
+    }
+}
+
+/// Checks that a value comes back from JSON as it is: numbers that are not
+/// finite do not, nor does what nests deeper than JSON is read.
+pub(crate) fn check_kept<T: Serialize + serde::de::DeserializeOwned + PartialEq>(
+    value: &T,
+) -> Result<(), String> {
+    match from_json::<T>(&json(value)) {
+        Ok(kept) if kept == *value => Ok(()),
+        Ok(_) => Err("it holds a number that is not finite".to_owned()),
+        Err(reason) => Err(format!("the log could not keep it: {reason}")),
     }
 }
 

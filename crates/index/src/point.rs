@@ -111,15 +111,20 @@ pub(crate) fn check_depth(payload: &Payload) -> Result<()> {
 
 /// The same for a payload that is put this many levels below the top.
 pub(crate) fn check_depth_below(payload: &Payload, levels: usize) -> Result<()> {
-    let left = MAX_PAYLOAD_DEPTH.checked_sub(levels);
-    if left.is_none_or(|left| payload.values().any(|value| deeper_than(value, left))) {
-        return Err(Error::Request(format!("payload nests deeper than {MAX_PAYLOAD_DEPTH} levels")));
+    check_object_depth("payload", payload, levels)
+}
+
+/// The same for any object that is kept as JSON.
+pub(crate) fn check_object_depth(what: &str, object: &Map<String, Value>, levels: usize) -> Result<()> {
+    let left = MAX_DEPTH.checked_sub(levels);
+    if left.is_none_or(|left| object.values().any(|value| deeper_than(value, left))) {
+        return Err(Error::Request(format!("{what} nests deeper than {MAX_DEPTH} levels")));
     }
     Ok(())
 }
 
-// The log keeps payloads as JSON, whose reader stops at 128 levels.
-const MAX_PAYLOAD_DEPTH: usize = 100;
+// Log and catalogue keep objects as JSON, whose reader stops at 128 levels.
+const MAX_DEPTH: usize = 100;
 
 fn deeper_than(value: &Value, levels: usize) -> bool {
     let mut inner: Box<dyn Iterator<Item = &Value>> = match value {

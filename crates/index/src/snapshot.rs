@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::catalogue::{self, Entry};
 use crate::collection::Collection;
@@ -22,6 +23,8 @@ use crate::vector::Vector;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "snapshot.json";
+const PARTIAL: &str = ".partial";
+const INCOMING: &str = ".incoming";
 
 /// A snapshot of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +48,22 @@ struct Manifest {
     created_ms: u64,
     entry: Entry,
     files: Vec<String>,
+    /// Of the rest. Snapshots made before it was there have none.
+    crc32: Option<u32>,
 }
 
 impl Manifest {
+    fn new(collection: &str, created_ms: u64, entry: Entry, files: Vec<String>) -> Self {
+        let collection = collection.to_owned();
+        let manifest = Self { format: FORMAT, collection, created_ms, entry, files, crc32: None };
+        Self { crc32: Some(manifest.hash()), ..manifest }
+    }
+
+    fn hash(&self) -> u32 {
+        let rest = (self.format, &self.collection, self.created_ms, &self.entry, &self.files);
+        crc32fast::hash(&serde_json::to_vec(&rest).expect("settings have string keys and finite numbers"))
+    }
+
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(Error::io("read", &path))?;
@@ -60,7 +76,11 @@ impl Manifest {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(Error::NewerFormat { path, found, supported: FORMAT });
         }
-        serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+        let read: Self = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        if read.crc32.is_some_and(|crc32| crc32 != read.hash()) {
+            return Err(damaged("its checksum does not match".to_owned()));
+        }
+        Ok(read)
     }
 
     fn describe(&self, folder: &Path) -> Snapshot {
@@ -87,20 +107,25 @@ impl Collection {
         let catalogued = self.shard.catalogued.lock();
         self.shard.check_there()?;
         let entry = catalogued.entry.clone();
-        let created_ms = now_ms();
         let all = self.snapshots_dir();
         fs::create_dir_all(&all).map_err(Error::io("create folder", &all))?;
-        let name = format!("{}-{created_ms}-{}", self.name(), entry.seq);
-        let (folder, partial) = (all.join(&name), all.join(format!("{name}.partial")));
-        let _ = fs::remove_dir_all(&partial);
+        let named = |created_ms: u64| all.join(format!("{}-{created_ms}-{}", self.name(), entry.seq));
+        // Several may be asked for within a millisecond. One gets its final name
+        // without this lock, so the other name is looked at first.
+        let is_free = |ms| !partial_of(&named(ms)).exists() && !named(ms).exists();
+        let mut created_ms = now_ms();
+        while !is_free(created_ms) {
+            created_ms += 1;
+        }
+        let folder = named(created_ms);
+        let partial = partial_of(&folder);
         fs::create_dir(&partial).map_err(Error::io("create folder", &partial))?;
         let files = catalogue::files(&self.shard.dir, &entry)?;
         for file in &files {
             link_or_copy(&self.shard.dir.join(file), &partial.join(file))?;
         }
         drop(catalogued);
-        let manifest =
-            Manifest { format: FORMAT, collection: self.name().to_owned(), created_ms, entry, files };
+        let manifest = Manifest::new(self.name(), created_ms, entry, files);
         let text =
             serde_json::to_vec_pretty(&manifest).expect("settings have string keys and finite numbers");
         let path = partial.join(MANIFEST);
@@ -124,7 +149,9 @@ impl Collection {
         let mut snapshots = Vec::new();
         for folder in fs::read_dir(&all).map_err(Error::io("read folder", &all))? {
             let folder = folder.map_err(Error::io("read folder", &all))?.path();
-            // One that is being made has no manifest yet.
+            if is_partial(&folder) {
+                continue;
+            }
             if let Ok(manifest) = Manifest::read(&folder) {
                 snapshots.push(manifest.describe(&folder));
             }
@@ -197,6 +224,49 @@ impl Snapshot {
     }
 }
 
+/// What a snapshot is called while it is being made.
+fn partial_of(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(PARTIAL);
+    name.into()
+}
+
+fn is_partial(folder: &Path) -> bool {
+    folder.to_string_lossy().ends_with(PARTIAL)
+}
+
+/// A new folder to receive a packed snapshot in.
+pub(crate) fn incoming(all: &Path) -> PathBuf {
+    all.join(format!("{}{INCOMING}", Uuid::new_v4()))
+}
+
+/// Removes what a crash left of snapshots that were being made or received: its
+/// links keep the room of segments that are long gone. For the time before the
+/// database is open.
+pub(crate) fn sweep(all: &Path) {
+    let inside =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_incoming = |folder: &Path| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let id = name.strip_suffix(INCOMING).and_then(|id| id.parse::<Uuid>().ok());
+        // That of a collection of such a name has folders.
+        id.is_some() && !inside(folder).any(|path| path.is_dir())
+    };
+    for folder in inside(all) {
+        if is_incoming(&folder) {
+            remove_left(&folder);
+        } else {
+            inside(&folder).filter(|path| is_partial(path)).for_each(|path| remove_left(&path));
+        }
+    }
+}
+
+fn remove_left(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(%error, folder = %folder.display(), "what a crash left of a snapshot stays for now");
+    }
+}
+
 /// Unpacks a tar file of a snapshot into an empty folder. Only files directly
 /// in it are taken, whatever else the tar holds.
 pub(crate) fn unpack(tar: impl Read, folder: &Path) -> Result<()> {
@@ -237,11 +307,34 @@ pub(crate) fn bring(from: &Path, dir: &Path, uid: u32) -> Result<Entry> {
         let path = catalogue::segment_path(dir, segment.number);
         let opened = Segment::open(&path).and_then(|rows| {
             rows.verify(&mut |_| true)?;
+            check_fits(&rows, segment.number, &manifest.entry)?;
             catalogue::read_marks(dir, segment, rows.len()).map(drop)
         });
         opened.map_err(|reason| Error::Corrupt { what: path.display().to_string(), reason })?;
     }
     Ok(Entry { uid, generation: 0, ..manifest.entry })
+}
+
+/// Checks a segment against the manifest, which anybody may have written.
+fn check_fits(rows: &Segment, number: u64, entry: &Entry) -> Result<(), String> {
+    if number >= entry.next_number || entry.segments.iter().filter(|known| known.number == number).count() > 1
+    {
+        return Err("its number may be given to another segment".to_owned());
+    }
+    let newest = (0..rows.len()).map(|slot| rows.version(slot)).max();
+    if entry.seq > u64::MAX / 2 || newest > Some(entry.seq) {
+        return Err("it is of another time".to_owned());
+    }
+    for (name, uid) in &entry.vector_uids {
+        let Some(column) = rows.column(name, *uid) else { continue };
+        let sparse = entry.config.sparse_vectors.contains_key(name);
+        if column.info.dense.as_ref() != entry.config.vectors.get(name)
+            || column.info.dense.is_none() != sparse
+        {
+            return Err(format!("its vector `{name}` is not that of the settings"));
+        }
+    }
+    Ok(())
 }
 
 /// A hard link where the file system has them and both ends are on it.

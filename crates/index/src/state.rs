@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cairn_ann::Graph;
 
 use crate::bits::Bits;
+use crate::clocks::Clocks;
 use crate::config::{CollectionConfig, ConfigChange};
 use crate::filter::Filter;
 use crate::filter::prepared::Prepared;
@@ -35,6 +36,8 @@ pub(crate) struct State {
     /// Slots of the growing part's live rows by id.
     recent: BTreeMap<PointId, u32>,
     next_frozen: u64,
+    /// Of the operations since the catalogue's.
+    pub(crate) clocks: Clocks,
 }
 
 /// What an operation changed.
@@ -75,6 +78,7 @@ impl State {
             growing,
             recent: BTreeMap::new(),
             next_frozen: FIRST_FROZEN + 1,
+            clocks: Clocks::default(),
         }
     }
 
@@ -139,6 +143,7 @@ impl State {
             return applied;
         }
         self.applied = seq;
+        self.clocks.note(seq, op.at_ms);
         for change in op.changes {
             self.change(seq, op.at_ms, change, &mut applied);
         }

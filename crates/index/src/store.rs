@@ -27,6 +27,15 @@ pub(crate) struct Record {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// The kind of the store that is in a folder, by its files.
+pub(crate) fn kind_of(path: &Path) -> Option<StoreKind> {
+    let has = |file: &str| path.join(file).exists();
+    if has(redb::FILE) {
+        return Some(StoreKind::Redb);
+    }
+    has("db").then_some(StoreKind::Sled)
+}
+
 /// Opens the store of a directory, creating it if it is not there.
 pub(crate) fn open(
     kind: StoreKind,

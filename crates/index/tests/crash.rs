@@ -23,10 +23,20 @@ fn acknowledged_points_survive_kill_over_and_over() {
 
 #[test]
 #[ignore = "long: cargo xtask test --long"]
-fn acknowledged_points_survive_hundreds_of_kills() {
-    // A new folder now and then, so that young ones are killed too.
-    for seed in 600..620 {
-        Rounds::new(STORES[seed as usize % 2], seed).run(25);
+fn acknowledged_points_survive_hundreds_of_kills_over_sled() {
+    hundreds(StoreKind::Sled, 600);
+}
+
+#[test]
+#[ignore = "long: cargo xtask test --long"]
+fn acknowledged_points_survive_hundreds_of_kills_over_redb() {
+    hundreds(StoreKind::Redb, 650);
+}
+
+/// 500 kills, with a new folder now and then, so that young ones are killed too.
+fn hundreds(store: StoreKind, from: u64) {
+    for seed in from..from + 20 {
+        Rounds::new(store, seed).run(25);
     }
 }
 

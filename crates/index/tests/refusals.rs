@@ -362,19 +362,36 @@ fn snapshots_that_are_not_whole_or_reach_outside_leave_the_collection_as_it_is()
         let snapshot = collection.create_snapshot().unwrap();
         collection.upsert(vec![Point::new(3, vec![1.0, 1.0])]).unwrap();
         let manifest = std::fs::read_to_string(snapshot.path.join("snapshot.json")).unwrap();
-        let changed = |from: &str, to: &str| {
+        let changed_in = |manifest: &str, from: &str, to: &str| {
             let copy = tempfile::tempdir().unwrap();
             common::copy_folder(&snapshot.path, copy.path());
             assert!(manifest.contains(from));
             std::fs::write(copy.path().join("snapshot.json"), manifest.replace(from, to)).unwrap();
             copy
         };
-        let newer = changed("\"format\": 1", "\"format\": 9");
+        let newer = changed_in(&manifest, "\"format\": 1", "\"format\": 9");
         refused!(db.restore("c", newer.path()), Error::NewerFormat { found: 9, .. });
+        refused!(
+            db.restore("c", changed_in(&manifest, "\"next_number\": 2", "\"next_number\": 3").path()),
+            Error::Corrupt { .. }
+        );
+        // What follows is what somebody wrote who left the checksum out.
+        let (_, crc32) = manifest.rsplit_once(",\n  \"crc32\"").unwrap();
+        let manifest = manifest.replace(&format!(",\n  \"crc32\"{crc32}"), "\n}");
+        let changed = |from: &str, to: &str| changed_in(&manifest, from, to);
         for outside in ["../../format.json", "/etc/hostname", "..", "."] {
             let outside = changed("\"1.segment\"", &format!("{outside:?}"));
             refused!(db.restore("c", outside.path()), Error::Corrupt { .. });
         }
+        for (from, to) in [("\"size\": 2", "\"size\": 3"), ("\"float32\"", "\"float16\"")] {
+            refused!(db.restore("c", changed(from, to).path()), Error::Corrupt { .. });
+        }
+        for seq in ["0", "18446744073709551615"] {
+            let other = changed("\"seq\": 1", &format!("\"seq\": {seq}"));
+            refused!(db.restore("c", other.path()), Error::Corrupt { .. });
+        }
+        let reused = changed("\"next_number\": 2", "\"next_number\": 1");
+        refused!(db.restore("c", reused.path()), Error::Corrupt { .. });
         let missing = changed("\"1.segment\"", "\"2.segment\"");
         refused!(db.restore("c", missing.path()), Error::Io { .. } | Error::Corrupt { .. });
         let cut = changed("\"format\"", "\"format");

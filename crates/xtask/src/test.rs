@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::shell::{Outcome, cargo, root, run, run_and_read};
 
@@ -25,7 +26,9 @@ pub(crate) fn all(long: bool) -> Outcome {
     let suites: [(&str, Suite); 3] = [("rust", rust), ("end to end", python), ("typescript", typescript)];
     for (name, suite) in suites {
         println!("\n== {name}");
+        let started = Instant::now();
         let (ended_well, counts) = suite(long)?;
+        println!("== {name} took {} s", started.elapsed().as_secs());
         total.passed += counts.passed;
         total.failed += counts.failed;
         total.skipped += counts.skipped;

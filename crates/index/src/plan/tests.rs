@@ -205,3 +205,14 @@ fn threads_share_a_matcher() {
     let prepared = Prepared::new(&filter, &Schema::new()).unwrap();
     shared(&Matcher::new(&prepared, &rows));
 }
+
+#[test]
+fn filters_come_back_from_the_log_as_they_are() {
+    let seed = 21;
+    let mut rng = StdRng::seed_from_u64(seed);
+    for round in 0..3_000 {
+        let written = filter(&mut rng, &PATHS, 3);
+        let filter: Filter = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(crate::op::check_kept(&filter), Ok(()), "seed {seed} round {round}: {written}");
+    }
+}

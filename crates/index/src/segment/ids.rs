@@ -70,12 +70,13 @@ impl Ids {
         };
         let fit = ids.halves.numbers::<u64>().is_some_and(|halves| halves.len() == rows * 2)
             && slots(&ids.order) == Some(rows)
+            && ids.order.numbers::<u32>().is_some_and(|order| !order.contains(&FREE))
             && slots(&ids.hash).is_some_and(|places| places == (rows * 2).next_power_of_two());
         if !fit {
             return Err("its ids do not fit its rows".to_owned());
         }
         let ends = |order: &[u32]| Some([*order.first()?, *order.get(rows.checked_sub(1)?)?]);
-        let ends = ids.order.numbers::<u32>().and_then(ends).filter(|ends| !ends.contains(&FREE));
+        let ends = ids.order.numbers::<u32>().and_then(ends);
         Ok(Self { ends: ends.map(|ends| ends.map(|slot| ids.id(slot))), ..ids })
     }
 
@@ -132,4 +133,26 @@ fn hash(id: PointId) -> u64 {
     x ^= x >> 33;
     x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     x ^ (x >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_names_no_slot_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.segment");
+        let opens = |order: [u32; 2]| {
+            let mut writer = Writer::create(&path).unwrap();
+            write(&mut writer, &[5.into(), 3.into()]).unwrap();
+            writer.section("id_order", bytemuck::cast_slice(&order)).unwrap();
+            writer.finish("test", serde_json::json!({})).unwrap();
+            Ids::open(&Container::open(&path, "test").unwrap(), 2)
+        };
+        assert_eq!(opens([1, 0]).unwrap().ordered(None), [1, 0]);
+        for order in [[1, FREE], [FREE, 0], [2, 0]] {
+            assert!(opens(order).is_err(), "{order:?}");
+        }
+    }
 }

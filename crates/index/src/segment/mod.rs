@@ -53,9 +53,11 @@ pub(crate) fn write(path: &Path, vectors: Vec<ColumnInfo>, source: &dyn SegmentS
     if every().any(|row| source.expiry(row).is_some()) {
         writer.begin("expiry")?;
         for row in every() {
-            let expiry = source.expiry(row).unwrap_or(Expiry { at_ms: 0, renew_ms: 0 });
-            writer.write(&expiry.at_ms.to_le_bytes())?;
-            writer.write(&expiry.renew_ms.to_le_bytes())?;
+            // 0 means never, so who disappeared at the start of 1970 did so later.
+            let expiry = source.expiry(row).map(|expiry| (expiry.at_ms.max(1), expiry.renew_ms));
+            let (at_ms, renew_ms) = expiry.unwrap_or((0, 0));
+            writer.write(&at_ms.to_le_bytes())?;
+            writer.write(&renew_ms.to_le_bytes())?;
         }
     }
     let mut ends = Vec::with_capacity(rows as usize);

@@ -10,6 +10,9 @@ use redb::{
 use super::{Record, Store, log_name, open_when_released, parse_log_name, sync_dir};
 use crate::error::{Error, Result};
 
+/// The name of the store's file in its folder.
+pub(super) const FILE: &str = "log.redb";
+
 const CATALOGUE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("catalogue");
 
 type Log<'n> = TableDefinition<'n, u64, &'static [u8]>;
@@ -24,7 +27,7 @@ pub(crate) struct Redb {
 impl Redb {
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io("create folder", path))?;
-        let file = path.join("log.redb");
+        let file = path.join(FILE);
         if !file.exists() {
             make(path, &file)?;
         }

@@ -8,6 +8,7 @@ use cairn_index::{Filter, Metric, Point};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
+use tempfile::TempDir;
 
 #[allow(clippy::print_stdout)] // the seed of a failure
 pub(crate) fn rng(seed: u64) -> StdRng {
@@ -65,6 +66,16 @@ fn score(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
         Metric::Euclid => a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f32>().sqrt(),
         Metric::Manhattan => a.iter().zip(b).map(|(x, y)| (x - y).abs()).sum(),
     }
+}
+
+/// A folder in memory where there is room, for what needs no real disk: waiting
+/// for one takes most of the time otherwise.
+pub(crate) fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let disk = rustix::fs::statvfs(memory);
+    let roomy = disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > 2 << 30);
+    let made = if roomy { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Copies a data folder as it lies there.
