@@ -263,6 +263,7 @@ pub(crate) fn nearest(
     let mut parts: Vec<(u32, &Part)> =
         view.numbered().filter(|(_, part)| part.marks.live.count() > 0).collect();
     parts.sort_by_key(|(_, part)| std::cmp::Reverse(part.marks.live.count()));
+    let rows_of_view = parts.iter().map(|(_, part)| part.marks.live.count()).sum();
     for (number, part) in parts {
         let started = Instant::now();
         let filtered = view.filtered(part);
@@ -274,6 +275,7 @@ pub(crate) fn nearest(
             expires: part.has_expiry(),
             none: Bits::default(),
             worst: best.get(ask.k.saturating_sub(1)).map(|(_, raw)| *raw),
+            rows_of_view,
         };
         let (found, plan) = match &weights {
             Some(weights) => searched.sparse(weights),
@@ -303,6 +305,8 @@ struct PartSearch<'s> {
     none: Bits,
     /// The last of enough hits that other parts gave, as similarity.
     worst: Option<f32>,
+    /// Live rows of all parts.
+    rows_of_view: usize,
 }
 
 type Scored = Vec<(u32, f32)>;
@@ -461,8 +465,9 @@ fn frequencies(view: &View, using: &str, indices: &[u32]) -> (usize, Vec<usize>)
     (rows, counts)
 }
 
-/// The part of the beam that is followed in every part.
-const LEAST: usize = 4;
+/// Candidates that a walk goes on from in every part, to get to where the nearest
+/// are.
+const LEAST: usize = 16;
 
 struct Walk<'s> {
     search: &'s PartSearch<'s>,
@@ -515,11 +520,17 @@ impl Walk<'_> {
         nearest
     }
 
-    /// Where other parts gave enough hits, a walk need not go far beyond them.
+    /// Where other parts gave enough hits, a walk need not go far beyond them: in
+    /// a tenth of all rows lie about a tenth of the beam that all together would
+    /// have.
     fn beam(&self, k: usize) -> Beam {
         let ef = self.ef().max(k);
-        let bound = self.search.worst.map_or(f32::INFINITY, |worst| 0.0 - worst);
-        Beam { ef, least: k.max(ef / LEAST), bound }
+        let Some(worst) = self.search.worst else { return ef.into() };
+        let share = self.search.part.marks.live.count() as f64 / self.search.rows_of_view.max(1) as f64;
+        // A filtered walk that comes up short becomes a scan.
+        let least = if self.search.matcher.is_some() { k.max(LEAST) } else { LEAST };
+        let least = least.max((ef as f64 * share) as usize);
+        Beam { ef, least, bound: 0.0 - worst }
     }
 
     fn ef(&self) -> usize {

@@ -22,7 +22,8 @@ pub struct Beam {
     /// Candidates that a walk keeps, at least `k`: more find more of the true
     /// neighbours and cost more time.
     pub ef: usize,
-    /// Candidates that it goes on from in any case, at most `ef`.
+    /// Candidates that it goes on from in any case, at most `ef`. With fewer than
+    /// `k` it may find fewer than `k` within the bound.
     pub least: usize,
     /// It goes on from others only within this distance. Whoever searches one
     /// graph after another knows how near the next results have to be.
@@ -39,7 +40,7 @@ impl Beam {
     /// Wide enough for `k` results.
     pub(super) fn for_k(self, k: usize) -> Self {
         let ef = self.ef.max(k);
-        Self { ef, least: self.least.clamp(k.min(ef), ef), bound: self.bound }
+        Self { ef, least: self.least.min(ef), bound: self.bound }
     }
 }
 
