@@ -39,6 +39,10 @@ pub struct CollectionConfig {
     /// Whatever the application wants to keep with the collection.
     #[serde(default)]
     pub metadata: Map<String, Value>,
+    /// Settings that nothing here reads, kept for the face that gives them
+    /// back to its clients.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
 }
 
 /// The settings of a dense vector.
@@ -156,6 +160,8 @@ pub enum ConfigChange {
     Hnsw(HnswConfig),
     /// What the application keeps with the collection is replaced.
     Metadata(Map<String, Value>),
+    /// The settings kept for a face are replaced.
+    Extra(Map<String, Value>),
 }
 
 impl CollectionConfig {
@@ -232,7 +238,7 @@ impl CollectionConfig {
             },
             ConfigChange::CreateIndex(path, schema) => check_index(path.as_str(), schema),
             ConfigChange::Hnsw(hnsw) => check_hnsw(hnsw),
-            ConfigChange::DropIndex(_) | ConfigChange::Metadata(_) => Ok(()),
+            ConfigChange::DropIndex(_) | ConfigChange::Metadata(_) | ConfigChange::Extra(_) => Ok(()),
         }
     }
 
@@ -252,6 +258,7 @@ impl CollectionConfig {
             ConfigChange::DropIndex(path) => drop(config.payload_indexes.remove(path.as_str())),
             ConfigChange::Hnsw(hnsw) => config.hnsw = hnsw,
             ConfigChange::Metadata(metadata) => config.metadata = metadata,
+            ConfigChange::Extra(extra) => config.extra = extra,
         }
         config
     }

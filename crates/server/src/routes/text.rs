@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{Input, Reply, Started};
+use crate::body::{At, Input, Reply, Started};
 use crate::error::{ApiError, ApiResult};
 
 /// Documents to add.
@@ -87,10 +87,10 @@ const MAX_LIMIT: usize = 1000;
 pub(crate) async fn add(
     State(app): State<App>,
     started: Started,
-    Path(name): Path<String>,
+    At(name): At<String>,
     Input(body): Input<AddDocuments>,
 ) -> ApiResult<Reply<Added>> {
-    let added = app.work(move |engine| engine.add(&name, &body.documents, body.format, &mut |_| {})).await?;
+    let added = app.write(move |engine| engine.add(&name, &body.documents, body.format, &mut |_| {})).await?;
     Ok(started.reply(added))
 }
 
@@ -103,9 +103,9 @@ pub(crate) async fn add(
 pub(crate) async fn delete(
     State(app): State<App>,
     started: Started,
-    Path((name, id)): Path<(String, String)>,
+    At((name, id)): At<(String, String)>,
 ) -> ApiResult<Reply<Deleted>> {
-    let deleted = app.work(move |engine| engine.delete_document(&name, &id)).await?;
+    let deleted = app.write(move |engine| engine.delete_document(&name, &id)).await?;
     Ok(started.reply(Deleted { deleted }))
 }
 
@@ -119,11 +119,11 @@ pub(crate) async fn delete(
 pub(crate) async fn search(
     State(app): State<App>,
     started: Started,
-    Path(name): Path<String>,
+    At(name): At<String>,
     Input(body): Input<SearchText>,
 ) -> ApiResult<Reply<SearchHits>> {
     let wanted = TextSearch { query: body.query, limit: limit(body.limit, 10)?, filter: body.filter };
-    let hits = app.work(move |engine| engine.search(&name, &wanted)).await?;
+    let hits = app.write(move |engine| engine.search(&name, &wanted)).await?;
     Ok(started.reply(SearchHits { hits }))
 }
 
@@ -137,7 +137,7 @@ pub(crate) async fn search(
 pub(crate) async fn ask(
     State(app): State<App>,
     started: Started,
-    Path(name): Path<String>,
+    At(name): At<String>,
     headers: HeaderMap,
     Input(body): Input<AskQuestion>,
 ) -> ApiResult<Response> {
@@ -151,7 +151,7 @@ pub(crate) async fn ask(
         app.engine.database().collection(&name)?;
         return Ok(stream(&app, name, wanted).into_response());
     }
-    let answer: Answer = app.work(move |engine| engine.ask(&name, &wanted, &mut |_| Ok(()))).await?;
+    let answer: Answer = app.write(move |engine| engine.ask(&name, &wanted, &mut |_| Ok(()))).await?;
     Ok(started.reply(answer).into_response())
 }
 
