@@ -19,7 +19,7 @@ from qdrant_client import models
 DIM = 8
 ROWS = 3
 EVERYTHING = 10_000
-WORDS = ["stone", "river", "Stone", "granite pile", "slate", "river bed", "moss", ""]
+WORDS = ["stone", "river", "Gravel", "granite pile", "slate", "river bed", "moss", ""]
 KEYS = ["red", "green", "blue", "Red", "grey"]
 PLACES = [(13.4, 52.5), (2.35, 48.85), (-0.12, 51.5), (179.5, -17.0), (-179.5, -16.5), (13.5, 52.4)]
 DAYS = [
@@ -158,7 +158,8 @@ class Randoms(random.Random):
         return "flag", {"match": models.MatchValue(value=self.random() < 0.5)}
 
     def match_text(self):
-        text = self.choice(["stone", "river bed", "St", "ile", "granite"])
+        # Whole words, which newer local modes look for, and older ones and servers as substrings.
+        text = self.choice(["stone", "river", "river bed", "granite", "moss"])
         kinds = [models.MatchText(text=text), models.MatchTextAny(text_any=text)]
         return self.choice(["text", "key"]), {"match": self.choice(kinds)}
 
@@ -194,7 +195,9 @@ class Randoms(random.Random):
         return "place", {"geo_polygon": models.GeoPolygon(exterior=models.GeoLineString(points=ring))}
 
     def values_count(self):
-        bounds = {bound: self.randint(0, 3) for bound in self.some(["gt", "gte", "lt", "lte"], 2)}
+        # Newer local modes count 0 values of a missing key, a server none, so 0 is left out.
+        bounds = {bound: self.randint(0, 3) for bound in self.some(["lt", "lte"], 1)}
+        bounds |= self.choice([{"gt": self.randint(0, 2)}, {"gte": self.randint(1, 3)}])
         key = self.choice(["keys", "list", "parts", "key"])
         return key, {"values_count": models.ValuesCount(**bounds)}
 
@@ -203,7 +206,8 @@ class Randoms(random.Random):
         return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
 
     def null(self):
-        key = self.choice(["mixed", "n", "gone", "keys"])
+        # Local mode differs between versions on `[null]`, which is not null.
+        key = self.choice(["n", "gone", "keys"])
         return models.IsNullCondition(is_null=models.PayloadField(key=key))
 
     def has_id(self):
@@ -263,17 +267,22 @@ class Randoms(random.Random):
 
     def prefetch(self, depth, fused):
         if depth <= 0 or self.random() < 0.7:
-            leaf = self.leaf([])
-            # Local mode takes the distances of a fused list for similarities.
-            while fused and leaf["using"] in ("euclid", "manhattan"):
-                leaf = self.leaf([])
+            leaf = self.similar(lambda: self.leaf([])) if fused else self.leaf([])
             return models.Prefetch(filter=self.maybe_filter(), limit=self.randint(5, 40), **leaf)
-        # No filter: local mode applies it after the leaves' limits, a server within the leaves. No
-        # fusion by rank: its scores are often equal, and each side may order equals its own way.
-        fuses = fused or self.random() < 0.5
-        prefetch = [self.prefetch(depth - 1, fuses) for _ in range(self.randint(1, 3))]
-        merged = {"query": models.FusionQuery(fusion="dbsf")} if fuses else self.rescored()
+        # No filter: local mode applies it after the leaves' limits, a server within the leaves.
+        prefetch = [self.prefetch(depth - 1, True) for _ in range(self.randint(1, 3))]
+        merged = self.similar(self.rescored)
+        # Fused scores are often equal, and where ranks count each side orders equals its own way.
+        if not fused and self.random() < 0.5:
+            merged = {"query": models.FusionQuery(fusion="dbsf")}
         return models.Prefetch(prefetch=prefetch, limit=EVERYTHING, **merged)
+
+    def similar(self, make):
+        """One with similarities: local mode takes the distances of a fused list for those."""
+        made = make()
+        while made["using"] in ("euclid", "manhattan"):
+            made = make()
+        return made
 
     def leaf(self, known):
         # Of sparse points many are equally like the examples, and a limit cuts between them.
