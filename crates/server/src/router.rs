@@ -63,6 +63,7 @@ fn service() -> OpenApiRouter<App> {
         .routes(routes!(at::readyz))
         .routes(routes!(at::metrics))
         .routes(routes!(at::dashboard))
+        .routes(routes!(at::docs))
         .routes(routes!(at::telemetry))
         .routes(routes!(at::issues, at::clear_issues))
         .routes(routes!(at::cluster))
@@ -201,4 +202,15 @@ async fn no_method(method: Method) -> ApiError {
 // The panic's own text was logged by the hook; a client gets none of it.
 fn answer_panic(_: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::internal("the request hit a bug, see the server's log").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    /// Who reads the file sees what a change does to clients.
+    #[test]
+    fn the_description_in_the_repository_is_that_of_the_service() {
+        let kept: serde_json::Value = serde_json::from_str(include_str!("../openapi.json")).unwrap();
+        let served = serde_json::to_value(super::openapi()).unwrap();
+        assert!(kept == served, "write it anew: cargo xtask openapi > crates/server/openapi.json");
+    }
 }

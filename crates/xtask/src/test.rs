@@ -74,7 +74,7 @@ fn python(long: bool) -> Outcome<(bool, Counts)> {
 
 /// What is asked of the Qdrant client, by the newest one.
 fn newest_client(long: bool) -> Outcome<(bool, Counts)> {
-    let tests = ["test_qdrant_client.py", "test_qdrant_calls.py", "test_local_mode.py"]
+    let tests = ["test_qdrant_client.py", "test_qdrant_calls.py", "test_local_mode.py", "test_openapi.py"]
         .map(|file| format!("tests/python/{file}"));
     pytest("venv-newest", "newest.txt", &tests.each_ref().map(String::as_str), long)
 }

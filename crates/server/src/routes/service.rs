@@ -57,6 +57,12 @@ pub(crate) async fn dashboard() -> Html<&'static str> {
     Html(include_str!("../../../../clients/console/index.html"))
 }
 
+/// The description of the service, to browse.
+#[utoipa::path(get, path = "/docs", tag = "service", responses((status = 200, body = String)))]
+pub(crate) async fn docs() -> Html<&'static str> {
+    Html(include_str!("../docs.html"))
+}
+
 /// What runs here and what it holds.
 #[utoipa::path(
     get, path = "/telemetry", tag = "service",
