@@ -16,8 +16,7 @@ pub(crate) enum Need {
     Collection(String, Level),
 }
 
-const OPEN: [&str; 7] =
-    ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
+const OPEN: [&str; 7] = ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
 const READS: [&str; 19] = [

@@ -82,7 +82,7 @@ const MAX_LIMIT: usize = 1000;
     put, path = "/collections/{collection}/documents", tag = "text",
     params(("collection" = String, Path)),
     request_body = AddDocuments,
-    responses((status = 200, body = Reply<Object>), (status = 400), (status = 507))
+    responses((status = 200, body = Reply<Object>), (status = "4XX"), (status = 507))
 )]
 pub(crate) async fn add(
     State(app): State<App>,
@@ -98,7 +98,7 @@ pub(crate) async fn add(
 #[utoipa::path(
     delete, path = "/collections/{collection}/documents/{id}", tag = "text",
     params(("collection" = String, Path), ("id" = String, Path)),
-    responses((status = 200, body = Reply<Deleted>), (status = 404))
+    responses((status = 200, body = Reply<Deleted>), (status = "4XX"))
 )]
 pub(crate) async fn delete(
     State(app): State<App>,
@@ -114,7 +114,7 @@ pub(crate) async fn delete(
     post, path = "/collections/{collection}/search", tag = "text",
     params(("collection" = String, Path)),
     request_body = SearchText,
-    responses((status = 200, body = Reply<SearchHits>), (status = 400), (status = 404))
+    responses((status = 200, body = Reply<SearchHits>), (status = "4XX"))
 )]
 pub(crate) async fn search(
     State(app): State<App>,
@@ -132,7 +132,7 @@ pub(crate) async fn search(
     post, path = "/collections/{collection}/ask", tag = "text",
     params(("collection" = String, Path)),
     request_body = AskQuestion,
-    responses((status = 200, body = Reply<Object>), (status = 400), (status = 404))
+    responses((status = 200, body = Reply<Object>), (status = "4XX"))
 )]
 pub(crate) async fn ask(
     State(app): State<App>,
