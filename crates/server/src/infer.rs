@@ -109,7 +109,7 @@ impl<'e> Inferring<'e> {
                 self.usage.count(model, bm25.count(&asked.text));
                 let vector = match self.kind {
                     TextKind::Query => bm25.query(&asked.text),
-                    _ => bm25.document(&asked.text),
+                    TextKind::Passage => bm25.document(&asked.text),
                 };
                 vectors.push(vector.into());
             }

@@ -15,6 +15,8 @@ pub(crate) struct ChangeAliases {
     actions: Vec<AliasAction>,
 }
 
+// The names are those of the API.
+#[allow(clippy::enum_variant_names)]
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum AliasAction {

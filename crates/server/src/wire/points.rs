@@ -236,6 +236,8 @@ impl From<QueryHit> for RecordOutput {
     }
 }
 
+// serde gives a reference to the field as it is.
+#[allow(clippy::ref_option)]
 fn order_value<S: Serializer>(value: &Option<OrderValue>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(OrderValue::Int(number)) => serializer.serialize_i64(*number),

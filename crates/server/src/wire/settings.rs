@@ -71,7 +71,8 @@ pub(crate) struct OptimizerSettings {
     prevent_unoptimized: Option<bool>,
 }
 
-/// How the log is kept.
+/// How the log is kept, by the names of the API.
+#[allow(clippy::struct_field_names)]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub(crate) struct WalSettings {

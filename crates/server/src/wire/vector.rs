@@ -240,7 +240,7 @@ impl<'de> Visitor<'de> for LooseVisitor {
         match seq.next_element()? {
             None => Ok(Loose::Numbers(Vec::new())),
             Some(First::Number(first)) => {
-                let mut numbers = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(4096).max(64));
+                let mut numbers = Vec::with_capacity(seq.size_hint().unwrap_or(0).clamp(64, 4096));
                 numbers.push(first);
                 while let Some(number) = seq.next_element::<f32>()? {
                     numbers.push(number);
