@@ -40,6 +40,10 @@ pub struct CollectionConfig {
     /// Whatever the application wants to keep with the collection.
     #[serde(default)]
     pub metadata: Map<String, Value>,
+    /// Settings that nothing here reads, kept for the face that gives them
+    /// back to its clients.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
 }
 
 /// The settings of a dense vector.
@@ -157,6 +161,8 @@ pub enum ConfigChange {
     Hnsw(HnswConfig),
     /// What the application keeps with the collection is replaced.
     Metadata(Map<String, Value>),
+    /// The settings kept for a face are replaced.
+    Extra(Map<String, Value>),
 }
 
 impl CollectionConfig {
@@ -207,7 +213,8 @@ impl CollectionConfig {
         for (path, schema) in &self.payload_indexes {
             check_index(path, schema)?;
         }
-        check_metadata(&self.metadata)?;
+        check_object_depth("metadata", &self.metadata, 0)?;
+        check_object_depth("settings", &self.extra, 0)?;
         check_hnsw(&self.hnsw)
     }
 
@@ -234,7 +241,8 @@ impl CollectionConfig {
             },
             ConfigChange::CreateIndex(path, schema) => check_index(path.as_str(), schema),
             ConfigChange::Hnsw(hnsw) => check_hnsw(hnsw),
-            ConfigChange::Metadata(metadata) => check_metadata(metadata),
+            ConfigChange::Metadata(metadata) => check_object_depth("metadata", metadata, 0),
+            ConfigChange::Extra(extra) => check_object_depth("settings", extra, 0),
             ConfigChange::DropIndex(_) => Ok(()),
         }
     }
@@ -255,6 +263,7 @@ impl CollectionConfig {
             ConfigChange::DropIndex(path) => drop(config.payload_indexes.remove(path.as_str())),
             ConfigChange::Hnsw(hnsw) => config.hnsw = hnsw,
             ConfigChange::Metadata(metadata) => config.metadata = metadata,
+            ConfigChange::Extra(extra) => config.extra = extra,
         }
         config
     }
@@ -277,10 +286,6 @@ fn check_vector(name: &str, vector: &VectorConfig) -> Result<()> {
 fn check_hnsw(hnsw: &HnswConfig) -> Result<()> {
     within("hnsw_config.m", hnsw.m, 2, 128)?;
     within("hnsw_config.ef_construct", hnsw.ef_construct, 4, 4096)
-}
-
-fn check_metadata(metadata: &Map<String, Value>) -> Result<()> {
-    check_object_depth("metadata", metadata, 0)
 }
 
 fn check_index(path: &str, schema: &FieldSchema) -> Result<()> {
@@ -345,10 +350,10 @@ pub struct Options {
     /// What an acknowledged write has survived.
     pub durability: Durability,
     /// Points collected in memory, and scanned exactly, before they are sealed
-    /// into a segment file. Default 20,000.
+    /// into a segment file. Default 50,000.
     pub seal_points: usize,
     /// Bytes of vectors and payloads collected in memory before they are
-    /// sealed, whichever comes first. Default 64 MiB.
+    /// sealed, whichever comes first. Default 128 MiB.
     pub seal_bytes: usize,
     /// Segments are merged up to this many points. Default 1,000,000.
     pub max_segment_points: usize,
@@ -382,8 +387,8 @@ impl Default for Options {
         Self {
             store: StoreKind::Sled,
             durability: Durability::Power,
-            seal_points: 20_000,
-            seal_bytes: 64 << 20,
+            seal_points: 50_000,
+            seal_bytes: 128 << 20,
             max_segment_points: 1_000_000,
             indexing_threshold: 2_000,
             full_scan_threshold: 1_000,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::infer::Usage;
 
 /// A JSON body, read whole. Content types are not insisted on.
 pub(crate) struct Input<T>(pub(crate) T);
@@ -45,6 +46,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             Ok(Query(params)) => Ok(Self(params)),
             Err(error) => {
                 let text = format!("Deserialize error in query parameters: {}", error.body_text());
+                Err(ApiError::new(StatusCode::BAD_REQUEST, text))
+            }
+        }
+    }
+}
+
+/// What the path of a request says, with an error in the usual shape.
+pub(crate) struct At<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(error) => {
+                let text = format!("Deserialize error in path parameters: {}", error.body_text());
                 Err(ApiError::new(StatusCode::BAD_REQUEST, text))
             }
         }
@@ -93,9 +111,14 @@ impl<S: Sync> FromRequestParts<S> for Started {
 }
 
 impl Started {
+    /// Seconds since then.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+
     /// The envelope of a success.
     pub(crate) fn reply<T>(&self, result: T) -> Reply<T> {
-        Reply { result, status: "ok", time: self.0.elapsed().as_secs_f64() }
+        Reply { result, status: "ok", time: self.0.elapsed().as_secs_f64(), usage: None }
     }
 }
 
@@ -107,6 +130,17 @@ pub(crate) struct Reply<T> {
     status: &'static str,
     /// Seconds the request took.
     time: f64,
+    /// What models were given to do, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+impl<T> Reply<T> {
+    /// The same, with what models had to do.
+    pub(crate) fn with(mut self, usage: Option<Usage>) -> Self {
+        self.usage = usage;
+        self
+    }
 }
 
 impl<T: Serialize> IntoResponse for Reply<T> {

@@ -7,18 +7,23 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+/// What a field condition without a test is answered.
+const NO_CONDITION: &str = "At least one field condition must be specified";
+
 /// An error on its way to the client.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) text: String,
+    /// Seconds after which it may work.
+    retry_after: u64,
 }
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), retry_after: 1 }
     }
 
     pub(crate) fn bad_request(text: impl std::fmt::Display) -> Self {
@@ -37,15 +42,20 @@ impl ApiError {
     /// read, but one that tests nothing is a matter of validation to clients.
     pub(crate) fn from_json(error: &serde_json::Error) -> Self {
         let text = error.to_string();
-        if text.starts_with("invalid filter: At least one field condition") {
-            return Self::validation(text);
+        match text.strip_prefix("invalid filter: ") {
+            Some(text) if text.starts_with(NO_CONDITION) => Self::validation(NO_CONDITION),
+            Some(text) => Self::format(text),
+            None => Self::format(text),
         }
-        Self::format(text)
     }
 
     pub(crate) fn validation(text: impl std::fmt::Display) -> Self {
         let text = format!("Validation error in JSON body: [{text}]");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+    }
+
+    pub(crate) fn forbidden(text: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::FORBIDDEN, format!("Forbidden: {text}"))
     }
 
     pub(crate) fn not_found(text: impl std::fmt::Display) -> Self {
@@ -54,6 +64,20 @@ impl ApiError {
 
     pub(crate) fn not_yet(what: &str) -> Self {
         Self::bad_request(format!("{what} is not supported by this version"))
+    }
+
+    /// Too much is asked at once; `setting` says how much may be.
+    pub(crate) fn overloaded(setting: &str) -> Self {
+        let text = format!("Too many requests at once, try again in a second or raise {setting}");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, text)
+    }
+
+    /// Strict mode allows no more for now; `wait` is in seconds.
+    pub(crate) fn limited(writing: bool, wait: f64) -> Self {
+        let what = if writing { "Write" } else { "Read" };
+        let text = format!("Rate limiting exceeded: {what} rate limit exceeded, retry later");
+        let retry_after = wait.ceil().max(1.0) as u64;
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
     }
 
     pub(crate) fn internal(text: impl std::fmt::Display) -> Self {
@@ -67,7 +91,7 @@ impl IntoResponse for ApiError {
         let body = json!({ "status": { "error": self.text }, "time": 0.0 });
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
         }
         response
     }
@@ -121,6 +145,14 @@ impl From<cairn_rag::Error> for ApiError {
             error => Self::internal(with_causes(&error)),
         }
     }
+}
+
+/// Refuses a limit that asks for nothing.
+pub(crate) fn at_least_one(field: &str, value: usize) -> ApiResult<usize> {
+    if value == 0 {
+        return Err(ApiError::validation(format!("{field}: value 0 invalid, must be 1 or larger")));
+    }
+    Ok(value)
 }
 
 /// An error and what caused it, as one line.

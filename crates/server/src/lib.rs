@@ -6,12 +6,22 @@
 //! statuses.
 
 mod app;
+mod auth;
 mod body;
 mod error;
+mod incoming;
+mod infer;
+mod layers;
 mod metrics;
 mod options;
+mod pool;
+mod rates;
+mod router;
 mod routes;
+mod stream;
+mod strict;
 mod wire;
+mod writes;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,14 +35,24 @@ use tokio::net::TcpListener;
 use tower::Layer;
 use tower_http::normalize_path::NormalizePathLayer;
 
-pub use app::openapi;
-pub use options::ServerOptions;
+pub use options::{Secret, ServerOptions};
+pub use router::openapi;
 
 /// Takes the address, so that its failure is known before anything starts.
 ///
 /// # Errors
-/// When the address is in use or not ours.
+/// When the address is in use or not ours, or can be reached from other
+/// machines without there being a key.
 pub async fn listen(options: &ServerOptions) -> std::io::Result<TcpListener> {
+    let has_key = options.api_key.is_some() || options.read_only_api_key.is_some();
+    if !options.host.is_loopback() && !has_key && !options.open_to_all_without_key {
+        let text = format!(
+            "{} can be reached from other machines and there is no key: set server.api_key, listen on \
+             127.0.0.1, or set server.open_to_all_without_key",
+            options.host
+        );
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
+    }
     TcpListener::bind(SocketAddr::new(options.host, options.port)).await
 }
 
@@ -47,7 +67,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let grace = Duration::from_millis(options.shutdown_timeout_ms);
-    let router = app::router(app::App::new(engine, options));
+    let router = router::router(app::App::new(engine, options)?);
     let service = NormalizePathLayer::trim_trailing_slash().layer(router);
     let service = ServiceExt::<Request>::into_make_service(service);
 

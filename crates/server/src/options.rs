@@ -1,8 +1,9 @@
 //! How the service listens and what it allows.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// How the service listens and what it allows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -12,12 +13,32 @@ pub struct ServerOptions {
     pub host: IpAddr,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
+    /// The key that allows everything, and that tokens are signed with.
+    pub api_key: Option<Secret>,
+    /// A key that allows reading.
+    pub read_only_api_key: Option<Secret>,
+    /// Whether tokens (HS256, signed with `api_key`) are taken too.
+    pub tokens: bool,
+    /// Listen beyond this machine although there is no key: whoever reaches the
+    /// port may read and delete everything.
+    pub open_to_all_without_key: bool,
+    /// Web pages that may use the service, by origin; `*` for all of them. Pages
+    /// of this machine always may.
+    pub cors_origins: Vec<String>,
+    /// Names that the service is called by. Without any, and without a key, only
+    /// addresses and names of this machine, so that no web page reaches it
+    /// through a name of its own.
+    pub allowed_hosts: Vec<String>,
     /// Largest request body. Bytes.
     pub max_body_bytes: usize,
     /// Time for a request. Milliseconds.
     pub request_timeout_ms: u64,
     /// Requests worked on at once; more are answered 429.
     pub max_concurrent_requests: usize,
+    /// Threads that searches run on; 0 is one for each core.
+    pub search_threads: usize,
+    /// Searches that may wait for a thread; more are answered 429.
+    pub max_waiting_searches: usize,
     /// Time that open requests get to finish at shutdown. Milliseconds.
     pub shutdown_timeout_ms: u64,
 }
@@ -27,10 +48,48 @@ impl Default for ServerOptions {
         Self {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 6333,
+            api_key: None,
+            read_only_api_key: None,
+            tokens: true,
+            open_to_all_without_key: false,
+            cors_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             max_body_bytes: 32 << 20,
             request_timeout_ms: 60_000,
             max_concurrent_requests: 256,
+            search_threads: 0,
+            max_waiting_searches: 1024,
             shutdown_timeout_ms: 30_000,
         }
+    }
+}
+
+/// A key. It is never printed: not in logs, not in the settings in force.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The key itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(set)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(set)")
     }
 }

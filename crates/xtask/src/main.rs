@@ -59,6 +59,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Searching and writing over HTTP beside the same calls in process; needs wrk
+    Http {
+        /// Passed on: prepare, search or upsert and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Distances and search, by criterion
     Kernels,
     /// Retrieval quality on the judged sets: nDCG@10, recall@100, MRR@10
@@ -102,6 +108,7 @@ fn run_bench(bench: Bench) -> Outcome {
         Bench::Filtered { args } => measure("filtered", &args),
         Bench::Bm25 { args } => measure("bm25", &args),
         Bench::Segments { args } => measure("segments", &args),
+        Bench::Http { args } => measure("http", &args),
         Bench::Kernels => run(cargo().args(["bench", "-p", "cairn-benches"])),
         Bench::Quality => {
             let quality =

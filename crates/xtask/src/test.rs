@@ -23,7 +23,14 @@ pub(crate) fn all(long: bool) -> Outcome {
     run(cargo().args(["build", "--release", "--workspace", "--all-targets", "--locked"]))?;
     let mut total = Counts::default();
     let mut broken = Vec::new();
-    let suites: [(&str, Suite); 3] = [("rust", rust), ("end to end", python), ("typescript", typescript)];
+    let suites: [(&str, Suite); 6] = [
+        ("rust", rust),
+        ("end to end", python),
+        ("end to end, the newest client", newest_client),
+        ("frameworks", frameworks),
+        ("javascript", javascript),
+        ("typescript", typescript),
+    ];
     for (name, suite) in suites {
         println!("\n== {name}");
         let started = Instant::now();
@@ -63,25 +70,34 @@ fn rust_counts(text: &str) -> Counts {
     counts
 }
 
-/// The real binary, driven by the real clients, from a virtual environment.
+/// The real binary, driven by the real clients.
 fn python(long: bool) -> Outcome<(bool, Counts)> {
-    let venv = root().join("target/venv");
+    pytest("venv", "requirements.txt", &["clients/python/tests", "tests/python"], long)
+}
+
+/// What is asked of the Qdrant client, by the newest one.
+fn newest_client(long: bool) -> Outcome<(bool, Counts)> {
+    let tests = ["test_qdrant_client.py", "test_qdrant_calls.py", "test_local_mode.py", "test_openapi.py"]
+        .map(|file| format!("tests/python/{file}"));
+    pytest("venv-newest", "newest.txt", &tests.each_ref().map(String::as_str), long)
+}
+
+/// What is built on that client.
+fn frameworks(long: bool) -> Outcome<(bool, Counts)> {
+    pytest("venv-frameworks", "frameworks.txt", &["tests/python/test_frameworks.py"], long)
+}
+
+/// Runs tests in a virtual environment of their own, made when it is not there.
+fn pytest(venv: &str, requirements: &str, tests: &[&str], long: bool) -> Outcome<(bool, Counts)> {
+    let venv = root().join("target").join(venv);
     let python = venv.join("bin/python");
     if !python.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     }
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "-r",
-        "tests/python/requirements.txt",
-    ];
-    run(in_root(&python).args(pip))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    run(in_root(&python).args(pip).arg(format!("tests/python/{requirements}")))?;
     let mut pytest = in_root(&python);
-    pytest.args(["-m", "pytest", "-q", "-rs", "clients/python/tests", "tests/python"]);
+    pytest.args(["-m", "pytest", "-q", "-rs"]).args(tests);
     pytest.env("CAIRN_BIN", root().join("target/release/cairn"));
     if long {
         pytest.env("CAIRN_LONG", "1");
@@ -98,10 +114,21 @@ fn python(long: bool) -> Outcome<(bool, Counts)> {
     Ok((ended_well, counts))
 }
 
+/// The JavaScript client, against the real binary.
+fn javascript(_long: bool) -> Outcome<(bool, Counts)> {
+    node(&root().join("tests/javascript"))
+}
+
 fn typescript(_long: bool) -> Outcome<(bool, Counts)> {
-    let folder = root().join("clients/typescript");
-    run(Command::new("npm").current_dir(&folder).args(["ci", "--no-audit", "--no-fund"]))?;
-    let (ended_well, text) = run_and_read(Command::new("npm").current_dir(&folder).arg("test"))?;
+    node(&root().join("clients/typescript"))
+}
+
+/// Runs the tests of a package of Node.
+fn node(folder: &Path) -> Outcome<(bool, Counts)> {
+    run(Command::new("npm").current_dir(folder).args(["ci", "--no-audit", "--no-fund"]))?;
+    let mut tests = Command::new("npm");
+    tests.current_dir(folder).arg("test").env("CAIRN_BIN", root().join("target/release/cairn"));
+    let (ended_well, text) = run_and_read(&mut tests)?;
     let after = |word: &str| {
         let lines =
             text.lines().filter_map(|line| line.trim_start_matches(['#', 'ℹ', ' ']).strip_prefix(word));

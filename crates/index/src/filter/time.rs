@@ -29,6 +29,14 @@ pub struct DateTime {
 }
 
 impl DateTime {
+    /// A time in milliseconds since the start of 1970, UTC, written as RFC 3339
+    /// does.
+    pub fn from_millis(millis: u64) -> Self {
+        let millis = i64::try_from(millis).unwrap_or(i64::MAX / 1000);
+        let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        Self { text: time.to_string(), micros: time.as_microsecond() }
+    }
+
     /// Microseconds since the start of 1970, UTC.
     pub fn micros(&self) -> i64 {
         self.micros

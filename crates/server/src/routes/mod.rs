@@ -1,7 +1,11 @@
 //! The handlers: parse, call one verb, render.
 
+pub(crate) mod aliases;
 pub(crate) mod collections;
 pub(crate) mod openai;
 pub(crate) mod points;
+pub(crate) mod query;
 pub(crate) mod service;
+pub(crate) mod snapshots;
 pub(crate) mod text;
+pub(crate) mod writes;

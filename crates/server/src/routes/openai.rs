@@ -108,7 +108,7 @@ async fn embed(app: &App, input: Result<Input<EmbeddingsRequest>, ApiError>) -> 
     }
     let model = request.model.clone();
     let embedded = app
-        .work(move |engine| {
+        .write(move |engine| {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             engine.embed(model.as_deref(), &texts, TextKind::Passage).map_err(|error| match error {
                 cairn_rag::Error::UnknownModel { .. } => {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{Input, Reply, Started};
+use crate::body::{At, Input, Reply, Started};
 use crate::error::{ApiError, ApiResult};
 
 /// Documents to add.
@@ -82,15 +82,15 @@ const MAX_LIMIT: usize = 1000;
     put, path = "/collections/{collection}/documents", tag = "text",
     params(("collection" = String, Path)),
     request_body = AddDocuments,
-    responses((status = 200, body = Reply<Object>), (status = 400), (status = 507))
+    responses((status = 200, body = Reply<Object>), (status = "4XX"), (status = 507))
 )]
 pub(crate) async fn add(
     State(app): State<App>,
     started: Started,
-    Path(name): Path<String>,
+    At(name): At<String>,
     Input(body): Input<AddDocuments>,
 ) -> ApiResult<Reply<Added>> {
-    let added = app.work(move |engine| engine.add(&name, &body.documents, body.format, &mut |_| {})).await?;
+    let added = app.write(move |engine| engine.add(&name, &body.documents, body.format, &mut |_| {})).await?;
     Ok(started.reply(added))
 }
 
@@ -98,14 +98,14 @@ pub(crate) async fn add(
 #[utoipa::path(
     delete, path = "/collections/{collection}/documents/{id}", tag = "text",
     params(("collection" = String, Path), ("id" = String, Path)),
-    responses((status = 200, body = Reply<Deleted>), (status = 404))
+    responses((status = 200, body = Reply<Deleted>), (status = "4XX"))
 )]
 pub(crate) async fn delete(
     State(app): State<App>,
     started: Started,
-    Path((name, id)): Path<(String, String)>,
+    At((name, id)): At<(String, String)>,
 ) -> ApiResult<Reply<Deleted>> {
-    let deleted = app.work(move |engine| engine.delete_document(&name, &id)).await?;
+    let deleted = app.write(move |engine| engine.delete_document(&name, &id)).await?;
     Ok(started.reply(Deleted { deleted }))
 }
 
@@ -114,16 +114,16 @@ pub(crate) async fn delete(
     post, path = "/collections/{collection}/search", tag = "text",
     params(("collection" = String, Path)),
     request_body = SearchText,
-    responses((status = 200, body = Reply<SearchHits>), (status = 400), (status = 404))
+    responses((status = 200, body = Reply<SearchHits>), (status = "4XX"))
 )]
 pub(crate) async fn search(
     State(app): State<App>,
     started: Started,
-    Path(name): Path<String>,
+    At(name): At<String>,
     Input(body): Input<SearchText>,
 ) -> ApiResult<Reply<SearchHits>> {
     let wanted = TextSearch { query: body.query, limit: limit(body.limit, 10)?, filter: body.filter };
-    let hits = app.work(move |engine| engine.search(&name, &wanted)).await?;
+    let hits = app.write(move |engine| engine.search(&name, &wanted)).await?;
     Ok(started.reply(SearchHits { hits }))
 }
 
@@ -132,12 +132,12 @@ pub(crate) async fn search(
     post, path = "/collections/{collection}/ask", tag = "text",
     params(("collection" = String, Path)),
     request_body = AskQuestion,
-    responses((status = 200, body = Reply<Object>), (status = 400), (status = 404))
+    responses((status = 200, body = Reply<Object>), (status = "4XX"))
 )]
 pub(crate) async fn ask(
     State(app): State<App>,
     started: Started,
-    Path(name): Path<String>,
+    At(name): At<String>,
     headers: HeaderMap,
     Input(body): Input<AskQuestion>,
 ) -> ApiResult<Response> {
@@ -151,7 +151,7 @@ pub(crate) async fn ask(
         app.engine.database().collection(&name)?;
         return Ok(stream(&app, name, wanted).into_response());
     }
-    let answer: Answer = app.work(move |engine| engine.ask(&name, &wanted, &mut |_| Ok(()))).await?;
+    let answer: Answer = app.write(move |engine| engine.ask(&name, &wanted, &mut |_| Ok(()))).await?;
     Ok(started.reply(answer).into_response())
 }
 

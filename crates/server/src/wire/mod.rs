@@ -3,4 +3,6 @@
 pub(crate) mod collections;
 pub(crate) mod points;
 pub(crate) mod query;
+pub(crate) mod settings;
 pub(crate) mod vector;
+pub(crate) mod writes;

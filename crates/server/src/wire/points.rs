@@ -1,170 +1,61 @@
-//! Points as clients write and read them.
+//! Points as clients read them, and what they ask for. How they are written is
+//! in `writes`.
 
 use std::collections::BTreeMap;
 
-use cairn_index::{Applied, Filter, Parts, Payload, PointId, Record, Selector, Vector, Vectors};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use cairn_index::{
+    FacetValue, Filter, Group, GroupId, Hit, OrderValue, Parts, Payload, PointId, QueryHit, Record, Selector,
+    Vector, Vectors,
+};
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
 
-use crate::error::{ApiError, ApiResult};
-use crate::wire::vector::VectorInput;
-
-/// A write of points, as a list or as columns.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct UpsertPoints {
-    #[serde(default)]
-    points: Option<Vec<PointInput>>,
-    #[serde(default)]
-    batch: Option<BatchInput>,
-}
-
-/// A point to be written.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct PointInput {
-    /// An unsigned integer or a UUID.
-    #[schema(value_type = Object)]
-    pub(crate) id: PointId,
-    /// Numbers, vectors by name, or `{"text", "model"}`.
-    #[schema(value_type = Object)]
-    pub(crate) vector: VectorInput,
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub(crate) payload: Option<Payload>,
-}
-
-/// Points as columns of equal length.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct BatchInput {
-    #[schema(value_type = Vec<Object>)]
-    ids: Vec<PointId>,
-    #[schema(value_type = Vec<Object>)]
-    vectors: BatchVectors,
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<Object>>)]
-    payloads: Option<Vec<Option<Payload>>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum BatchVectors {
-    Unnamed(Vec<VectorInput>),
-    Named(std::collections::BTreeMap<String, Vec<VectorInput>>),
-}
-
-impl UpsertPoints {
-    pub(crate) fn into_points(self) -> ApiResult<Vec<PointInput>> {
-        match (self.points, self.batch) {
-            (Some(points), None) => Ok(points),
-            (None, Some(batch)) => batch.into_points(),
-            _ => Err(ApiError::format("expected either `points` or `batch`")),
-        }
-    }
-}
-
-impl BatchInput {
-    fn into_points(self) -> ApiResult<Vec<PointInput>> {
-        let count = self.ids.len();
-        let uneven =
-            || ApiError::validation(format!("batch: ids, vectors and payloads must all have {count} items"));
-        let vectors: Vec<VectorInput> = match self.vectors {
-            BatchVectors::Unnamed(vectors) => vectors,
-            BatchVectors::Named(columns) => {
-                if columns.values().any(|column| column.len() != count) {
-                    return Err(uneven());
-                }
-                let mut rows = vec![Vec::new(); count];
-                for (name, column) in columns {
-                    for (row, vector) in rows.iter_mut().zip(column) {
-                        row.push((name.clone(), vector));
-                    }
-                }
-                rows.into_iter().map(VectorInput::Named).collect()
-            }
-        };
-        let payloads = self.payloads.unwrap_or_else(|| vec![None; count]);
-        if vectors.len() != count || payloads.len() != count {
-            return Err(uneven());
-        }
-        let rows = self.ids.into_iter().zip(vectors).zip(payloads);
-        Ok(rows.map(|((id, vector), payload)| PointInput { id, vector, payload }).collect())
-    }
-}
-
-/// How a write is waited for.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct WriteParams {
-    /// Whether the answer says `completed`. Writes are always durable and
-    /// visible before the answer.
-    #[serde(default)]
-    pub(crate) wait: bool,
-}
-
-/// What became of a write.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct UpdateResult {
-    operation_id: u64,
-    status: &'static str,
-}
-
-impl UpdateResult {
-    pub(crate) fn new(applied: Applied, params: &WriteParams) -> Self {
-        let status = if params.wait { "completed" } else { "acknowledged" };
-        Self { operation_id: applied.seq, status }
-    }
-}
-
-/// Which points to remove: ids, or those that match.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct DeletePoints {
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub(crate) points: Option<Vec<PointId>>,
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub(crate) filter: Option<Filter>,
-}
+use crate::wire::query::OrderInput;
 
 /// Which points to read.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct GetPoints {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub(crate) ids: Vec<PointId>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) with_payload: Option<WithPayload>,
     #[serde(default, alias = "with_vectors")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) with_vector: Option<WithVector>,
 }
 
-/// A page of points by id.
+/// A page of points, by id or in the order of a payload field.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct ScrollPoints {
+    /// The id to start at.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) offset: Option<PointId>,
+    /// Points at most, 10 when absent.
     #[serde(default)]
+    #[schema(minimum = 1)]
     pub(crate) limit: Option<usize>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(crate) filter: Option<Filter>,
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) with_payload: Option<WithPayload>,
     #[serde(default, alias = "with_vectors")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) with_vector: Option<WithVector>,
+    /// A key, or `{"key", "direction", "start_from"}`.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub(crate) order_by: Option<serde_json::Value>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub(crate) order_by: Option<OrderInput>,
 }
 
 /// A page of points and where the next one starts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ScrollResult {
     pub(crate) points: Vec<RecordOutput>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) next_page_offset: Option<PointId>,
 }
 
@@ -174,6 +65,9 @@ pub(crate) struct CountPoints {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(crate) filter: Option<Filter>,
+    /// Counts are always exact.
+    #[serde(default, rename = "exact")]
+    _exact: Option<bool>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -181,16 +75,97 @@ pub(crate) struct CountResult {
     pub(crate) count: usize,
 }
 
+/// A question for the values of a field.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct FacetPoints {
+    pub(crate) key: String,
+    /// Values at most, 10 when absent.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub(crate) limit: Option<usize>,
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) filter: Option<Filter>,
+    /// Counts are always exact.
+    #[serde(default)]
+    pub(crate) exact: Option<bool>,
+}
+
+/// The most frequent values first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FacetResult {
+    pub(crate) hits: Vec<FacetOutput>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FacetOutput {
+    #[schema(value_type = serde_json::Value)]
+    #[serde(serialize_with = "facet_value")]
+    pub(crate) value: FacetValue,
+    pub(crate) count: usize,
+}
+
+fn facet_value<S: Serializer>(value: &FacetValue, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        FacetValue::Keyword(text) => serializer.serialize_str(text),
+        FacetValue::Integer(number) => serializer.serialize_i64(*number),
+        FacetValue::Bool(value) => serializer.serialize_bool(*value),
+    }
+}
+
+/// A question for how near sampled points are to each other.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct MatrixPoints {
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) filter: Option<Filter>,
+    /// Points sampled, 10 when absent, at least 2.
+    #[serde(default)]
+    #[schema(minimum = 2)]
+    pub(crate) sample: Option<usize>,
+    /// Neighbours of each, 3 when absent.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub(crate) limit: Option<usize>,
+    #[serde(default)]
+    pub(crate) using: Option<String>,
+}
+
+/// Pairs of sampled points.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MatrixPairs {
+    pub(crate) pairs: Vec<PairOutput>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PairOutput {
+    #[schema(value_type = serde_json::Value)]
+    pub(crate) a: PointId,
+    #[schema(value_type = serde_json::Value)]
+    pub(crate) b: PointId,
+    pub(crate) score: f32,
+}
+
+/// The same as a sparse matrix in coordinate form.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MatrixOffsets {
+    pub(crate) offsets_row: Vec<u64>,
+    pub(crate) offsets_col: Vec<u64>,
+    pub(crate) scores: Vec<f32>,
+    #[schema(value_type = Vec<serde_json::Value>)]
+    pub(crate) ids: Vec<PointId>,
+}
+
 /// A choice of payload keys.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "with_payload is a bool, a list of keys, or {include} or {exclude}")]
 pub(crate) enum WithPayload {
     Switch(bool),
     Only(Vec<String>),
     Choice(PayloadChoice),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PayloadChoice {
     Include(Vec<String>),
@@ -198,8 +173,8 @@ pub(crate) enum PayloadChoice {
 }
 
 /// A choice of vectors.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "with_vector is a bool or a list of names")]
 pub(crate) enum WithVector {
     Switch(bool),
     Only(Vec<String>),
@@ -232,19 +207,129 @@ pub(crate) fn parts(
 /// A stored point.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RecordOutput {
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     id: PointId,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     payload: Option<Payload>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     vector: Option<VectorOutput>,
+    /// The value the points were ordered by.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "order_value")]
+    #[schema(value_type = Option<f64>)]
+    order_value: Option<OrderValue>,
 }
 
 impl From<Record> for RecordOutput {
     fn from(record: Record) -> Self {
-        Self { id: record.id, payload: record.payload, vector: record.vectors.map(VectorOutput::from) }
+        let vector = record.vectors.map(VectorOutput::from);
+        Self { id: record.id, payload: record.payload, vector, order_value: None }
+    }
+}
+
+/// A point found by its place in an order.
+impl From<QueryHit> for RecordOutput {
+    fn from(hit: QueryHit) -> Self {
+        let vector = hit.vectors.map(VectorOutput::from);
+        Self { id: hit.id, payload: hit.payload, vector, order_value: hit.order_value }
+    }
+}
+
+// serde gives a reference to the field as it is.
+#[allow(clippy::ref_option)]
+fn order_value<S: Serializer>(value: &Option<OrderValue>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(OrderValue::Int(number)) => serializer.serialize_i64(*number),
+        Some(OrderValue::Float(number)) => serializer.serialize_f64(*number),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// The points found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueryResult {
+    pub(crate) points: Vec<ScoredPoint>,
+}
+
+/// A point and its score.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScoredPoint {
+    #[schema(value_type = serde_json::Value)]
+    id: PointId,
+    version: u64,
+    score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    payload: Option<Payload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    vector: Option<VectorOutput>,
+    /// The value the points were ordered by.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "order_value")]
+    #[schema(value_type = Option<f64>)]
+    order_value: Option<OrderValue>,
+}
+
+impl From<QueryHit> for ScoredPoint {
+    fn from(hit: QueryHit) -> Self {
+        Self {
+            id: hit.id,
+            version: hit.version,
+            score: hit.score,
+            payload: hit.payload,
+            vector: hit.vectors.map(VectorOutput::from),
+            order_value: hit.order_value,
+        }
+    }
+}
+
+impl From<Hit> for ScoredPoint {
+    fn from(hit: Hit) -> Self {
+        Self {
+            id: hit.id,
+            version: hit.version,
+            score: hit.score,
+            payload: hit.payload,
+            vector: hit.vectors.map(VectorOutput::from),
+            order_value: None,
+        }
+    }
+}
+
+/// Hits by the value they share.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupsResult {
+    pub(crate) groups: Vec<GroupOutput>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupOutput {
+    #[serde(serialize_with = "group_id")]
+    #[schema(value_type = serde_json::Value)]
+    id: GroupId,
+    hits: Vec<ScoredPoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lookup: Option<RecordOutput>,
+}
+
+impl From<Group> for GroupOutput {
+    fn from(group: Group) -> Self {
+        let lookup = group.lookup.map(|found| RecordOutput {
+            id: found.id,
+            payload: found.payload,
+            vector: found.vectors.map(VectorOutput::from),
+            order_value: None,
+        });
+        Self { id: group.id, hits: group.hits.into_iter().map(ScoredPoint::from).collect(), lookup }
+    }
+}
+
+fn group_id<S: Serializer>(id: &GroupId, serializer: S) -> Result<S::Ok, S::Error> {
+    match id {
+        GroupId::Keyword(text) => serializer.serialize_str(text),
+        GroupId::Unsigned(number) => serializer.serialize_u64(*number),
+        GroupId::Signed(number) => serializer.serialize_i64(*number),
     }
 }
 

@@ -1,0 +1,148 @@
+//! The threads that searches run on.
+//!
+//! Their number is fixed and what waits for them is bounded, so that slow
+//! queries take each other's time and nobody else's: not the listener's, not
+//! the writers'. Work whose request has gone away is never begun.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::error::{ApiError, ApiResult};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A fixed number of threads with a bounded queue before them.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    max_waiting: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Pool {
+    /// As many threads as there are processors for 0.
+    pub(crate) fn new(threads: usize, max_waiting: usize) -> std::io::Result<Self> {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = if threads == 0 { cores() } else { threads };
+        let shared = Arc::new(Shared::default());
+        for number in 0..threads {
+            let shared = shared.clone();
+            std::thread::Builder::new().name(format!("search-{number}")).spawn(move || shared.work())?;
+        }
+        Ok(Self { shared, max_waiting })
+    }
+
+    /// Runs `work` on one of the threads.
+    ///
+    /// # Errors
+    /// 429 when too much waits already, and what `work` fails with.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> ApiResult<T> + Send + 'static,
+    ) -> ApiResult<T> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(Box::new(move || {
+            if !answer.is_closed() {
+                let _ = answer.send(work());
+            }
+        }))?;
+        // A panic drops the sender; the hook has logged it.
+        answered
+            .await
+            .unwrap_or_else(|_| Err(ApiError::internal("the request hit a bug, see the server's log")))
+    }
+
+    fn submit(&self, job: Job) -> ApiResult<()> {
+        let mut queue = self.shared.queue.lock();
+        if queue.jobs.len() >= self.max_waiting {
+            return Err(ApiError::overloaded("server.max_waiting_searches"));
+        }
+        queue.jobs.push_back(job);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            // One request's bug is not the end of the thread.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            if queue.closed {
+                return None;
+            }
+            self.changed.wait(&mut queue);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn too_much_waiting_work_is_turned_away_and_a_bug_stays_alone() {
+        let pool = Arc::new(Pool::new(1, 1).unwrap());
+        let bug = pool.run::<()>(|| panic!("a bug")).await;
+        assert!(bug.unwrap_err().text.contains("hit a bug"));
+
+        let (go, wait) = mpsc::channel::<()>();
+        let busy = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                pool.run(move || {
+                    let _ = wait.recv();
+                    Ok(1)
+                })
+                .await
+            }
+        });
+        while !pool.shared.queue.lock().jobs.is_empty() || busy.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let waiting = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.run(|| Ok(2)).await }
+        });
+        while pool.shared.queue.lock().jobs.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(pool.run(|| Ok(3)).await.unwrap_err().status, 429);
+        go.send(()).unwrap();
+        assert_eq!(busy.await.unwrap().unwrap(), 1);
+        assert_eq!(waiting.await.unwrap().unwrap(), 2);
+    }
+}

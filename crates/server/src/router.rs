@@ -1,0 +1,216 @@
+//! The routes and the layers around them.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, Method, StatusCode};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::auth;
+use crate::error::ApiError;
+use crate::layers;
+use crate::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cairn",
+        description = "Vector search and cited answers. Point endpoints are compatible with the Qdrant API.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "text", description = "Documents in, passages and cited answers out"),
+        (name = "collections", description = "Collections of points"),
+        (name = "aliases", description = "Other names for collections"),
+        (name = "points", description = "Points: vectors with a payload"),
+        (name = "snapshots", description = "Copies of a collection at one moment"),
+        (name = "openai", description = "Endpoints in the OpenAI shape"),
+        (name = "service", description = "Health and metrics")
+    )
+)]
+struct Doc;
+
+fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Doc::openapi())
+        .merge(service())
+        .merge(collections())
+        .merge(points())
+        .merge(queries())
+        .merge(snapshots())
+        .merge(texts())
+        .split_for_parts()
+}
+
+fn service() -> OpenApiRouter<App> {
+    use routes::service as at;
+    OpenApiRouter::new()
+        .routes(routes!(at::version))
+        .routes(routes!(at::healthz))
+        .routes(routes!(at::livez))
+        .routes(routes!(at::readyz))
+        .routes(routes!(at::metrics))
+        .routes(routes!(at::dashboard))
+        .routes(routes!(at::docs))
+        .routes(routes!(at::telemetry))
+        .routes(routes!(at::issues, at::clear_issues))
+        .routes(routes!(at::cluster))
+}
+
+fn collections() -> OpenApiRouter<App> {
+    use routes::{aliases, collections as at};
+    OpenApiRouter::new()
+        .routes(routes!(at::list))
+        .routes(routes!(at::get, at::create, at::update, at::delete))
+        .routes(routes!(at::exists))
+        .routes(routes!(at::add_vector, at::drop_vector))
+        .routes(routes!(at::create_index))
+        .routes(routes!(at::drop_index))
+        .routes(routes!(at::optimizations))
+        .routes(routes!(at::cluster))
+        .routes(routes!(at::shards))
+        .routes(routes!(aliases::change))
+        .routes(routes!(aliases::list))
+        .routes(routes!(aliases::of_collection))
+}
+
+fn points() -> OpenApiRouter<App> {
+    use routes::{points as at, writes};
+    OpenApiRouter::new()
+        .routes(routes!(writes::upsert, at::retrieve))
+        .routes(routes!(at::get))
+        .routes(routes!(writes::delete))
+        .routes(routes!(writes::update_vectors))
+        .routes(routes!(writes::delete_vectors))
+        .routes(routes!(writes::set_payload, writes::overwrite_payload))
+        .routes(routes!(writes::delete_payload))
+        .routes(routes!(writes::clear_payload))
+        .routes(routes!(writes::batch))
+        .routes(routes!(at::scroll))
+        .routes(routes!(at::count))
+        .routes(routes!(at::facet))
+        .routes(routes!(at::matrix_pairs))
+        .routes(routes!(at::matrix_offsets))
+}
+
+fn queries() -> OpenApiRouter<App> {
+    use routes::query as at;
+    OpenApiRouter::new()
+        .routes(routes!(at::query))
+        .routes(routes!(at::query_batch))
+        .routes(routes!(at::query_groups))
+        .routes(routes!(at::search))
+        .routes(routes!(at::search_batch))
+        .routes(routes!(at::search_groups))
+        .routes(routes!(at::recommend))
+        .routes(routes!(at::recommend_batch))
+        .routes(routes!(at::recommend_groups))
+        .routes(routes!(at::discover))
+        .routes(routes!(at::discover_batch))
+}
+
+fn snapshots() -> OpenApiRouter<App> {
+    use routes::snapshots as at;
+    OpenApiRouter::new()
+        .routes(routes!(at::create, at::list))
+        .routes(routes!(at::recover))
+        .routes(routes!(at::upload))
+        .routes(routes!(at::download, at::delete))
+}
+
+fn texts() -> OpenApiRouter<App> {
+    use routes::{openai, text};
+    OpenApiRouter::new()
+        .routes(routes!(text::add))
+        .routes(routes!(text::delete))
+        .routes(routes!(text::search))
+        .routes(routes!(text::ask))
+        .routes(routes!(openai::embeddings))
+        .routes(routes!(openai::models))
+}
+
+/// What only a cluster can do, which this is not.
+fn of_clusters() -> Router<App> {
+    let refused = || any(routes::collections::no_cluster);
+    Router::new()
+        .route("/collections/{collection}/shards/delete", refused())
+        .route("/cluster/recover", refused())
+        .route("/cluster/peer/{peer}", refused())
+        .route("/cluster/telemetry", refused())
+}
+
+/// The OpenAPI description of the service.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().1
+}
+
+/// Shorter answers are not worth the time it takes to compress them.
+const COMPRESSED_BYTES: u64 = 2048;
+
+pub(crate) fn router(app: App) -> Router {
+    let (router, description) = documented();
+    let description = Arc::new(description);
+    let served = move || async move { Json((*description).clone()) };
+    let request_id = HeaderName::from_static("x-request-id");
+    let compressed = SizeAbove::new(COMPRESSED_BYTES)
+        .and(NotForContentType::new("application/octet-stream"))
+        .and(NotForContentType::new("text/event-stream"));
+    let layers = ServiceBuilder::new()
+        .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
+        .layer(TraceLayer::new_for_http().make_span_with(layers::span).on_response(layers::log_response))
+        .layer(PropagateRequestIdLayer::new(request_id))
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(auth::cors(&app.options))
+        .layer(CompressionLayer::new().compress_when(compressed))
+        .layer(middleware::from_fn(layers::measured))
+        .layer(middleware::from_fn_with_state(app.clone(), auth::checked_origin))
+        .layer(middleware::from_fn_with_state(app.clone(), auth::checked))
+        .layer(middleware::from_fn_with_state(app.clone(), layers::admitted))
+        // Bodies are bounded where they are read; see `body`.
+        .layer(DefaultBodyLimit::disable());
+    router
+        .merge(of_clusters())
+        .route("/openapi.json", get(served))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(layers)
+        .with_state(app)
+}
+
+async fn no_route(request: Request) -> ApiError {
+    let text = format!("there is no {} {}, see /openapi.json", request.method(), request.uri().path());
+    ApiError::not_found(text)
+}
+
+async fn no_method(method: Method) -> ApiError {
+    let text = format!("this address does not take {method}, see /openapi.json");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+// The panic's own text was logged by the hook; a client gets none of it.
+fn answer_panic(_: Box<dyn std::any::Any + Send>) -> Response {
+    ApiError::internal("the request hit a bug, see the server's log").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    /// Who reads the file sees what a change does to clients.
+    #[test]
+    fn the_description_in_the_repository_is_that_of_the_service() {
+        let kept: serde_json::Value = serde_json::from_str(include_str!("../openapi.json")).unwrap();
+        let served = serde_json::to_value(super::openapi()).unwrap();
+        assert!(kept == served, "write it anew: cargo xtask openapi > crates/server/openapi.json");
+    }
+}
