@@ -173,8 +173,8 @@ impl Placed<'_> {
         let near = run(Near { placed: self, codes, position });
         let links = || self.graph.base().of(near).map(|link| self.positions[link as usize]);
         let all = || self.positions.iter().copied();
-        let there = std::iter::once(self.positions[near as usize]).chain(links()).chain(all());
-        there.filter(|&at| at != NONE).next().expect("a graph that is used has rows left")
+        let mut around = std::iter::once(self.positions[near as usize]).chain(links()).chain(all());
+        around.find(|&at| at != NONE).expect("a graph that is used has rows left")
     }
 }
 
