@@ -31,3 +31,40 @@ pub(crate) fn prefetch<T>(values: &[T]) {
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 pub(crate) fn prefetch<T>(_values: &[T]) {}
+
+/// Starts loading all of `values`: for what is read once it is there, however
+/// long.
+#[inline]
+pub(crate) fn prefetch_all<T>(values: &[T]) {
+    lines::<true, T>(values);
+}
+
+/// [`prefetch_all`] of what is hardly read again before much else is: it does
+/// not drive the rest out of the larger caches.
+#[inline]
+pub(crate) fn prefetch_once<T>(values: &[T]) {
+    lines::<false, T>(values);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)] // The instruction takes a raw pointer.
+#[inline]
+fn lines<const KEEP: bool, T>(values: &[T]) {
+    use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
+
+    let start = values.as_ptr().cast::<i8>();
+    for offset in (0..size_of_val(values)).step_by(LINE) {
+        // SAFETY: as above.
+        unsafe {
+            if KEEP {
+                _mm_prefetch::<_MM_HINT_T0>(start.add(offset));
+            } else {
+                _mm_prefetch::<_MM_HINT_NTA>(start.add(offset));
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn lines<const KEEP: bool, T>(_values: &[T]) {}

@@ -11,11 +11,18 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64 as x86;
 
+use crate::array::Line;
+
 /// Codes come in whole lines of this many bytes.
 pub(crate) const LINE: usize = 64;
 
-/// What differs between instruction sets. Both arguments have the same length,
-/// a multiple of [`LINE`].
+/// Codes that are looked up at once.
+pub(crate) const GROUP: usize = 32;
+/// Lines of which the sums of the entries fit 16 bits: 256 entries of 255.
+const LINES_SUMMED: usize = 64;
+
+/// What differs between instruction sets. Two slices have the same length; of
+/// bytes it is a multiple of [`LINE`].
 pub(crate) trait Simd: Copy + Send + Sync {
     /// The sum of the products of a code and a query, each value of the code
     /// being 128 too large.
@@ -23,6 +30,61 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// The sum of the absolute differences of two codes.
     fn difference(a: &[u8], b: &[u8]) -> u32;
+
+    /// For each of 32 codes the sum of the table entries that it names.
+    ///
+    /// Every 16 bytes of `tables` are a table, and the 16 bytes of `codes` at the
+    /// same place name an entry of it for each code: [`place`] says where. At
+    /// most [`LINES_SUMMED`] lines.
+    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP];
+
+    /// A bit for each value that is below `limit`.
+    fn below(values: &[f32; GROUP], limit: f32) -> u32;
+
+    /// For each choice of signs the sum of four values, and of `middle`, which
+    /// makes it positive: bit `i` of the place is set where value `i` counts as
+    /// it is. Cut to whole numbers, which are below 256.
+    #[inline(always)]
+    fn table(values: [f32; 4], middle: f32) -> [u8; 16] {
+        std::array::from_fn(|name| {
+            let signed = |at: usize| if name >> at & 1 == 1 { values[at] } else { -values[at] };
+            ((signed(0) + signed(1)) + (signed(2) + signed(3)) + middle) as u8
+        })
+    }
+
+    /// The Walsh-Hadamard transform of 16 values, not normalised.
+    #[inline(always)]
+    fn hadamard_16(values: &mut [f32; 16]) {
+        for step in [8, 4, 2, 1] {
+            let last = *values;
+            for (at, value) in values.iter_mut().enumerate() {
+                let other = last[at ^ step];
+                *value = if at & step == 0 { other + last[at] } else { other - last[at] };
+            }
+        }
+    }
+
+    /// For each of 32 codes the sum of the table entries that it names, of any
+    /// number of lines.
+    #[inline(always)]
+    fn look_up_all(codes: &[Line], tables: &[Line]) -> [f32; GROUP] {
+        if codes.len() <= LINES_SUMMED {
+            return Self::look_up(codes, tables).map(f32::from);
+        }
+        let mut sums = [0.0; GROUP];
+        for (codes, tables) in codes.chunks(LINES_SUMMED).zip(tables.chunks(LINES_SUMMED)) {
+            let part = Self::look_up(codes, tables);
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f32::from(part));
+        }
+        sums
+    }
+}
+
+/// Where in the 16 bytes for a table the code of a group names its entry: the
+/// byte, and by how many bits it is shifted there. So the even and odd bytes of
+/// what was looked up, summed apart, come out in the order of the codes.
+pub(crate) const fn place(code: usize) -> (usize, u32) {
+    (code % 8 * 2 + code / 8 % 2, (code / 16) as u32 * 4)
 }
 
 /// A loop that is compiled for each instruction set.
@@ -156,6 +218,24 @@ impl Simd for Portable {
     fn difference(a: &[u8], b: &[u8]) -> u32 {
         a.iter().zip(b).map(|(&x, &y)| u32::from(x.abs_diff(y))).sum()
     }
+
+    #[inline(always)]
+    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+        let codes = bytemuck::cast_slice::<Line, [u8; 16]>(codes);
+        let mut sums = [0; GROUP];
+        for (names, table) in codes.iter().zip(bytemuck::cast_slice::<Line, [u8; 16]>(tables)) {
+            for (code, sum) in sums.iter_mut().enumerate() {
+                let (byte, shift) = place(code);
+                *sum += u16::from(table[usize::from(names[byte] >> shift & 15)]);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn below(values: &[f32; GROUP], limit: f32) -> u32 {
+        (0..GROUP).fold(0, |bits, at| bits | u32::from(values[at] < limit) << at)
+    }
 }
 
 /// AVX2. Used only within [`run_avx2`].
@@ -177,6 +257,30 @@ impl Simd for Avx2 {
     fn difference(a: &[u8], b: &[u8]) -> u32 {
         // SAFETY: as above.
         unsafe { difference_avx2(a, b) }
+    }
+
+    #[inline(always)]
+    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+        // SAFETY: as above.
+        unsafe { look_up_avx2(codes, tables) }
+    }
+
+    #[inline(always)]
+    fn below(values: &[f32; GROUP], limit: f32) -> u32 {
+        // SAFETY: as above.
+        unsafe { below_avx2(values, limit) }
+    }
+
+    #[inline(always)]
+    fn table(values: [f32; 4], middle: f32) -> [u8; 16] {
+        // SAFETY: as above.
+        unsafe { table_avx2(values, middle) }
+    }
+
+    #[inline(always)]
+    fn hadamard_16(values: &mut [f32; 16]) {
+        // SAFETY: as above.
+        unsafe { hadamard_16_avx2(values) }
     }
 }
 
@@ -215,6 +319,127 @@ fn difference_avx2(a: &[u8], b: &[u8]) -> u32 {
     lanes.iter().sum::<u64>() as u32
 }
 
+// Entries have 8 bits and sums 16. What is looked up is summed as it is, two
+// entries to a number, and once more with the odd ones alone: without them the
+// first sum is that of the even ones.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn look_up_avx2(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    let nibble = x86::_mm256_set1_epi8(15);
+    let zero = x86::_mm256_setzero_si256();
+    let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
+    for (names, table) in codes.iter().zip(tables) {
+        for half in [0, 32] {
+            // SAFETY: 32 bytes from 0 and from 32 lie within the line.
+            let (names, table) = unsafe {
+                (
+                    x86::_mm256_load_si256(names.0.as_ptr().add(half).cast()),
+                    x86::_mm256_load_si256(table.0.as_ptr().add(half).cast()),
+                )
+            };
+            let first = x86::_mm256_shuffle_epi8(table, x86::_mm256_and_si256(names, nibble));
+            let names = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(names), nibble);
+            let second = x86::_mm256_shuffle_epi8(table, names);
+            low = x86::_mm256_add_epi16(low, first);
+            low_odd = x86::_mm256_add_epi16(low_odd, x86::_mm256_srli_epi16::<8>(first));
+            high = x86::_mm256_add_epi16(high, second);
+            high_odd = x86::_mm256_add_epi16(high_odd, x86::_mm256_srli_epi16::<8>(second));
+        }
+    }
+    let even = |all, odd| x86::_mm256_sub_epi16(all, x86::_mm256_slli_epi16::<8>(odd));
+    let folded = |sums| {
+        x86::_mm_add_epi16(x86::_mm256_castsi256_si128(sums), x86::_mm256_extracti128_si256::<1>(sums))
+    };
+    bytemuck::cast([
+        folded(even(low, low_odd)),
+        folded(low_odd),
+        folded(even(high, high_odd)),
+        folded(high_odd),
+    ])
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn below_avx2(values: &[f32; GROUP], limit: f32) -> u32 {
+    let limit = x86::_mm256_set1_ps(limit);
+    let part = |at: usize| {
+        let values: [f32; 8] = values.as_chunks().0[at];
+        let below = x86::_mm256_cmp_ps::<{ x86::_CMP_LT_OQ }>(bytemuck::cast(values), limit);
+        (x86::_mm256_movemask_ps(below) as u32) << (8 * at)
+    };
+    part(0) | part(1) | part(2) | part(3)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn table_avx2(values: [f32; 4], middle: f32) -> [u8; 16] {
+    let half = |first: i32| {
+        let signed = |at: usize| {
+            let sign = |name: i32| sign(!(first + name) >> at & 1);
+            let signs =
+                x86::_mm256_setr_ps(sign(0), sign(1), sign(2), sign(3), sign(4), sign(5), sign(6), sign(7));
+            x86::_mm256_xor_ps(x86::_mm256_set1_ps(values[at]), signs)
+        };
+        let sum = x86::_mm256_add_ps(
+            x86::_mm256_add_ps(signed(0), signed(1)),
+            x86::_mm256_add_ps(signed(2), signed(3)),
+        );
+        x86::_mm256_cvttps_epi32(x86::_mm256_add_ps(sum, x86::_mm256_set1_ps(middle)))
+    };
+    // Packing goes by halves of 128 bits: 0-3, 8-11, 4-7, 12-15.
+    let words = x86::_mm256_permute4x64_epi64::<0b11_01_10_00>(x86::_mm256_packs_epi32(half(0), half(8)));
+    let bytes =
+        x86::_mm_packus_epi16(x86::_mm256_castsi256_si128(words), x86::_mm256_extracti128_si256::<1>(words));
+    bytemuck::cast(bytes)
+}
+
+// Each step adds to every value its partner's, after turning the sign of the
+// second of both; the compiler does not find this by itself.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn hadamard_16_avx2(values: &mut [f32; 16]) {
+    // SAFETY: the 16 values that are read are there.
+    let (low, high) =
+        unsafe { (x86::_mm256_loadu_ps(values.as_ptr()), x86::_mm256_loadu_ps(values.as_ptr().add(8))) };
+    let turned = |half: i32| {
+        x86::_mm256_setr_ps(
+            0.0,
+            sign(1 & half),
+            sign(2 & half),
+            sign(3 & half),
+            sign(4 & half),
+            sign(5 & half),
+            sign(6 & half),
+            sign(7 & half),
+        )
+    };
+    let step = |values, others, half| x86::_mm256_add_ps(others, x86::_mm256_xor_ps(values, turned(half)));
+    let part = |values| {
+        let values = step(values, x86::_mm256_permute2f128_ps::<1>(values, values), 4);
+        let values = step(values, x86::_mm256_permute_ps::<0x4e>(values), 2);
+        step(values, x86::_mm256_permute_ps::<0xb1>(values), 1)
+    };
+    let (low, high) = (part(x86::_mm256_add_ps(low, high)), part(x86::_mm256_sub_ps(low, high)));
+    // SAFETY: the 16 values that are written are there.
+    unsafe {
+        x86::_mm256_storeu_ps(values.as_mut_ptr(), low);
+        x86::_mm256_storeu_ps(values.as_mut_ptr().add(8), high);
+    }
+}
+
+/// What turns a sign, if there is a bit.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn sign(bit: i32) -> f32 {
+    if bit == 0 { 0.0 } else { -0.0 }
+}
+
 /// AVX-512 with VNNI. Used only within [`run_avx512`].
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
@@ -234,6 +459,30 @@ impl Simd for Avx512 {
     fn difference(a: &[u8], b: &[u8]) -> u32 {
         // SAFETY: as above.
         unsafe { difference_avx512(a, b) }
+    }
+
+    #[inline(always)]
+    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+        // SAFETY: as above.
+        unsafe { look_up_avx512(codes, tables) }
+    }
+
+    #[inline(always)]
+    fn below(values: &[f32; GROUP], limit: f32) -> u32 {
+        // SAFETY: as above.
+        unsafe { below_avx512(values, limit) }
+    }
+
+    #[inline(always)]
+    fn table(values: [f32; 4], middle: f32) -> [u8; 16] {
+        // SAFETY: as above.
+        unsafe { table_avx512(values, middle) }
+    }
+
+    #[inline(always)]
+    fn hadamard_16(values: &mut [f32; 16]) {
+        // SAFETY: as above.
+        unsafe { hadamard_16_avx512(values) }
     }
 }
 
@@ -266,6 +515,95 @@ fn difference_avx512(a: &[u8], b: &[u8]) -> u32 {
         sum = x86::_mm512_add_epi64(sum, x86::_mm512_sad_epu8(load(x), load(y)));
     }
     x86::_mm512_reduce_add_epi64(sum) as u32
+}
+
+// As with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn look_up_avx512(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    let nibble = x86::_mm512_set1_epi8(15);
+    let zero = x86::_mm512_setzero_si512();
+    let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
+    for (names, table) in codes.iter().zip(tables) {
+        let (names, table) = (load(&names.0), load(&table.0));
+        let first = x86::_mm512_shuffle_epi8(table, x86::_mm512_and_si512(names, nibble));
+        let names = x86::_mm512_and_si512(x86::_mm512_srli_epi16::<4>(names), nibble);
+        let second = x86::_mm512_shuffle_epi8(table, names);
+        low = x86::_mm512_add_epi16(low, first);
+        low_odd = x86::_mm512_add_epi16(low_odd, x86::_mm512_srli_epi16::<8>(first));
+        high = x86::_mm512_add_epi16(high, second);
+        high_odd = x86::_mm512_add_epi16(high_odd, x86::_mm512_srli_epi16::<8>(second));
+    }
+    let even = |all, odd| x86::_mm512_sub_epi16(all, x86::_mm512_slli_epi16::<8>(odd));
+    let folded = |sums| {
+        let half = x86::_mm256_add_epi16(
+            x86::_mm512_castsi512_si256(sums),
+            x86::_mm512_extracti64x4_epi64::<1>(sums),
+        );
+        x86::_mm_add_epi16(x86::_mm256_castsi256_si128(half), x86::_mm256_extracti128_si256::<1>(half))
+    };
+    bytemuck::cast([
+        folded(even(low, low_odd)),
+        folded(low_odd),
+        folded(even(high, high_odd)),
+        folded(high_odd),
+    ])
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn below_avx512(values: &[f32; GROUP], limit: f32) -> u32 {
+    let limit = x86::_mm512_set1_ps(limit);
+    let part = |values: &[f32; 16]| {
+        // SAFETY: the 16 values that are read are there.
+        let values = unsafe { x86::_mm512_loadu_ps(values.as_ptr()) };
+        u32::from(x86::_mm512_cmp_ps_mask::<{ x86::_CMP_LT_OQ }>(values, limit))
+    };
+    let parts = values.as_chunks().0;
+    part(&parts[0]) | part(&parts[1]) << 16
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn table_avx512(values: [f32; 4], middle: f32) -> [u8; 16] {
+    let names = x86::_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let signed = |at: usize| {
+        let turned = x86::_mm512_testn_epi32_mask(names, x86::_mm512_set1_epi32(1 << at));
+        let signs = x86::_mm512_maskz_mov_ps(turned, x86::_mm512_set1_ps(-0.0));
+        x86::_mm512_xor_ps(x86::_mm512_set1_ps(values[at]), signs)
+    };
+    let sum = x86::_mm512_add_ps(
+        x86::_mm512_add_ps(signed(0), signed(1)),
+        x86::_mm512_add_ps(signed(2), signed(3)),
+    );
+    let whole = x86::_mm512_cvttps_epi32(x86::_mm512_add_ps(sum, x86::_mm512_set1_ps(middle)));
+    bytemuck::cast(x86::_mm512_cvtepi32_epi8(whole))
+}
+
+// As with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn hadamard_16_avx512(values: &mut [f32; 16]) {
+    let lanes = x86::_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let turned = |half| {
+        let second = x86::_mm512_test_epi32_mask(lanes, x86::_mm512_set1_epi32(half));
+        x86::_mm512_maskz_mov_ps(second, x86::_mm512_set1_ps(-0.0))
+    };
+    let step = |values, others, half| x86::_mm512_add_ps(others, x86::_mm512_xor_ps(values, turned(half)));
+    // SAFETY: the 16 values that are read are there.
+    let all = unsafe { x86::_mm512_loadu_ps(values.as_ptr()) };
+    let all = step(all, x86::_mm512_shuffle_f32x4::<0x4e>(all, all), 8);
+    let all = step(all, x86::_mm512_shuffle_f32x4::<0xb1>(all, all), 4);
+    let all = step(all, x86::_mm512_permute_ps::<0x4e>(all), 2);
+    let all = step(all, x86::_mm512_permute_ps::<0xb1>(all), 1);
+    // SAFETY: the 16 values that are written are there.
+    unsafe { x86::_mm512_storeu_ps(values.as_mut_ptr(), all) };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -319,6 +657,109 @@ mod tests {
                 let got = run_with(level, Both(&code, &query, &other));
                 assert_eq!(got, naive(&code, &query, &other), "{} with {lines} lines", level.name());
             }
+        }
+    }
+
+    struct LookUp<'a>(&'a [Line], &'a [Line], f32);
+
+    impl Task for LookUp<'_> {
+        type Output = ([f32; GROUP], u32);
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Self::Output {
+            let sums = S::look_up_all(self.0, self.1);
+            (sums, S::below(&sums, self.2))
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_looks_up_what_the_codes_name() {
+        let mut random = StdRng::seed_from_u64(4);
+        for lines in (1..=70).chain([128, 200]) {
+            let mut codes = vec![Line([0; LINE]); lines];
+            let mut tables = vec![Line([255; LINE]); lines];
+            if lines % 3 > 0 {
+                tables.iter_mut().flat_map(|line| &mut line.0).for_each(|entry| *entry = random.random());
+            }
+            let mut want = [0f32; GROUP];
+            for at in 0..4 * lines {
+                for (code, want) in want.iter_mut().enumerate() {
+                    let (name, (byte, shift)) = (random.random_range(0..16), place(code));
+                    codes[at / 4].0[at % 4 * 16 + byte] |= (name as u8) << shift;
+                    *want += f32::from(tables[at / 4].0[at % 4 * 16 + name]);
+                }
+            }
+            let limit = want[random.random_range(0..GROUP)];
+            let below = (0..GROUP).map(|at| u32::from(want[at] < limit) << at).sum();
+            for level in Level::all() {
+                let got = run_with(level, LookUp(&codes, &tables, limit));
+                assert_eq!(got, (want, below), "{} with {lines} lines", level.name());
+            }
+        }
+    }
+
+    struct Hadamard(Vec<f32>);
+
+    impl Task for Hadamard {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<S: Simd>(mut self) -> Vec<f32> {
+            self.0.as_chunks_mut().0.iter_mut().for_each(S::hadamard_16);
+            self.0
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_transforms_alike_and_as_the_matrix_says() {
+        let mut random = StdRng::seed_from_u64(5);
+        for _ in 0..50 {
+            let values: Vec<f32> = (0..16).map(|_| random.random_range(-1.0..1.0)).collect();
+            let sign = |row: usize, at: usize| if (row & at).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let want = |row| (0..16).map(|at| sign(row, at) * values[at]).sum::<f32>();
+            let portable = run_with(Level::Portable, Hadamard(values.clone()));
+            assert!((0..16).all(|row| (portable[row] - want(row)).abs() < 1e-5));
+            for level in Level::all() {
+                assert_eq!(run_with(level, Hadamard(values.clone())), portable, "{}", level.name());
+            }
+        }
+    }
+
+    struct Table([f32; 4], f32);
+
+    impl Task for Table {
+        type Output = [u8; 16];
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> [u8; 16] {
+            S::table(self.0, self.1)
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_sums_all_choices_of_signs() {
+        let mut random = StdRng::seed_from_u64(6);
+        for _ in 0..200 {
+            let values: [f32; 4] = std::array::from_fn(|_| random.random_range(-31.0..31.0));
+            let middle = values.iter().map(|value| value.abs()).sum::<f32>() + 0.5;
+            let want: [u8; 16] = std::array::from_fn(|name| {
+                let signed = (0..4).map(|at| if name & 1 << at > 0 { values[at] } else { -values[at] });
+                (signed.map(f64::from).sum::<f64>() + f64::from(middle)) as u8
+            });
+            let portable = run_with(Level::Portable, Table(values, middle));
+            assert!(portable.iter().zip(want).all(|(got, want)| got.abs_diff(want) <= 1));
+            for level in Level::all() {
+                assert_eq!(run_with(level, Table(values, middle)), portable, "{}", level.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_below_nothing() {
+        let line = [Line([0; LINE])];
+        for level in Level::all() {
+            let (_, below) = run_with(level, LookUp(&line, &line, f32::NAN));
+            assert_eq!(below, 0, "{}", level.name());
         }
     }
 

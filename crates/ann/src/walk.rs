@@ -17,7 +17,7 @@ use crate::simd::Simd;
 
 /// Hops from a claim to the expansion. On 98k codes of 384 bytes, 3 gives 1.5
 /// times the searches of 0.
-const AHEAD: usize = 3;
+pub(crate) const AHEAD: usize = 3;
 
 /// How far the positions of a layer are from what is looked for.
 pub(crate) trait Measure {
@@ -84,8 +84,8 @@ impl<'a> Links<'a> {
 /// The memory of a walk, kept from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Walker {
-    visited: Visited,
-    claimed: VecDeque<u32>,
+    pub(crate) visited: Visited,
+    pub(crate) claimed: VecDeque<u32>,
     fresh: Vec<u32>,
     /// The nearest, after a walk.
     pub(crate) pool: Pool,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cairn_ann::{Error, FlatRows, Graph, GraphBuilder, HnswRsBuilder, Metric};
+use cairn_ann::{Codes, Error, FlatRows, Graph, GraphBuilder, HnswRsBuilder, Metric, NativeBuilder};
 use common::{clustered, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -145,7 +145,7 @@ fn a_large_graph_is_checked_to_the_last_link() {
     const LEN: u32 = 150_000;
     let mut file = b"cairnann".to_vec();
     let mut put = |word: u32| file.extend(word.to_le_bytes());
-    [3, 16, LEN, 0, 0].into_iter().for_each(&mut put);
+    [4, 16, LEN, 0, 0].into_iter().for_each(&mut put);
     (0..32).for_each(|_| put(0));
     (LAYERS + 128..LINKS).step_by(4).for_each(|_| put(0));
     for slot in 0..LEN {
@@ -239,9 +239,9 @@ fn random_bytes_behind_a_true_header_are_refused() {
 fn a_newer_and_an_older_version_are_named() {
     let (_, graph) = graph(10);
     let refused = read(&forge(&bytes(&graph), VERSION, 9)).expect_err("it is newer");
-    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 3");
+    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 4");
     let refused = read(&forge(&bytes(&graph), VERSION, 1)).expect_err("it is older");
-    let told = "the graph has format version 1, this program reads version 3: build it again";
+    let told = "the graph has format version 1, this program reads version 4: build it again";
     assert_eq!(refused.to_string(), told);
 }
 
@@ -281,6 +281,26 @@ fn numbers_that_a_search_would_follow_are_checked_behind_a_right_checksum() {
         let refused = read(&forge(&file, at, value));
         assert!(matches!(refused, Err(Error::Malformed(_))), "{value} at {at}: {refused:?}");
     }
+}
+
+#[test]
+fn blocks_that_lead_outside_or_have_no_codes_are_refused() {
+    const BLOCKS: usize = 168;
+    let values = clustered(Metric::Cosine, 32, 300, 1);
+    let rows = FlatRows::new(32, &values).expect("whole rows");
+    let graph = NativeBuilder::default().build(Metric::Cosine, &rows, &|| false).expect("builds");
+    let plain = bytes(&graph);
+    let file = bytes(&graph.quantized_as(Metric::Cosine, &rows, Codes::Fast));
+    assert!(read(&file).is_ok());
+    // A block of 32 neighbours: links, two numbers each, then 32 x 64 bits.
+    let last = file.len() - 4 - (3 * 128 + 256);
+    for (file, at, value) in
+        [(&file, BLOCKS, 2), (&file, last, 300), (&file, last + 124, u32::MAX), (&plain, BLOCKS, 1)]
+    {
+        let refused = read(&forge(file, at, value));
+        assert!(matches!(refused, Err(Error::Malformed(_))), "{value} at {at}: {refused:?}");
+    }
+    assert!(read(&forge(&file, last, 299)).is_ok());
 }
 
 #[test]

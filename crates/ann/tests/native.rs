@@ -4,13 +4,14 @@
 mod common;
 
 use cairn_ann::{
-    Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged, Metric, NativeBuilder,
+    Codes, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged, Metric, NativeBuilder,
     Neighbor, Rows, Scratch, exact, f16,
 };
 use common::{ALL, clustered, recall, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const DIM: usize = 32;
+const ALL_CODES: [Codes; 2] = [Codes::Int8, Codes::Fast];
 
 fn native<R: Rows>(metric: Metric, rows: &R) -> Graph {
     NativeBuilder::default().build(metric, rows, &|| false).expect("builds")
@@ -52,13 +53,17 @@ fn codes_cost_next_to_no_recall_by_any_metric() {
         let asked = clustered(metric, DIM, 300, 3);
         let rows = FlatRows::new(DIM, &values).expect("whole rows");
         let queries = FlatRows::new(DIM, &asked).expect("whole rows");
-        let found = |graph: &Graph| {
-            recall(metric, &rows, &queries, 10, |query| search(graph, metric, &rows, query, 10, 40))
+        let found = |graph: &Graph, ef| {
+            recall(metric, &rows, &queries, 10, |query| search(graph, metric, &rows, query, 10, ef))
         };
         let graph = native(metric, &rows);
-        let plain = found(&graph);
-        let coded = found(&graph.quantized(metric, &rows));
-        assert!(plain >= 0.97 && coded >= plain - 0.01, "{metric:?}: {coded} with codes, {plain} without");
+        let plain = found(&graph, 40);
+        assert!(plain >= 0.97, "{metric:?}: {plain}");
+        // One bit a value says little of 32 values.
+        for (codes, ef) in [(Codes::Int8, 40), (Codes::Fast, 80)] {
+            let coded = found(&graph.clone().quantized_as(metric, &rows, codes), ef);
+            assert!(coded >= plain - 0.01, "{metric:?}: {coded} with {codes:?}, {plain} without");
+        }
     }
 }
 
@@ -67,13 +72,15 @@ fn results_over_codes_carry_the_distances_of_the_rows() {
     for metric in ALL {
         let values = clustered(metric, DIM, 2000, 7);
         let rows = FlatRows::new(DIM, &values).expect("whole rows");
-        let graph = native(metric, &rows).quantized(metric, &rows);
-        let near = search(&graph, metric, &rows, rows.values(5), 50, 100);
-        assert_eq!(near.len(), 50);
-        assert!(near.is_sorted_by(|a, b| a < b));
-        for near in near {
-            let want = metric.distance(rows.values(5), rows.values(near.slot));
-            assert_eq!(near.distance.to_bits(), want.to_bits(), "{metric:?}");
+        for codes in ALL_CODES {
+            let graph = native(metric, &rows).quantized_as(metric, &rows, codes);
+            let near = search(&graph, metric, &rows, rows.values(5), 50, 100);
+            assert_eq!(near.len(), 50);
+            assert!(near.is_sorted_by(|a, b| a < b));
+            for near in near {
+                let want = metric.distance(rows.values(5), rows.values(near.slot));
+                assert_eq!(near.distance.to_bits(), want.to_bits(), "{metric:?} {codes:?}");
+            }
         }
     }
 }
@@ -96,11 +103,13 @@ fn every_slot_is_found_from_its_own_row() {
     for len in [1, 2, 3, 63, 64, 65, 1000, 3000] {
         let values = clustered(Metric::Euclid, 16, len, 12);
         let rows = FlatRows::new(16, &values).expect("whole rows");
-        let graph = native(Metric::Euclid, &rows).quantized(Metric::Euclid, &rows);
-        let near = search(&graph, Metric::Euclid, &rows, rows.values(0), len, len);
-        let mut slots: Vec<u32> = near.iter().map(|near| near.slot).collect();
-        slots.sort_unstable();
-        assert_eq!(slots, (0..len as u32).collect::<Vec<_>>());
+        for codes in ALL_CODES {
+            let graph = native(Metric::Euclid, &rows).quantized_as(Metric::Euclid, &rows, codes);
+            let near = search(&graph, Metric::Euclid, &rows, rows.values(0), len, len);
+            let mut slots: Vec<u32> = near.iter().map(|near| near.slot).collect();
+            slots.sort_unstable();
+            assert_eq!(slots, (0..len as u32).collect::<Vec<_>>(), "{codes:?}");
+        }
     }
 }
 
@@ -114,22 +123,26 @@ fn equal_rows_and_rows_with_equal_codes_are_all_found() {
     values[0] = 1000.0;
     let rows = FlatRows::new(16, &values).expect("whole rows");
     for metric in [Metric::Euclid, Metric::Dot, Metric::Manhattan] {
-        let graph = native(metric, &rows).quantized(metric, &rows);
-        let near = search(&graph, metric, &rows, &[1.0; 16], 2000, 2000);
-        assert_eq!(near.len(), 2000, "{metric:?}");
+        for codes in ALL_CODES {
+            let graph = native(metric, &rows).quantized_as(metric, &rows, codes);
+            let near = search(&graph, metric, &rows, &[1.0; 16], 2000, 2000);
+            assert_eq!(near.len(), 2000, "{metric:?} {codes:?}");
+        }
     }
 }
 
 fn check<R: Rows>(metric: Metric, rows: &R, queries: &[f32]) {
-    let graph = native(metric, rows).quantized(metric, rows);
     let mut scratch = Scratch::new();
-    let mut hits = 0;
-    for query in queries.chunks(DIM) {
-        let truth = exact(metric, rows, query, 10, 0..rows.len() as u32);
-        let near = graph.search(metric, rows, query, 10, 64, |_| true, &mut scratch);
-        hits += near.iter().filter(|near| near.distance <= truth[9].distance).count();
+    for codes in ALL_CODES {
+        let graph = native(metric, rows).quantized_as(metric, rows, codes);
+        let mut hits = 0;
+        for query in queries.chunks(DIM) {
+            let truth = exact(metric, rows, query, 10, 0..rows.len() as u32);
+            let near = graph.search(metric, rows, query, 10, 64, |_| true, &mut scratch);
+            hits += near.iter().filter(|near| near.distance <= truth[9].distance).count();
+        }
+        assert!(hits >= 950, "{metric:?} with {codes:?} over {:?}: {hits} of 1000", rows.row(0));
     }
-    assert!(hits >= 950, "{metric:?} over {:?}: {hits} of 1000", rows.row(0));
 }
 
 #[test]
@@ -155,11 +168,19 @@ fn rows_of_halves_and_bytes_are_searched_by_code() {
 
 #[test]
 fn filters_at_every_share_keep_their_recall_over_codes() {
+    for codes in ALL_CODES {
+        check_filters(codes);
+    }
+}
+
+fn check_filters(codes: Codes) {
+    // One bit a value says little of 32 values.
+    let ef = if codes == Codes::Fast { 80 } else { 40 };
     let metric = Metric::Cosine;
     let values = clustered(metric, DIM, 12_000, 8);
     let asked = clustered(metric, DIM, 60, 9);
     let rows = FlatRows::new(DIM, &values).expect("whole rows");
-    let graph = native(metric, &rows).quantized(metric, &rows);
+    let graph = native(metric, &rows).quantized_as(metric, &rows, codes);
     let mut random = StdRng::seed_from_u64(4);
     let order: Vec<f32> = (0..rows.len()).map(|_| random.random()).collect();
     let mut scratch = Scratch::new();
@@ -168,8 +189,8 @@ fn filters_at_every_share_keep_their_recall_over_codes() {
         let (mut hits, mut truths) = (0, 0);
         for query in asked.chunks(DIM) {
             let truth = exact(metric, &rows, query, 10, (0..12_000).filter(|&slot| accept(slot)));
-            let filtered = graph.search_filtered(metric, &rows, query, 10, 40, share, accept, &mut scratch);
-            let unknowing = graph.search(metric, &rows, query, 10, 40, accept, &mut scratch);
+            let filtered = graph.search_filtered(metric, &rows, query, 10, ef, share, accept, &mut scratch);
+            let unknowing = graph.search(metric, &rows, query, 10, ef, accept, &mut scratch);
             for near in [filtered, unknowing] {
                 assert_eq!(near.len(), truth.len(), "share {share}");
                 assert!(near.iter().all(|near: &Neighbor| accept(near.slot)));
@@ -197,10 +218,10 @@ fn a_measure_of_ones_own_gets_slots_and_not_positions() {
 
 #[test]
 fn a_quantized_graph_comes_back_as_it_was_written_and_answers_the_same() {
-    for metric in ALL {
+    for (metric, codes) in ALL.into_iter().flat_map(|metric| ALL_CODES.map(|codes| (metric, codes))) {
         let values = clustered(metric, 70, 1500, 14);
         let rows = FlatRows::new(70, &values).expect("whole rows");
-        let graph = native(metric, &rows).quantized(metric, &rows);
+        let graph = native(metric, &rows).quantized_as(metric, &rows, codes);
         let file = bytes(&graph);
         let opened = Graph::from_bytes(file.clone()).expect("opens");
         assert!(opened == graph && Graph::read_from(&mut file.as_slice()).expect("reads") == graph);
@@ -276,7 +297,12 @@ fn a_graph_without_some_of_its_slots_finds_the_others() {
         let left = FlatRows::new(DIM, &left).expect("whole rows");
         let asked = clustered(metric, DIM, 200, 3);
         let queries = FlatRows::new(DIM, &asked).expect("whole rows");
-        for graph in [grower.graph(), native(metric, &rows).quantized(metric, &rows), native(metric, &rows)] {
+        for graph in [
+            grower.graph(),
+            native(metric, &rows).quantized(metric, &rows),
+            native(metric, &rows).quantized_as(metric, &rows, Codes::Fast),
+            native(metric, &rows),
+        ] {
             let graph = graph.kept(metric, &left, &new_slots);
             assert_eq!(graph.len(), left.len());
             assert_eq!(search(&graph, metric, &left, left.values(0), 5000, 5000).len(), left.len());

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use cairn_ann::{
-    FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, NativeBuilder, Neighbor, Rows, Scratch,
+    Codes, FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, NativeBuilder, Neighbor, Rows,
+    Scratch,
 };
 use cairn_benches::machine;
 use cairn_benches::npy::{Matrix, read_f32, write_i32};
@@ -36,12 +37,15 @@ pub(crate) struct Index<'a> {
 /// Every variant that is measured.
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant {
+        name: "cairn-fast",
+        note: "native graph, m 16, one bit a value of all neighbours at each slot, rescored; f32",
+        build: |rows, metric, pool| native(rows, metric, pool, Codes::Fast),
+        search,
+    },
+    Variant {
         name: "cairn",
         note: "native graph, m 16, codes of one byte a value, rescored; f32",
-        build: |rows, metric, pool| {
-            let graph = pool.install(|| NativeBuilder::default().build(metric, rows, &|| false))?;
-            Ok(pool.install(|| graph.quantized(metric, rows)))
-        },
+        build: |rows, metric, pool| native(rows, metric, pool, Codes::Int8),
         search,
     },
     Variant {
@@ -51,6 +55,13 @@ pub(crate) const VARIANTS: &[Variant] = &[
         search,
     },
 ];
+
+fn native(rows: &FlatRows<'_>, metric: Metric, pool: &ThreadPool, codes: Codes) -> cairn_ann::Result<Graph> {
+    pool.install(|| {
+        let graph = NativeBuilder::default().build(metric, rows, &|| false)?;
+        Ok(graph.quantized_as(metric, rows, codes))
+    })
+}
 
 fn search(index: &Index<'_>, query: &[f32], k: usize, ef: usize, scratch: &mut Scratch) -> Vec<Neighbor> {
     index.graph.search(index.metric, &index.rows, query, k, ef, |_| true, scratch)

@@ -1,5 +1,6 @@
 //! Rows in fewer bytes, for finding candidates that the rows then decide on.
 
+mod blocks;
 pub(crate) mod int8;
 mod rotation;
 
@@ -7,4 +8,5 @@ mod rotation;
 /// value does not tell many points of few dimensions apart.
 pub const MIN_CODED_DIM: usize = 16;
 
+pub(crate) use blocks::{BlockShape, BlockView, Blocks, Tables};
 pub(crate) use int8::{Encoder, Int8, Int8Buffer, Int8Query, OFFSET, Shape};

@@ -11,6 +11,8 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
+use crate::simd::Simd;
+
 /// Transforms per rotation. With 4, a vector of a single value ends as evenly
 /// spread as a random one.
 const ROUNDS: usize = 4;
@@ -43,14 +45,14 @@ impl Rotation {
 
     /// Rotates in place.
     #[inline(always)]
-    pub(crate) fn apply(&self, values: &mut [f32]) {
+    pub(crate) fn apply<S: Simd>(&self, values: &mut [f32]) {
         let (dim, block) = (values.len(), self.block);
         let scale = (block as f32).sqrt().recip();
         for (round, signs) in self.signs.iter().enumerate() {
             values.iter_mut().zip(signs).for_each(|(value, sign)| *value *= sign);
             let start = if round % 2 == 0 { 0 } else { dim - block };
             let window = &mut values[start..start + block];
-            hadamard(window);
+            hadamard::<S>(window);
             window.iter_mut().for_each(|value| *value *= scale);
             if block < dim {
                 mix_halves(values);
@@ -62,20 +64,8 @@ impl Rotation {
 /// The Walsh-Hadamard transform, not normalised; the length is a power of two
 /// and at least 64.
 #[inline(always)]
-fn hadamard(values: &mut [f32]) {
-    // The first four steps within 16 values each, which the compiler keeps in
-    // registers.
-    for values in values.as_chunks_mut::<16>().0 {
-        let mut next = *values;
-        for step in [8, 4, 2, 1] {
-            let last = next;
-            for at in 0..16 {
-                let other = last[at ^ step];
-                next[at] = if at & step == 0 { last[at] + other } else { other - last[at] };
-            }
-        }
-        *values = next;
-    }
+fn hadamard<S: Simd>(values: &mut [f32]) {
+    values.as_chunks_mut().0.iter_mut().for_each(S::hadamard_16);
     let mut half = 16;
     while half < values.len() {
         for pair in values.chunks_exact_mut(2 * half) {
@@ -101,6 +91,7 @@ fn mix_halves(values: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Portable;
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -115,8 +106,8 @@ mod tests {
             let mut a: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..1.0)).collect();
             let mut b: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..1.0)).collect();
             let before = [dot(&a, &b), dot(&a, &a)];
-            rotation.apply(&mut a);
-            rotation.apply(&mut b);
+            rotation.apply::<Portable>(&mut a);
+            rotation.apply::<Portable>(&mut b);
             let after = [dot(&a, &b), dot(&a, &a)];
             for (before, after) in before.into_iter().zip(after) {
                 assert!((before - after).abs() < 1e-4 * dim as f64, "{dim}: {before} became {after}");
@@ -131,7 +122,7 @@ mod tests {
             for at in [0, 1, dim / 2, dim - 1] {
                 let mut values = vec![0.0; dim];
                 values[at] = 1.0;
-                rotation.apply(&mut values);
+                rotation.apply::<Portable>(&mut values);
                 let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
                 // A Gaussian vector of this length has its largest at about 3.5.
                 assert!(largest * (dim as f32).sqrt() < 6.0, "{dim}: {largest} from {at}");

@@ -10,6 +10,7 @@
 //!     slots, links                 how many of each
 //! codes                            0 for none, else 1 and the metric's number
 //! dimension, scale                 of the codes; the scale is an f32
+//! blocks                           1 if there are blocks of neighbours, else 0
 //! links of layer 0                 len * stride, unused room u32::MAX
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
@@ -21,6 +22,8 @@
 //!     the squared lengths          len, for Euclid; f32
 //!     the codes                    len times the dimension (for dot one more)
 //!                                  rounded up to 64, bytes
+//! if there are blocks:
+//!     the blocks                   see codes::blocks
 //! crc32 (IEEE) of everything above
 //! ```
 //!
@@ -33,12 +36,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
-use crate::array::{Array, Owner, Words};
-use crate::codes::{Int8, Shape};
+use crate::array::{Array, Line, Owner, Words};
+use crate::codes::{BlockShape, Blocks, Int8, Shape};
 use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Arrays begin at multiples of this, a cache line.
 const ALIGN: usize = 64;
 /// Where the first array begins.
@@ -73,7 +76,10 @@ impl Graph {
             out.put_words(&coded.slots)?;
             out.put_words(bytemuck::cast_slice(parts.mean))?;
             out.put_words(bytemuck::cast_slice(parts.squares))?;
-            parts.lines.chunks(CHUNK / ALIGN).try_for_each(|lines| out.put(bytemuck::cast_slice(lines)))?;
+            out.put_lines(parts.lines)?;
+            if let Some(blocks) = &coded.blocks {
+                out.put_lines(&blocks.in_file_order())?;
+            }
         }
         let sum = out.hasher.finalize();
         Ok(out.inner.write_all(&sum.to_le_bytes())?)
@@ -91,6 +97,7 @@ impl Graph {
             upper: self.upper.len() as u32,
             layers,
             codes: self.coded.as_ref().map(|coded| coded.codes.shape()),
+            blocks: self.coded.as_ref().is_some_and(|coded| coded.blocks.is_some()),
         }
     }
 
@@ -148,19 +155,28 @@ impl Graph {
             entry: header.entry,
             base: lent(&places.base),
             upper: layers.collect(),
-            coded: header.codes.zip(places.codes).map(|(shape, [slots, mean, squares, lines])| Coded {
-                slots: lent(&slots),
-                codes: Int8::from_parts(
-                    shape,
-                    &Array::lent(&owner, mean),
-                    Array::lent(&owner, squares),
-                    Array::lent(&owner, lines),
-                ),
+            coded: header.codes.zip(places.codes).map(|(shape, places)| {
+                let [slots, mean, squares, lines, blocks] = places;
+                let squares = Array::lent(&owner, squares);
+                Coded {
+                    slots: lent(&slots),
+                    codes: Int8::from_parts(
+                        shape,
+                        &Array::lent(&owner, mean),
+                        squares,
+                        Array::lent(&owner, lines),
+                    ),
+                    blocks: header
+                        .block_shape()
+                        .map(|shape| Blocks::from_parts(shape, Array::lent(&owner, blocks))),
+                }
             }),
         };
         graph.upper.iter().try_for_each(|layer| layer.check(header.len))?;
         let mut slots = graph.coded.iter().flat_map(|coded| coded.slots.iter());
         ensure(slots.all(|&slot| slot < header.len), "a position has no slot")?;
+        let mut blocks = graph.coded.iter().filter_map(|coded| coded.blocks.as_ref());
+        ensure(blocks.all(|blocks| blocks.links_are_below(header.len)), "a block names no position")?;
         Ok(graph)
     }
 
@@ -213,6 +229,7 @@ struct Header {
     /// Slots and links of each upper layer; zeros behind the last.
     layers: [(u32, u32); MAX_UPPER],
     codes: Option<Shape>,
+    blocks: bool,
 }
 
 /// Where the arrays lie, as byte ranges.
@@ -220,8 +237,8 @@ struct Places {
     base: Range<usize>,
     /// Slots, starts and links of each upper layer.
     layers: Vec<[Range<usize>; 3]>,
-    /// Slots, mean, squares and lines.
-    codes: Option<[Range<usize>; 4]>,
+    /// Slots, mean, squares, lines and blocks.
+    codes: Option<[Range<usize>; 5]>,
     sum_at: usize,
 }
 
@@ -235,8 +252,11 @@ impl Header {
         let mut bytes = [0; HEADER];
         let (magic, rest) = bytes.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
-        for (place, word) in
-            rest.as_chunks_mut().0.iter_mut().zip(numbers.into_iter().chain(layers).chain(codes))
+        for (place, word) in rest
+            .as_chunks_mut()
+            .0
+            .iter_mut()
+            .zip(numbers.into_iter().chain(layers).chain(codes).chain([u32::from(self.blocks)]))
         {
             *place = word.to_le_bytes();
         }
@@ -258,7 +278,8 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let [codes, dim, scale] = [CODES_AT, CODES_AT + 1, CODES_AT + 2].map(number);
+        let [codes, dim, scale, blocks] = std::array::from_fn(|at| number(CODES_AT + at));
+        ensure(blocks <= 1, "its blocks are of an unknown kind")?;
         let codes = match codes {
             0 => None,
             kind => {
@@ -267,8 +288,15 @@ impl Header {
                 Some(Shape { metric, dim: dim as usize, scale: f32::from_bits(scale) })
             }
         };
-        let header =
-            Self { stride: number(1), len: number(2), entry: number(3), upper: number(4), layers, codes };
+        let header = Self {
+            stride: number(1),
+            len: number(2),
+            entry: number(3),
+            upper: number(4),
+            layers,
+            codes,
+            blocks: blocks == 1,
+        };
         header.check()?;
         Ok(header)
     }
@@ -281,12 +309,19 @@ impl Header {
         ensure(entry_exists, "the entry has no slot")?;
         let dim = self.codes.map_or(1, |shape| shape.dim);
         ensure((1..=MAX_DIM).contains(&dim), "its codes have no such dimension")?;
+        let placed = self.codes.is_some_and(|shape| shape.metric != Metric::Manhattan);
+        ensure(placed || !self.blocks, "its blocks lack codes")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
             ensure(slots <= self.len, "a layer has too many slots")?;
             let most = u64::from(slots) * MAX_STRIDE as u64;
             ensure(u64::from(links) <= most, "a layer has too many links")?;
         }
         Ok(())
+    }
+
+    fn block_shape(&self) -> Option<BlockShape> {
+        let shape = self.codes.filter(|_| self.blocks)?;
+        Some(BlockShape::of(shape.width(), self.stride as usize))
     }
 
     fn places(&self) -> Result<Places> {
@@ -304,10 +339,12 @@ impl Header {
         let layers = layers
             .map(|&(slots, links)| [place(slots.into()), place(u64::from(slots) + 1), place(links.into())]);
         let layers = layers.collect();
-        // At most 2^31 codes of 2^17 bytes.
+        // At most 2^31 codes of 2^17 bytes, and blocks of 2^22.
         let codes = self.codes.map(|shape| {
             let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.width() / 4);
-            [self.len as usize, mean, squares, self.len as usize * line].map(|words| place(words as u64))
+            let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN / 4);
+            let len = self.len as usize;
+            [len, mean, squares, len * line, len * blocks].map(|words| place(words as u64))
         });
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;
         Ok(Places { base, layers, codes, sum_at: end as usize })
@@ -369,6 +406,10 @@ impl<W: Write> Summing<'_, W> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.hasher.update(bytes);
         Ok(self.inner.write_all(bytes)?)
+    }
+
+    fn put_lines(&mut self, lines: &[Line]) -> Result<()> {
+        lines.chunks(CHUNK / ALIGN).try_for_each(|lines| self.put(bytemuck::cast_slice(lines)))
     }
 
     /// Writes an array, and zeros up to where the next begins.

@@ -12,6 +12,7 @@
 
 mod audit;
 mod coded;
+mod fast;
 mod file;
 mod filtered;
 mod scratch;
@@ -25,7 +26,7 @@ pub use search::Beam;
 use std::fmt;
 
 use crate::array::Words;
-use crate::codes::Int8;
+use crate::codes::{Blocks, Int8};
 use crate::nearest::Neighbor;
 use crate::pages;
 use crate::walk::Links;
@@ -64,6 +65,19 @@ struct Coded {
     codes: Int8,
     /// The slot of each position: links lead to positions then.
     slots: Words,
+    /// The neighbours of each position in fewer bits, if it is to be fast.
+    blocks: Option<Blocks>,
+}
+
+/// What a graph keeps of the rows, to walk by; see
+/// [`Graph::quantized_as`](Graph::quantized_as).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codes {
+    /// One byte a value.
+    Int8,
+    /// One byte a value, and at each slot one bit a value of all its
+    /// neighbours.
+    Fast,
 }
 
 /// The slots of positions.
@@ -149,8 +163,11 @@ impl Graph {
     /// Bytes that the links and codes take, of memory or of the mapped file.
     pub fn memory_bytes(&self) -> usize {
         let upper: usize = self.upper.iter().map(Layer::words).sum();
-        let coded =
-            self.coded.as_ref().map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots));
+        let blocks = |coded: &Coded| coded.blocks.as_ref().map_or(0, Blocks::memory_bytes);
+        let coded = self
+            .coded
+            .as_ref()
+            .map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots) + blocks(coded));
         (self.base.len() + upper) * size_of::<u32>() + coded
     }
 

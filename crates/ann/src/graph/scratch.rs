@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::codes::Int8Buffer;
+use crate::codes::{Int8Buffer, Tables};
 use crate::nearest::{Nearest, Neighbor};
+use crate::pool::Pool;
 use crate::walk::Walker;
 
 /// Buffers that searches reuse, so that a query allocates only its result.
@@ -30,6 +31,9 @@ pub struct Scratch {
     /// The walk over codes, and the query as a code.
     pub(super) walker: Walker,
     pub(super) code: Int8Buffer,
+    /// The tables of the query, and the best that were measured, in a fast walk.
+    pub(super) tables: Tables,
+    pub(super) best: Pool,
 }
 
 impl Scratch {
