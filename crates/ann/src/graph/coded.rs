@@ -6,6 +6,7 @@
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
 use super::filtered::Filter;
+use super::recall::Curves;
 use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch};
 use crate::array::Words;
 use crate::build::Space;
@@ -53,6 +54,7 @@ impl Graph {
             let blocks = (codes == Codes::Fast && metric != Metric::Manhattan)
                 .then(|| coded.blocks.take().unwrap_or_else(|| Blocks::encode(&coded.codes, links)));
             coded.blocks = blocks;
+            graph.curves = Curves::default();
         }
         graph
     }
@@ -62,7 +64,14 @@ impl Graph {
         let len = base.len() / stride;
         let slots: Vec<u32> = (0..len as u32).collect();
         let coded = Some(Coded { codes, slots: slots.into(), blocks: None });
-        Self { stride, entry: if len == 0 { NONE } else { 0 }, base, upper: vec![upper], coded }
+        Self {
+            stride,
+            entry: if len == 0 { NONE } else { 0 },
+            base,
+            upper: vec![upper],
+            coded,
+            curves: Curves::default(),
+        }
     }
 
     /// The graph without some of its slots, the others renumbered.
@@ -132,7 +141,7 @@ impl Graph {
         measure: impl Fn(u32, u32) -> f32,
     ) -> Self {
         let entry = upper.last().and_then(|layer| layer.slots.first().copied()).unwrap_or(0);
-        let mut graph = Self { stride, entry, base, upper, coded: None };
+        let mut graph = Self { stride, entry, base, upper, coded: None, curves: Curves::default() };
         graph.link_orphans(measure);
         let order = graph.breadth_first();
         let mut graph = graph.renumbered(&order);
