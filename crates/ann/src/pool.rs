@@ -59,7 +59,7 @@ impl Pool {
         // one; that needs no branch, and the compiler does eight at a time.
         let mut block = self.len / MOVED;
         let below = loop {
-            let places = &mut self.entries[block * MOVED..][..MOVED + 1];
+            let places = &mut self.entries[block * MOVED..][..=MOVED];
             let old: [u64; MOVED + 1] = std::array::from_fn(|at| places[at]);
             for at in 0..MOVED {
                 places[at + 1] = old[at].max(old[at + 1].min(entry));

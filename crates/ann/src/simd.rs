@@ -715,7 +715,8 @@ mod tests {
         let mut random = StdRng::seed_from_u64(5);
         for _ in 0..50 {
             let values: Vec<f32> = (0..16).map(|_| random.random_range(-1.0..1.0)).collect();
-            let sign = |row: usize, at: usize| if (row & at).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign =
+                |row: usize, at: usize| if (row & at).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             let want = |row| (0..16).map(|at| sign(row, at) * values[at]).sum::<f32>();
             let portable = run_with(Level::Portable, Hadamard(values.clone()));
             assert!((0..16).all(|row| (portable[row] - want(row)).abs() < 1e-5));

@@ -292,6 +292,9 @@ fn blocks_that_lead_outside_or_have_no_codes_are_refused() {
     let plain = bytes(&graph);
     let file = bytes(&graph.quantized_as(Metric::Cosine, &rows, Codes::Fast));
     assert!(read(&file).is_ok());
+    for (at, value) in [(172, 1025), (172, u32::MAX)] {
+        assert!(matches!(read(&forge(&file, at, value)), Err(Error::Malformed(_))));
+    }
     // A block of 32 neighbours: links, two numbers each, then 32 x 64 bits.
     let last = file.len() - 4 - (3 * 128 + 256);
     for (file, at, value) in

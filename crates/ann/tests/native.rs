@@ -239,6 +239,28 @@ fn a_quantized_graph_comes_back_as_it_was_written_and_answers_the_same() {
 }
 
 #[test]
+fn a_promised_recall_is_reached_by_queries_from_elsewhere() {
+    let metric = Metric::Cosine;
+    let values = clustered(metric, DIM, 8000, 2);
+    let asked = clustered(metric, DIM, 400, 3);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let queries = FlatRows::new(DIM, &asked).expect("whole rows");
+    for codes in ALL_CODES {
+        let graph = native(metric, &rows).quantized_as(metric, &rows, codes);
+        assert_eq!(graph.effort(10, 0.9), None);
+        let graph = graph.calibrated(metric, &rows);
+        let again = Graph::from_bytes(bytes(&graph)).expect("opens");
+        assert!(again == graph);
+        for (k, promised) in [(1, 0.95), (10, 0.9), (10, 0.98), (30, 0.95)] {
+            let ef = again.effort(k, promised as f32).expect("there is a curve");
+            let reached =
+                recall(metric, &rows, &queries, k, |query| search(&graph, metric, &rows, query, k, ef));
+            assert!(reached >= promised - 0.03, "{codes:?} k {k}: {reached} of {promised} with ef {ef}");
+        }
+    }
+}
+
+#[test]
 fn settings_out_of_range_and_cancelling_are_errors() {
     let values = clustered(Metric::Euclid, DIM, 3000, 15);
     let rows = FlatRows::new(DIM, &values).expect("whole rows");

@@ -11,6 +11,7 @@
 //! codes                            0 for none, else 1 and the metric's number
 //! dimension, scale                 of the codes; the scale is an f32
 //! blocks                           1 if there are blocks of neighbours, else 0
+//! points                           of the curves of recall
 //! links of layer 0                 len * stride, unused room u32::MAX
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
@@ -24,6 +25,7 @@
 //!                                  rounded up to 64, bytes
 //! if there are blocks:
 //!     the blocks                   see codes::blocks
+//! the curves: k, ef and recall of each point, the recall an f32
 //! crc32 (IEEE) of everything above
 //! ```
 //!
@@ -35,6 +37,7 @@ use std::io::{Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::recall::{Curves, Reached};
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
 use crate::codes::{BlockShape, Blocks, Int8, Shape};
@@ -52,6 +55,8 @@ const CODES_AT: usize = 5 + 2 * MAX_UPPER;
 const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::Euclid, Metric::Manhattan];
 /// Far beyond use, and small enough that no size overflows.
 const MAX_DIM: usize = 65_536;
+/// Points of the curves of recall, far beyond use.
+const MAX_POINTS: u32 = 1024;
 /// Bytes of the checksum.
 const SUM: usize = 4;
 /// Bytes read, written or checked at once; they stay in the cache meanwhile.
@@ -81,6 +86,9 @@ impl Graph {
                 out.put_lines(&blocks.in_file_order())?;
             }
         }
+        let curves = self.curves.points().iter();
+        let curves: Vec<u32> = curves.flat_map(|point| [point.k, point.ef, point.recall.to_bits()]).collect();
+        out.put_words(&curves)?;
         let sum = out.hasher.finalize();
         Ok(out.inner.write_all(&sum.to_le_bytes())?)
     }
@@ -98,6 +106,7 @@ impl Graph {
             layers,
             codes: self.coded.as_ref().map(|coded| coded.codes.shape()),
             blocks: self.coded.as_ref().is_some_and(|coded| coded.blocks.is_some()),
+            points: self.curves.points().len() as u32,
         }
     }
 
@@ -150,7 +159,8 @@ impl Graph {
             starts: lent(starts),
             links: lent(links),
         });
-        let graph = Self {
+        let mut graph = Self {
+            curves: Curves::default(),
             stride: header.stride as usize,
             entry: header.entry,
             base: lent(&places.base),
@@ -172,6 +182,11 @@ impl Graph {
                 }
             }),
         };
+        let curves = lent(&places.curves);
+        let points = curves.as_chunks::<3>().0.iter();
+        let points = points.map(|&[k, ef, recall]| Reached { k, ef, recall: f32::from_bits(recall) });
+        let curves = Curves::from_points(points.collect());
+        graph.curves = curves.ok_or(Error::Malformed("its curves of recall are none"))?;
         graph.upper.iter().try_for_each(|layer| layer.check(header.len))?;
         let mut slots = graph.coded.iter().flat_map(|coded| coded.slots.iter());
         ensure(slots.all(|&slot| slot < header.len), "a position has no slot")?;
@@ -230,6 +245,8 @@ struct Header {
     layers: [(u32, u32); MAX_UPPER],
     codes: Option<Shape>,
     blocks: bool,
+    /// Of the curves of recall.
+    points: u32,
 }
 
 /// Where the arrays lie, as byte ranges.
@@ -239,6 +256,7 @@ struct Places {
     layers: Vec<[Range<usize>; 3]>,
     /// Slots, mean, squares, lines and blocks.
     codes: Option<[Range<usize>; 5]>,
+    curves: Range<usize>,
     sum_at: usize,
 }
 
@@ -252,11 +270,10 @@ impl Header {
         let mut bytes = [0; HEADER];
         let (magic, rest) = bytes.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
-        for (place, word) in rest
-            .as_chunks_mut()
-            .0
-            .iter_mut()
-            .zip(numbers.into_iter().chain(layers).chain(codes).chain([u32::from(self.blocks)]))
+        for (place, word) in
+            rest.as_chunks_mut().0.iter_mut().zip(
+                numbers.into_iter().chain(layers).chain(codes).chain([u32::from(self.blocks), self.points]),
+            )
         {
             *place = word.to_le_bytes();
         }
@@ -278,7 +295,7 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let [codes, dim, scale, blocks] = std::array::from_fn(|at| number(CODES_AT + at));
+        let [codes, dim, scale, blocks, points] = std::array::from_fn(|at| number(CODES_AT + at));
         ensure(blocks <= 1, "its blocks are of an unknown kind")?;
         let codes = match codes {
             0 => None,
@@ -296,6 +313,7 @@ impl Header {
             layers,
             codes,
             blocks: blocks == 1,
+            points,
         };
         header.check()?;
         Ok(header)
@@ -311,6 +329,7 @@ impl Header {
         ensure((1..=MAX_DIM).contains(&dim), "its codes have no such dimension")?;
         let placed = self.codes.is_some_and(|shape| shape.metric != Metric::Manhattan);
         ensure(placed || !self.blocks, "its blocks lack codes")?;
+        ensure(self.points <= MAX_POINTS, "its curves of recall have too many points")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
             ensure(slots <= self.len, "a layer has too many slots")?;
             let most = u64::from(slots) * MAX_STRIDE as u64;
@@ -346,8 +365,9 @@ impl Header {
             let len = self.len as usize;
             [len, mean, squares, len * line, len * blocks].map(|words| place(words as u64))
         });
+        let curves = place(3 * u64::from(self.points));
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;
-        Ok(Places { base, layers, codes, sum_at: end as usize })
+        Ok(Places { base, layers, codes, curves, sum_at: end as usize })
     }
 }
 

@@ -15,6 +15,7 @@ mod coded;
 mod fast;
 mod file;
 mod filtered;
+mod recall;
 mod scratch;
 mod search;
 
@@ -30,6 +31,7 @@ use crate::codes::{Blocks, Int8};
 use crate::nearest::Neighbor;
 use crate::pages;
 use crate::walk::Links;
+use recall::Curves;
 
 /// Marks unused room among the links of layer 0; no slot is this large.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -57,6 +59,8 @@ pub struct Graph {
     upper: Vec<Layer>,
     /// The rows in fewer bytes, and which slot each position is.
     coded: Option<Coded>,
+    /// What beams of several widths find, if that was measured.
+    curves: Curves,
 }
 
 /// What a graph whose walks measure codes has besides links.
@@ -116,7 +120,7 @@ impl Graph {
     pub(crate) fn unlinked(len: usize, stride: usize, entry: u32) -> Self {
         let mut base = pages::with_capacity(len * stride);
         base.resize(len * stride, NONE);
-        Self { stride, entry, base: base.into(), upper: Vec::new(), coded: None }
+        Self { stride, entry, base: base.into(), upper: Vec::new(), coded: None, curves: Curves::default() }
     }
 
     /// Sets a slot's links on layer 0, as many as there is room for.

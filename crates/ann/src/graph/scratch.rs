@@ -42,6 +42,12 @@ impl Scratch {
         Self::default()
     }
 
+    /// From now on walks pass this position by as if it were not there.
+    pub(super) fn hide(&mut self, position: u32) {
+        self.visited.hidden = Some(position);
+        self.walker.visited.hidden = Some(position);
+    }
+
     /// Forgets the last search and makes room for `len` slots.
     pub(super) fn reset(&mut self, len: usize, ef: usize) {
         self.visited.reset(len);
@@ -59,6 +65,8 @@ impl Scratch {
 pub(crate) struct Visited {
     stamps: Vec<u16>,
     generation: u16,
+    /// In the set from the beginning.
+    hidden: Option<u32>,
 }
 
 impl Visited {
@@ -70,6 +78,9 @@ impl Visited {
         if self.generation == 0 {
             self.stamps.fill(0);
             self.generation = 1;
+        }
+        if let Some(hidden) = self.hidden {
+            self.insert(hidden);
         }
     }
 

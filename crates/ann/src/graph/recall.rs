@@ -1,0 +1,219 @@
+//! How wide a beam has to be for a recall.
+//!
+//! Some of the rows are looked for as queries, each with the row itself hidden
+//! from the walk as if it were not in the graph, so that they stand for queries
+//! from elsewhere. What beams of several widths find of their true neighbours
+//! is a curve, which lies with the graph.
+
+use rayon::prelude::*;
+
+use super::{Graph, Scratch};
+use crate::exact::exact;
+use crate::{Metric, Rows};
+
+/// Rows that are looked for: the recall of as many queries is known to half a
+/// part in a hundred.
+const SAMPLE: usize = 400;
+/// How many neighbours curves are made for.
+const KS: [usize; 3] = [1, 10, 100];
+/// Beams of a curve.
+const BEAMS: usize = 16;
+/// Recall from which a wider beam is not worth measuring.
+const ENOUGH: f32 = 0.998;
+
+/// What beams found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Curves {
+    /// By `k`, then `ef`; along one `k` no recall is below the one before.
+    points: Vec<Reached>,
+}
+
+/// What one beam found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Reached {
+    pub(super) k: u32,
+    pub(super) ef: u32,
+    /// The part of the true neighbours, 0 to 1.
+    pub(super) recall: f32,
+}
+
+/// A query with its true neighbours.
+struct Sample {
+    position: u32,
+    query: Vec<f32>,
+    /// Distances of the true neighbours without itself.
+    truth: Vec<f32>,
+}
+
+impl Graph {
+    /// The graph with a curve of recall by width, from a sample of its rows.
+    ///
+    /// For [`effort`](Self::effort). `rows` are those it was built over. Takes
+    /// about as long as 400 exact searches and 15,000 others. Other codes make
+    /// another curve, so this comes after [`quantized_as`](Self::quantized_as).
+    ///
+    /// ```
+    /// use cairn_ann::{Codes, FlatRows, GraphBuilder, Metric, NativeBuilder};
+    ///
+    /// let values: Vec<f32> = (0..32_000).map(|at| (at as f32 * at as f32 * 0.01).sin()).collect();
+    /// let rows = FlatRows::new(16, &values)?;
+    /// let graph = NativeBuilder::default().build(Metric::Euclid, &rows, &|| false)?;
+    /// let graph = graph.quantized_as(Metric::Euclid, &rows, Codes::Int8).calibrated(Metric::Euclid, &rows);
+    /// assert!(graph.effort(10, 0.99) >= graph.effort(10, 0.9));
+    /// # Ok::<(), cairn_ann::Error>(())
+    /// ```
+    #[must_use]
+    pub fn calibrated<R: Rows>(mut self, metric: Metric, rows: &R) -> Self {
+        let samples = self.samples(metric, rows);
+        let mut points = Vec::new();
+        for k in KS {
+            let mut best = 0f32;
+            for step in 0..BEAMS {
+                // Each beam is wider than the last by half a doubling.
+                let ef = (k as f32 * 2f32.powf(step as f32 / 2.0)).round() as usize;
+                best = best.max(self.reached(metric, rows, &samples, k, ef));
+                if samples.is_empty()
+                    || points.last().is_some_and(|last: &Reached| (last.k, last.ef) == (k as u32, ef as u32))
+                {
+                    continue;
+                }
+                points.push(Reached { k: k as u32, ef: ef as u32, recall: best });
+                if best >= ENOUGH {
+                    break;
+                }
+            }
+        }
+        self.curves = Curves { points };
+        self
+    }
+
+    /// The narrowest beam that finds so much of the true `k` nearest, 0 to 1, as
+    /// far as the curve of this graph says. Where nothing measured reaches it,
+    /// the widest that was measured; none if there is no curve.
+    pub fn effort(&self, k: usize, recall: f32) -> Option<usize> {
+        self.curves.effort(k, recall)
+    }
+
+    /// Rows to be looked for, evenly from all, with their true neighbours.
+    fn samples<R: Rows>(&self, metric: Metric, rows: &R) -> Vec<Sample> {
+        let len = self.len() as u32;
+        // The hidden row must not be where a walk begins. Positions lie in the order
+        // of a walk, so that steps over them reach all of the graph evenly.
+        let above = |at: u32| self.upper.iter().any(|layer| layer.slots.binary_search(&at).is_ok());
+        let step = (self.len() / SAMPLE).max(1);
+        let begins = (0..len).step_by(step);
+        let positions = begins.map(|from| (from..len).find(|&at| !above(at) && self.entry != at));
+        let mut positions: Vec<u32> = positions.flatten().take(SAMPLE).collect();
+        positions.dedup();
+        let sample = |position: u32| {
+            let slot = self.slot(position);
+            let query = rows.row(slot).to_f32();
+            let most = KS[KS.len() - 1];
+            let near = exact(metric, rows, &query, most, (0..len).filter(|&other| other != slot));
+            Sample { position, query, truth: near.into_iter().map(|near| near.distance).collect() }
+        };
+        positions.into_par_iter().map(sample).collect()
+    }
+
+    /// The part of the true neighbours that a beam finds.
+    fn reached<R: Rows>(&self, metric: Metric, rows: &R, samples: &[Sample], k: usize, ef: usize) -> f32 {
+        let hits = |scratch: &mut Scratch, sample: &Sample| {
+            scratch.hide(sample.position);
+            let near = self.search(metric, rows, &sample.query, k, ef, |_| true, scratch);
+            let truth = &sample.truth[..k.min(sample.truth.len())];
+            let found =
+                truth.last().map_or(0, |&worst| near.iter().filter(|near| near.distance <= worst).count());
+            (found.min(truth.len()), truth.len())
+        };
+        let all = samples.par_iter().map_init(Scratch::new, hits);
+        let (found, wanted) = all.reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        found as f32 / wanted.max(1) as f32
+    }
+}
+
+impl Curves {
+    /// Curves as they were; none if no graph has such.
+    pub(super) fn from_points(points: Vec<Reached>) -> Option<Self> {
+        let sound =
+            |point: &Reached| point.k > 0 && point.ef >= point.k && (0.0..=1.0).contains(&point.recall);
+        let rises =
+            |a: &Reached, b: &Reached| (a.k, a.ef) < (b.k, b.ef) && (a.k != b.k || a.recall <= b.recall);
+        (points.iter().all(sound) && points.is_sorted_by(rises)).then_some(Self { points })
+    }
+
+    pub(super) fn points(&self) -> &[Reached] {
+        &self.points
+    }
+
+    fn effort(&self, k: usize, recall: f32) -> Option<usize> {
+        let k = k.max(1) as f32;
+        let mut below: Option<(f32, f32)> = None;
+        for curve in self.points.chunk_by(|a, b| a.k == b.k) {
+            let at = curve[0].k as f32;
+            let wide = width(curve, recall) / at;
+            match below {
+                _ if at < k => below = Some((at, wide)),
+                // Between two curves, by the logarithm of k.
+                Some((from, narrow)) if from < k => {
+                    let part = (k / from).ln() / (at / from).ln();
+                    return Some(((narrow + (wide - narrow) * part) * k).ceil() as usize);
+                }
+                _ => return Some((wide * k).ceil() as usize),
+            }
+        }
+        below.map(|(_, wide)| (wide * k).ceil() as usize)
+    }
+}
+
+/// The width that finds so much, on one curve. Between two points the logarithm
+/// of what is missed is straight over that of the width.
+fn width(curve: &[Reached], recall: f32) -> f32 {
+    let missed = |recall: f32| (1.0 - recall).max(1e-4).ln();
+    let next = curve.partition_point(|point| point.recall < recall);
+    match (next.checked_sub(1).map(|last| curve[last]), curve.get(next)) {
+        (None, Some(first)) => first.ef as f32,
+        (Some(last), None) => last.ef as f32,
+        (Some(last), Some(next)) => {
+            let way = missed(last.recall) - missed(next.recall);
+            let part = if way > 0.0 { (missed(last.recall) - missed(recall)) / way } else { 1.0 };
+            let (from, to) = ((last.ef as f32).ln(), (next.ef as f32).ln());
+            (from + (to - from) * part.clamp(0.0, 1.0)).exp()
+        }
+        (None, None) => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curves(points: &[(u32, u32, f32)]) -> Option<Curves> {
+        Curves::from_points(points.iter().map(|&(k, ef, recall)| Reached { k, ef, recall }).collect())
+    }
+
+    #[test]
+    fn between_points_the_width_grows_with_the_recall_and_beyond_them_it_ends() {
+        let curves =
+            curves(&[(10, 10, 0.8), (10, 40, 0.95), (10, 160, 0.99), (100, 100, 0.9)]).expect("sound");
+        assert_eq!(curves.effort(10, 0.95), Some(40));
+        assert_eq!((curves.effort(10, 0.1), curves.effort(10, 1.0)), (Some(10), Some(160)));
+        let widths: Vec<_> = (80..100).map(|part| curves.effort(10, part as f32 / 100.0)).collect();
+        assert!(widths.is_sorted());
+        // 0.9 is half way from 0.8 to 0.95, in logarithms of what is missed.
+        assert_eq!(curves.effort(10, 0.9), Some(20));
+        assert_eq!((curves.effort(5, 0.95), curves.effort(1000, 0.9)), (Some(20), Some(1000)));
+        assert_eq!(Curves::default().effort(10, 0.9), None);
+    }
+
+    #[test]
+    fn curves_that_no_graph_has_are_refused() {
+        let refused: [&[(u32, u32, f32)]; 5] = [
+            &[(0, 1, 0.5)],
+            &[(10, 9, 0.5)],
+            &[(10, 10, f32::NAN)],
+            &[(10, 10, 0.9), (10, 20, 0.8)],
+            &[(10, 20, 0.8), (10, 10, 0.9)],
+        ];
+        assert!(refused.into_iter().all(|points| curves(points).is_none()));
+    }
+}
