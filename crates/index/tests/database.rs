@@ -218,10 +218,12 @@ fn a_graph_survives_reopening_and_is_refused_when_damaged() {
 #[test]
 fn a_damaged_segment_is_named_and_the_rest_serves_on() {
     let mut rng = rng(16);
+    // Two segments stay two.
+    let options = Options { max_segment_points: 1500, ..Options::default() };
     for (cut, section) in [(true, "whole"), (false, "vectors")] {
         let dir = tempfile::tempdir().unwrap();
         {
-            let db = Database::open(dir.path()).unwrap();
+            let db = Database::open_with(dir.path(), options.clone()).unwrap();
             let collection = db.create_collection("c", CollectionConfig::new(64, Metric::Cosine)).unwrap();
             for from in [0, 1000] {
                 let points = (from..from + 1000).map(|id| Point::new(id, vector(&mut rng, 64)));
@@ -238,7 +240,7 @@ fn a_damaged_segment_is_named_and_the_rest_serves_on() {
         } else {
             damage(&segments[0]);
         }
-        let db = Database::open(dir.path()).unwrap();
+        let db = Database::open_with(dir.path(), options.clone()).unwrap();
         let started = std::time::Instant::now();
         while db.health().damaged.is_empty() && started.elapsed().as_secs() < 20 {
             std::thread::sleep(std::time::Duration::from_millis(5));
