@@ -65,14 +65,17 @@ struct Work {
     /// For merging and building.
     pool: rayon::ThreadPool,
     /// For linking, which must not wait for those.
-    linking: rayon::ThreadPool,
+    linking: linking::Pools,
     stopping: AtomicBool,
 }
 
 impl Maintenance {
     pub(crate) fn start(store: Arc<dyn Store>, journal: Arc<Journal>, options: Options) -> Result<Self> {
         let pool = threads("build", options.background_threads(), Priority::Idle)?;
-        let linking = threads("link", 1, Priority::Low)?;
+        let linking = linking::Pools {
+            usual: threads("link", 1, Priority::Idle)?,
+            behind: threads("link-behind", 1, Priority::Low)?,
+        };
         let stopping = AtomicBool::new(false);
         let work = Arc::new(Work { store, journal, options, pool, linking, stopping });
         let (seal, seals) = mpsc::channel();
@@ -296,7 +299,7 @@ impl Work {
             entry.next_number = catalogued.entry.next_number;
             let write = || {
                 let mut part = self.write_segment(shard, number, &config, &picked)?;
-                derive::adopt(shard, &mut part, &picked, &self.options, &self.linking)?;
+                derive::adopt(shard, &mut part, &picked, &self.options, &self.linking.behind)?;
                 Ok(part)
             };
             let part = write().inspect_err(|_: &Error| catalogue::remove_segment(&shard.dir, number))?;

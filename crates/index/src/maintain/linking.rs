@@ -20,6 +20,24 @@ use crate::view::View;
 const FROM: usize = 3 << 19;
 /// Rows that are linked before the graph is shown to searches.
 const STEP: usize = 384;
+/// With more rows in no graph than this, linking no longer waits for idle time.
+const BEHIND: usize = 8 * STEP;
+
+/// Threads to link with.
+///
+/// A core that does nothing but link counts as idle then, and a writer that wakes
+/// up is put there and not where a search is running. Where searches leave no idle
+/// time, linking would never end; so it has a thread that takes its share.
+pub(crate) struct Pools {
+    pub(crate) usual: rayon::ThreadPool,
+    pub(crate) behind: rayon::ThreadPool,
+}
+
+impl Pools {
+    fn for_rows(&self, waiting: usize) -> &rayon::ThreadPool {
+        if waiting > BEHIND { &self.behind } else { &self.usual }
+    }
+}
 
 /// Graphs that follow one growing part.
 pub(crate) struct Draft {
@@ -66,11 +84,7 @@ fn wanted(view: &View) -> impl Iterator<Item = (&str, u64, VectorConfig)> {
 ///
 /// The lock on the graphs is not taken within the pool: a thread of a pool that
 /// waits may be given another job, which then waits for this one.
-pub(crate) fn follow(
-    shard: &Shard,
-    pool: &rayon::ThreadPool,
-    cancelled: &dyn Fn() -> bool,
-) -> crate::Result<()> {
+pub(crate) fn follow(shard: &Shard, pools: &Pools, cancelled: &dyn Fn() -> bool) -> crate::Result<()> {
     let mut draft = shard.draft.lock();
     let view = shard.view()?;
     let Some(part) = view.parts.last().filter(|part| !part.is_sealed()) else { return Ok(()) };
@@ -88,11 +102,12 @@ pub(crate) fn follow(
             }
         };
         while linked.grower.len() < rows.len() && !cancelled() {
-            let len = rows.len().min(linked.grower.len() + 2 * STEP);
-            if pool.install(|| linked.grower.extend(&First { rows, len })).is_err() {
-                break;
-            }
-            let graph = Arc::new(linked.grower.graph());
+            let grower = &mut linked.grower;
+            let len = rows.len().min(grower.len() + 2 * STEP);
+            let waiting = shard.state.read().growing_points().saturating_sub(grower.len());
+            let link = || grower.extend(&First { rows, len }).map(|()| grower.graph());
+            let Ok(graph) = pools.for_rows(waiting).install(link) else { break };
+            let graph = Arc::new(graph);
             let before = shard.change(|state| state.set_graph(part.number, name, uid, graph));
             linked.shown.extend(before);
             linked.shown.retain(|graph| Arc::strong_count(graph) > 1);
