@@ -1,60 +1,48 @@
 //! Asks the processor to load a row before it is needed.
 //!
 //! A graph walk knows its next rows a few distances ahead, while the hardware
-//! sees only random addresses.
+//! sees only random addresses. Nothing happens where the processor offers no
+//! stable way.
 
 /// Bytes per cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 /// Bytes asked for. Once a row is being read in order, the hardware follows;
 /// asking for all of 1,536 bytes was no faster.
-#[cfg(target_arch = "x86_64")]
 const START: usize = 512;
 
-/// Starts loading the beginning of `values` into the cache; does nothing where the processor
-/// offers no stable way.
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)] // The instruction takes a raw pointer.
+/// Starts loading the beginning of `values` into the cache.
 #[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-    let start = values.as_ptr().cast::<i8>();
-    for offset in (0..size_of_val(values).min(START)).step_by(LINE) {
-        // SAFETY: `offset` is below the slice's length in bytes, so the
-        // pointer stays inside the slice; prefetching reads no value and
-        // every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(offset)) };
-    }
+    lines::<true, T>(values, START);
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-pub(crate) fn prefetch<T>(_values: &[T]) {}
 
 /// Starts loading all of `values`: for what is read once it is there, however
 /// long.
 #[inline]
 pub(crate) fn prefetch_all<T>(values: &[T]) {
-    lines::<true, T>(values);
+    lines::<true, T>(values, usize::MAX);
 }
 
 /// [`prefetch_all`] of what is hardly read again before much else is: it does
 /// not drive the rest out of the larger caches.
 #[inline]
 pub(crate) fn prefetch_once<T>(values: &[T]) {
-    lines::<false, T>(values);
+    lines::<false, T>(values, usize::MAX);
 }
 
+/// Asks for the first `most` bytes.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)] // The instruction takes a raw pointer.
 #[inline]
-fn lines<const KEEP: bool, T>(values: &[T]) {
+fn lines<const KEEP: bool, T>(values: &[T], most: usize) {
     use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
 
     let start = values.as_ptr().cast::<i8>();
-    for offset in (0..size_of_val(values)).step_by(LINE) {
-        // SAFETY: as above.
+    for offset in (0..size_of_val(values).min(most)).step_by(LINE) {
+        // SAFETY: `offset` is below the slice's length in bytes, so the
+        // pointer stays inside the slice; prefetching reads no value and
+        // every x86-64 processor has it.
         unsafe {
             if KEEP {
                 _mm_prefetch::<_MM_HINT_T0>(start.add(offset));
@@ -67,4 +55,4 @@ fn lines<const KEEP: bool, T>(values: &[T]) {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-fn lines<const KEEP: bool, T>(_values: &[T]) {}
+fn lines<const KEEP: bool, T>(_values: &[T], _most: usize) {}

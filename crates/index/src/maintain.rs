@@ -2,8 +2,8 @@
 //!
 //! One thread seals, so that memory and the log stay small; another merges and
 //! builds, which takes longer; a third links recent points while they are
-//! searched. All have a low priority and change nothing that
-//! readers see but for the moment in which a finished segment takes the place
+//! searched. All leave readers and writers the processor, as `priority` says,
+//! and change nothing that readers see but for the moment in which a finished segment takes the place
 //! of the parts it was made from. The catalogue changes first: a crash at any
 //! point leaves either the old parts or the new one, and files that nobody
 //! names are removed when the database is opened.

@@ -60,9 +60,10 @@ pub(crate) fn merged(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<()> {
     let view = shard.view()?;
+    let old = picked.parts();
     for what in wanted_graphs(&view.config, &view.uids) {
         if is_large(part, &what, options) {
-            let made = match merge(part, &what, picked, cancelled) {
+            let made = match merge(part, &what, &old, cancelled) {
                 Some(graph) => graph.and_then(|graph| attach_graph(&shard.dir, part, &what, &graph)),
                 None => make(&shard.dir, part, &what, cancelled),
             };
@@ -72,17 +73,16 @@ pub(crate) fn merged(
     Ok(())
 }
 
-/// A graph from those of the parts that rows were picked from; none where there
-/// are none, or the builder cannot do that.
+/// A graph from those of the old parts, which come with the new rows of their
+/// slots; none where there are none, or the builder cannot do that.
 fn merge(
     part: &Part,
     what: &What,
-    picked: &Picked,
+    old: &[(&Part, Vec<Option<u32>>)],
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Option<Result<Graph>> {
     let What::Graph(name, uid, vector, hnsw) = what else { return None };
     let rows = column(part, name, *uid)?.dense().filter(|_| hnsw.builder == Builder::Native)?;
-    let old = picked.parts();
     let graphs: Vec<Merged<'_>> = old
         .iter()
         .filter_map(|(old, slots)| Some(Merged { graph: old.derived.graph(name, *uid)?, slots }))

@@ -195,11 +195,14 @@ impl Loose {
 
 impl<'de> Deserialize<'de> for Loose {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseVisitor)
+        deserializer.deserialize_any(LooseVisitor { objects: true })
     }
 }
 
-struct LooseVisitor;
+struct LooseVisitor {
+    /// Whether what is in an object is kept.
+    objects: bool,
+}
 
 impl<'de> Visitor<'de> for LooseVisitor {
     type Value = Loose;
@@ -258,6 +261,10 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
+        if !self.objects {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Loose::Other("an object"));
+        }
         let mut fields: Vec<(String, Loose)> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             let value = map.next_value_seed(Field(&key))?;
@@ -322,7 +329,8 @@ impl<'de> DeserializeSeed<'de> for Field<'_> {
                 // A vector of this name.
                 numbers => serde_json::from_value(numbers).map(Loose::Numbers).map_err(de::Error::custom),
             },
-            "image" | "object" => deserializer.deserialize_any(Anything),
+            // An image or an object may be anything; a vector of this name is numbers.
+            "image" | "object" => deserializer.deserialize_any(LooseVisitor { objects: false }),
             _ => Loose::deserialize(deserializer),
         }
     }
@@ -334,50 +342,6 @@ struct Numbers(Vec<f64>);
 impl<'de> Deserialize<'de> for Numbers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::deserialize(deserializer).map(Self)
-    }
-}
-
-/// An image or an object may be anything; a vector of this name is numbers.
-struct Anything;
-
-impl<'de> Visitor<'de> for Anything {
-    type Value = Loose;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_unit<E>(self) -> Result<Loose, E> {
-        Ok(Loose::Null)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Loose, E> {
-        Ok(Loose::Text(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Loose, E> {
-        Ok(Loose::Other("a bool"))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Loose, E> {
-        Ok(Loose::Other("a number"))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Loose, E> {
-        Ok(Loose::Other("a number"))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Loose, E> {
-        Ok(Loose::Other("a number"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Loose, A::Error> {
-        LooseVisitor.visit_seq(seq)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Loose::Other("an object"))
     }
 }
 
