@@ -34,6 +34,7 @@ mod codes;
 mod error;
 mod exact;
 mod graph;
+mod links;
 mod metric;
 mod nearest;
 mod pages;

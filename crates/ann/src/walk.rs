@@ -10,7 +10,8 @@
 
 use std::collections::VecDeque;
 
-use crate::graph::{NONE, Visited};
+use crate::graph::Visited;
+use crate::links::Links;
 use crate::pool::Pool;
 use crate::prefetch::prefetch;
 use crate::simd::Simd;
@@ -28,65 +29,14 @@ pub(crate) trait Measure {
     fn prefetch(&self, position: u32);
 }
 
-/// The links of a layer: `stride` for each position, unused room at the end
-/// being `NONE`. Every link is a position of the layer.
-#[derive(Clone, Copy)]
-pub(crate) struct Links<'a> {
-    pub(crate) all: &'a [u32],
-    pub(crate) stride: usize,
-}
-
-impl<'a> Links<'a> {
-    pub(crate) fn positions(self) -> usize {
-        self.all.len() / self.stride
-    }
-
-    /// The links of a position, and unused room.
-    #[inline(always)]
-    pub(crate) fn room(self, position: u32) -> &'a [u32] {
-        &self.all[position as usize * self.stride..][..self.stride]
-    }
-
-    /// All positions in the order in which a breadth-first walk from `first`
-    /// meets them, each with the one it was met from, which where a walk begins
-    /// is itself. What it does not reach is met by walks of its own.
-    pub(crate) fn breadth_first(self, first: u32) -> Vec<(u32, u32)> {
-        let mut met = vec![false; self.positions()];
-        let mut order: Vec<(u32, u32)> = Vec::with_capacity(met.len());
-        let all = 0..met.len() as u32;
-        for start in all.clone().filter(|&position| position == first).chain(all) {
-            if met[start as usize] {
-                continue;
-            }
-            met[start as usize] = true;
-            let mut next = order.len();
-            order.push((start, start));
-            while let Some(&(position, _)) = order.get(next) {
-                next += 1;
-                for link in self.of(position) {
-                    if !met[link as usize] {
-                        met[link as usize] = true;
-                        order.push((link, position));
-                    }
-                }
-            }
-        }
-        order
-    }
-
-    /// The links of a position.
-    #[inline(always)]
-    pub(crate) fn of(self, position: u32) -> impl Iterator<Item = u32> + 'a {
-        self.room(position).iter().copied().take_while(|&link| link != NONE)
-    }
-}
-
 /// The memory of a walk, kept from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Walker {
     pub(crate) visited: Visited,
     pub(crate) claimed: VecDeque<u32>,
     fresh: Vec<u32>,
+    /// The links of the position that is gone on from, and of the next one.
+    rooms: [Vec<u32>; 2],
     /// The nearest, after a walk.
     pub(crate) pool: Pool,
 }
@@ -104,7 +54,7 @@ impl Walker {
         ef: usize,
         (least, bound): (usize, u32),
     ) {
-        let Self { visited, claimed, fresh, pool } = self;
+        let Self { visited, claimed, fresh, rooms: [room, ahead], pool } = self;
         visited.reset(links.positions());
         pool.reset(ef);
         claimed.clear();
@@ -113,28 +63,32 @@ impl Walker {
                 pool.offer(measure.rank::<S>(start), start);
             }
         }
+        let mut next = None;
         loop {
             while claimed.len() <= AHEAD
                 && let Some(position) = pool.claim(least, bound)
             {
-                prefetch(links.room(position));
+                prefetch(links.record(position));
                 claimed.push_back(position);
             }
             let Some(position) = claimed.pop_front() else { return };
+            if next == Some(position) {
+                std::mem::swap(room, ahead);
+            } else {
+                room.clear();
+                room.extend(links.of(position));
+            }
             fresh.clear();
-            for &link in links.room(position) {
-                if link == NONE {
-                    break;
-                }
+            for &link in &*room {
                 if visited.insert(link) {
                     fresh.push(link);
                 }
             }
-            if let Some(&next) = claimed.front() {
-                for &link in links.room(next) {
-                    if link == NONE {
-                        break;
-                    }
+            next = claimed.front().copied();
+            if let Some(next) = next {
+                ahead.clear();
+                for link in links.of(next) {
+                    ahead.push(link);
                     if !visited.has(link) {
                         measure.prefetch(link);
                     }

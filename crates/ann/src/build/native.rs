@@ -19,9 +19,10 @@ use super::{GraphBuilder, HnswRsBuilder, check};
 use crate::array::Words;
 use crate::codes::{Int8, MIN_CODED_DIM};
 use crate::graph::{Layer, MAX_UPPER, NONE};
+use crate::links::Links;
 use crate::pages;
 use crate::simd::{Simd, Task, run};
-use crate::walk::{Links, Walker};
+use crate::walk::Walker;
 use crate::{Error, Graph, Metric, Result, Rows};
 
 /// Points of a layer for each one that is on the layer above too.
@@ -242,7 +243,7 @@ impl Grown {
     }
 
     pub(super) fn links(&self) -> Links<'_> {
-        Links { all: &self.all, stride: self.stride }
+        Links::wide(&self.all, self.stride)
     }
 
     /// The layer with `names` in place of positions.

@@ -35,10 +35,10 @@ use rayon::prelude::*;
 use super::int8::{Int8, OFFSET};
 use crate::Metric;
 use crate::array::{Array, Line};
+use crate::links::Links;
 use crate::pages;
 use crate::prefetch::{prefetch_all, prefetch_once};
 use crate::simd::{GROUP, LINE, Simd, Task, place, run};
-use crate::walk::Links;
 
 /// Lines of the links, and of each kind of numbers.
 const LINES_OF_NUMBERS: usize = GROUP * 4 / LINE;
@@ -126,7 +126,7 @@ impl Blocks {
     /// Blocks of the positions of `codes` with their links. Room that is left is
     /// filled with the nearest of those that the neighbours are linked with.
     pub(crate) fn encode(codes: &Int8, links: Links<'_>) -> Self {
-        let shape = BlockShape::of(codes.lines_per_code() * LINE, links.stride);
+        let shape = BlockShape::of(codes.lines_per_code() * LINE, links.stride());
         let len = links.positions() * shape.lines();
         let mut lines = pages::with_capacity(len);
         lines.resize(len, Line([0; LINE]));
@@ -464,7 +464,7 @@ mod tests {
                 let query = around(&centre);
                 let rows = FlatRows::new(dim, &values).expect("whole rows");
                 let codes = Int8::encode(metric, &rows, &(0..10).collect::<Vec<_>>());
-                let blocks = Blocks::encode(&codes, Links { all: &links, stride: 10 });
+                let blocks = Blocks::encode(&codes, Links::wide(&links, 10));
                 let portable =
                     run_with(Level::Portable, Estimates { codes: &codes, blocks: &blocks, query: &query });
                 let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();

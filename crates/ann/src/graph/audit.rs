@@ -61,7 +61,7 @@ impl Graph {
                 place.map(|place| (slot, place))
             })
             .expect("links outnumber the slots that are reached by them");
-        self.room_mut(parent)[place] = orphan;
+        self.base.room_mut(parent)[place] = orphan;
         parent
     }
 
@@ -69,20 +69,19 @@ impl Graph {
     fn add_links(&mut self, slot: u32, links: &[u32]) {
         for &link in links {
             let Some(place) = self.free(slot) else { break };
-            if link != slot && !self.room(slot).contains(&link) {
-                self.room_mut(slot)[place] = link;
+            if link != slot && self.links(slot).all(|other| other != link) {
+                self.base.room_mut(slot)[place] = link;
             }
         }
     }
 
     fn free(&self, slot: u32) -> Option<usize> {
-        self.room(slot).iter().position(|&link| link == NONE)
+        Some(self.links(slot).count()).filter(|&used| used < self.stride())
     }
 
     /// The place of the farthest link that its target was not reached by.
     fn spare(&self, slot: u32, reached: &Reached) -> Option<usize> {
-        let room = self.room(slot);
-        room.iter().rposition(|&link| reached.parent(link) != slot)
+        self.base().room(slot).iter().rposition(|&link| reached.parent(link) != slot)
     }
 
     /// Slots that a walk over layer 0 from the entry does not reach.

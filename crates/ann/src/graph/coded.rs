@@ -12,12 +12,13 @@ use crate::array::Words;
 use crate::build::Space;
 use crate::codes::{Blocks, Int8, Int8Query, MIN_CODED_DIM};
 use crate::exact::exact;
+use crate::links::Base;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
 use crate::pool::rank;
 use crate::prefetch::prefetch;
 use crate::simd::{Simd, Task, run};
-use crate::walk::{Links, Measure, Walker};
+use crate::walk::{Measure, Walker};
 use crate::{Metric, Rows};
 
 impl Graph {
@@ -35,6 +36,7 @@ impl Graph {
         }
         let slots = self.breadth_first();
         let mut graph = self.renumbered(&slots);
+        graph.base = graph.base.pack();
         let codes = Int8::encode(metric, rows, &slots);
         graph.coded = Some(Coded { codes, slots: slots.into(), blocks: None });
         graph
@@ -49,7 +51,7 @@ impl Graph {
     #[must_use]
     pub fn quantized_as<R: Rows>(self, metric: Metric, rows: &R, codes: Codes) -> Self {
         let mut graph = self.quantized(metric, rows);
-        let links = Links { all: &graph.base, stride: graph.stride };
+        let links = graph.base.links();
         if let Some(coded) = &mut graph.coded {
             let blocks = (codes == Codes::Fast && metric != Metric::Manhattan)
                 .then(|| coded.blocks.take().unwrap_or_else(|| Blocks::encode(&coded.codes, links)));
@@ -61,11 +63,11 @@ impl Graph {
 
     /// A graph whose positions are its slots, with the codes of a builder.
     pub(crate) fn pictured(base: Words, stride: usize, upper: Layer, codes: Int8) -> Self {
-        let len = base.len() / stride;
+        let base = Base::wide(base, stride);
+        let len = base.links().positions();
         let slots: Vec<u32> = (0..len as u32).collect();
         let coded = Some(Coded { codes, slots: slots.into(), blocks: None });
         Self {
-            stride,
             entry: if len == 0 { NONE } else { 0 },
             base,
             upper: vec![upper],
@@ -96,8 +98,11 @@ impl Graph {
         let layers: Vec<Layer> = self.upper.iter().map(|layer| layer.kept(&new)).collect();
         let entry = (self.entry != NONE).then(|| new(self.entry)).flatten();
         let entry = entry.or_else(|| layers.iter().rev().find_map(|layer| layer.slots.first().copied()));
-        let mut graph =
-            Self::unlinked(rows.len(), self.stride, if rows.is_empty() { NONE } else { entry.unwrap_or(0) });
+        let mut graph = Self::unlinked(
+            rows.len(),
+            self.stride(),
+            if rows.is_empty() { NONE } else { entry.unwrap_or(0) },
+        );
         let mut links = Vec::new();
         for (slot, &position) in old.iter().enumerate() {
             self.kept_links(position, new, &mut links);
@@ -109,6 +114,7 @@ impl Graph {
         let Some(coded) = &self.coded else { return graph };
         let order = graph.breadth_first();
         let mut graph = graph.renumbered(&order);
+        graph.base = graph.base.pack();
         let positions: Vec<u32> = order.iter().map(|&slot| old[slot as usize]).collect();
         let codes = coded.codes.reordered(&positions);
         let blocks = coded.blocks.is_some().then(|| Blocks::encode(&codes, graph.base()));
@@ -123,7 +129,7 @@ impl Graph {
         // What a lost one was linked with stands in for it.
         for lost in self.links(position).filter(|&link| new(link).is_none()) {
             for behind in self.links(lost).filter(|&behind| behind != position).filter_map(&new) {
-                if links.len() < self.stride && !links.contains(&behind) {
+                if links.len() < self.stride() && !links.contains(&behind) {
                     links.push(behind);
                 }
             }
@@ -143,7 +149,7 @@ impl Graph {
         }
         let new = |old: u32| new[old as usize];
         let entry = if self.entry == NONE { NONE } else { new(self.entry) };
-        let mut graph = Self::unlinked(order.len(), self.stride, entry);
+        let mut graph = Self::unlinked(order.len(), self.stride(), entry);
         for (at, &old) in order.iter().enumerate() {
             graph.set_links(at as u32, self.links(old).map(new));
         }

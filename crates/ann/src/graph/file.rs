@@ -12,7 +12,7 @@
 //! dimension, scale                 of the codes; the scale is an f32
 //! blocks                           1 if there are blocks of neighbours, else 0
 //! points                           of the curves of recall
-//! links of layer 0                 len * stride, unused room u32::MAX
+//! links of layer 0                 len records, see below
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
 //!     where their links begin      slots + 1
@@ -29,6 +29,9 @@
 //! crc32 (IEEE) of everything above
 //! ```
 //!
+//! A record holds `stride` links of so few bits as hold the number `len`, lowest
+//! bits first; unused room has all bits set. Then come zeros up to a whole word.
+//!
 //! So a file that is mapped is a graph: nothing is copied. Opening trusts
 //! nothing: it compares the length and the checksum, then checks each number
 //! that a search would follow. A new field or meaning takes a new version.
@@ -41,10 +44,11 @@ use super::recall::{Curves, Reached};
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
 use crate::codes::{BlockShape, Blocks, Int8, Shape};
+use crate::links::{self, Base};
 use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Arrays begin at multiples of this, a cache line.
 const ALIGN: usize = 64;
 /// Where the first array begins.
@@ -70,7 +74,7 @@ impl Graph {
     pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
         let mut out = Summing { inner: out, hasher: crc32fast::Hasher::new() };
         out.put(&self.header().to_bytes())?;
-        out.put_words(&self.base)?;
+        out.put_words(self.base.pack().words())?;
         for layer in &self.upper {
             out.put_words(&layer.slots)?;
             out.put_words(&layer.starts)?;
@@ -99,7 +103,7 @@ impl Graph {
             *counts = (layer.slots.len() as u32, layer.links.len() as u32);
         }
         Header {
-            stride: self.stride as u32,
+            stride: self.stride() as u32,
             len: self.len() as u32,
             entry: self.entry,
             upper: self.upper.len() as u32,
@@ -145,14 +149,15 @@ impl Graph {
             return Err(Error::Truncated);
         }
         ensure(bytes.len() == end, "it goes on after its end")?;
-        let (want, links_known) = check_bytes(&bytes[..places.sum_at], places.base.clone(), header.len);
+        let want = crc32fast::hash(&bytes[..places.sum_at]);
         let got = le_word(bytes, places.sum_at);
         if got != want {
             return Err(Error::Checksum { got, want });
         }
-        ensure(links_known, "a link has no slot")?;
 
         let lent = |range: &Range<usize>| Words::lent(&owner, range.clone());
+        let base = Base::packed(lent(&places.base), header.stride as usize, header.len as usize);
+        ensure(base.links_are_below(header.len), "a link has no slot")?;
         let layers = places.layers.iter();
         let layers = layers.map(|[slots, starts, links]| Layer {
             slots: lent(slots),
@@ -161,9 +166,8 @@ impl Graph {
         });
         let mut graph = Self {
             curves: Curves::default(),
-            stride: header.stride as usize,
             entry: header.entry,
-            base: lent(&places.base),
+            base,
             upper: layers.collect(),
             coded: header.codes.zip(places.codes).map(|(shape, places)| {
                 let [slots, mean, squares, lines, blocks] = places;
@@ -353,7 +357,8 @@ impl Header {
             used
         };
         // At most 2^41 for layer 0 and 16 * 2^34 above it: no overflow.
-        let base = place(u64::from(self.len) * u64::from(self.stride));
+        let width = links::width(self.stride as usize, links::bits(self.len as usize));
+        let base = place(u64::from(self.len) * width as u64);
         let layers = self.layers[..self.upper as usize].iter();
         let layers = layers
             .map(|&(slots, links)| [place(slots.into()), place(u64::from(slots) + 1), place(links.into())]);
@@ -369,26 +374,6 @@ impl Header {
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;
         Ok(Places { base, layers, codes, curves, sum_at: end as usize })
     }
-}
-
-/// The checksum of `bytes`, and whether all links of layer 0, which lie at
-/// `base`, lead to slots below `len`.
-fn check_bytes(bytes: &[u8], base: Range<usize>, len: u32) -> (u32, bool) {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&bytes[..base.start]);
-    // Slots and `len` are below 2^31 and `NONE` is -1: one signed comparison
-    // each, which every processor does for several links at once.
-    let unknown = |link: i32| (link < NONE.cast_signed()) | (link >= len.cast_signed());
-    let mut known = true;
-    // One pass over the memory: 9 ms for 128 MB, which a second thread did not
-    // shorten.
-    for chunk in bytes[base.clone()].chunks(CHUNK) {
-        sum.update(chunk);
-        let links = chunk.as_chunks().0.iter();
-        known &= !links.fold(false, |any, &link| any | unknown(i32::from_le_bytes(link)));
-    }
-    sum.update(&bytes[base.end..]);
-    (sum.finalize(), known)
 }
 
 impl Layer {

@@ -14,7 +14,7 @@
 use std::cmp::Reverse;
 
 use super::search::each_ahead;
-use super::{Beam, Graph, Scratch, until_unused};
+use super::{Beam, Graph, Scratch};
 use crate::exact::scan;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -214,13 +214,12 @@ impl Graph {
     /// those behind rejected ones, which are stepped over in the order met.
     fn reach(&self, from: u32, accept: &impl Fn(u32) -> bool, scratch: &mut Scratch) {
         let Scratch { visited, fresh, rejected, stepped, .. } = scratch;
-        let (base, stride) = (&*self.base, self.stride);
-        let room = |slot: u32| &base[slot as usize * stride..][..stride];
+        let (links, stride) = (self.base(), self.stride());
         fresh.clear();
         rejected.clear();
         let (mut slot, mut met, mut steps) = (from, 0, 0);
         loop {
-            for link in until_unused(room(slot)) {
+            for link in links.of(slot) {
                 if visited.has(link) {
                     continue;
                 }
@@ -228,7 +227,7 @@ impl Graph {
                     visited.insert(link);
                     fresh.push(link);
                 } else {
-                    fetch(room(link));
+                    fetch(links.record(link));
                     rejected.push(link);
                 }
             }

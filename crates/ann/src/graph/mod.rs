@@ -28,13 +28,12 @@ use std::fmt;
 
 use crate::array::Words;
 use crate::codes::{Blocks, Int8};
+pub(crate) use crate::links::NONE;
+use crate::links::{Base, Links};
 use crate::nearest::Neighbor;
 use crate::pages;
-use crate::walk::Links;
 use recall::Curves;
 
-/// Marks unused room among the links of layer 0; no slot is this large.
-pub(crate) const NONE: u32 = u32::MAX;
 /// The most rows a graph holds.
 pub(crate) const MAX_ROWS: usize = i32::MAX as usize;
 /// The most links a slot has on layer 0.
@@ -49,12 +48,10 @@ pub(crate) const MAX_UPPER: usize = 16;
 /// links, not vectors. A clone shares them.
 #[derive(Clone, PartialEq)]
 pub struct Graph {
-    /// Room for links per slot on layer 0.
-    stride: usize,
     /// Where every search begins; `NONE` only in the empty graph.
     entry: u32,
-    /// `len * stride` links; unused room at the end of each is `NONE`.
-    base: Words,
+    /// The links of layer 0, with room for as many at each slot.
+    base: Base,
     /// Layers 1, 2, ...
     upper: Vec<Layer>,
     /// The rows in fewer bytes, and which slot each position is.
@@ -120,12 +117,13 @@ impl Graph {
     pub(crate) fn unlinked(len: usize, stride: usize, entry: u32) -> Self {
         let mut base = pages::with_capacity(len * stride);
         base.resize(len * stride, NONE);
-        Self { stride, entry, base: base.into(), upper: Vec::new(), coded: None, curves: Curves::default() }
+        let base = Base::wide(base.into(), stride);
+        Self { entry, base, upper: Vec::new(), coded: None, curves: Curves::default() }
     }
 
     /// Sets a slot's links on layer 0, as many as there is room for.
     pub(crate) fn set_links(&mut self, slot: u32, links: impl Iterator<Item = u32>) {
-        let room = self.room_mut(slot);
+        let room = self.base.room_mut(slot);
         room.fill(NONE);
         for (place, link) in room.iter_mut().zip(links) {
             *place = link;
@@ -135,18 +133,18 @@ impl Graph {
     /// Adds a link on layer 0 after the others, in place of the last one if
     /// there is no room.
     pub(crate) fn add_last_link(&mut self, slot: u32, link: u32) {
-        let place = self.links(slot).count().min(self.stride - 1);
-        self.room_mut(slot)[place] = link;
+        let place = self.links(slot).count().min(self.stride() - 1);
+        self.base.room_mut(slot)[place] = link;
     }
 
-    /// The links of layer 0.
+    /// The links of layer 0 of a graph that still grows.
     pub(crate) fn base_links(&self) -> Words {
-        self.base.clone()
+        self.base.words().clone()
     }
 
     /// Room for links per slot on layer 0.
     pub(crate) fn stride(&self) -> usize {
-        self.stride
+        self.base.stride()
     }
 
     /// Puts a layer on top.
@@ -156,12 +154,12 @@ impl Graph {
 
     /// Slots in the graph.
     pub fn len(&self) -> usize {
-        self.base.len() / self.stride
+        self.base().positions()
     }
 
     /// True when there is no slot.
     pub fn is_empty(&self) -> bool {
-        self.base.is_empty()
+        self.len() == 0
     }
 
     /// Bytes that the links and codes take, of memory or of the mapped file.
@@ -172,12 +170,12 @@ impl Graph {
             .coded
             .as_ref()
             .map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots) + blocks(coded));
-        (self.base.len() + upper) * size_of::<u32>() + coded
+        (self.base.words().len() + upper) * size_of::<u32>() + coded
     }
 
     /// The links of layer 0, to be walked over.
     pub(crate) fn base(&self) -> Links<'_> {
-        Links { all: &self.base, stride: self.stride }
+        self.base.links()
     }
 
     /// Where searches begin, a position.
@@ -197,17 +195,7 @@ impl Graph {
     /// The links of a slot on layer 0, nearest first as far as the builder
     /// knew.
     fn links(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
-        until_unused(self.room(slot))
-    }
-
-    fn room(&self, slot: u32) -> &[u32] {
-        let start = slot as usize * self.stride;
-        &self.base[start..start + self.stride]
-    }
-
-    fn room_mut(&mut self, slot: u32) -> &mut [u32] {
-        let start = slot as usize * self.stride;
-        &mut self.base.make_mut()[start..start + self.stride]
+        self.base().of(slot)
     }
 }
 
@@ -237,16 +225,11 @@ impl Layer {
     }
 }
 
-/// The links before the unused room.
-fn until_unused(room: &[u32]) -> impl Iterator<Item = u32> + '_ {
-    room.iter().copied().take_while(|&link| link != NONE)
-}
-
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Graph")
             .field("len", &self.len())
-            .field("stride", &self.stride)
+            .field("stride", &self.stride())
             .field("entry", &self.entry)
             .field("upper_layers", &self.upper.len())
             .field("quantized", &self.coded.is_some())

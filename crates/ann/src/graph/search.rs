@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Graph, Scratch, until_unused};
+use super::{Graph, Scratch};
 use crate::metric::Query;
 use crate::nearest::Neighbor;
 use crate::prefetch::prefetch;
@@ -137,16 +137,15 @@ impl Graph {
         self.start(measure, accept, scratch);
         let Scratch { visited, candidates, nearest, fresh, .. } = scratch;
         let mut left = limit;
-        let (base, stride) = (&*self.base, self.stride);
+        let links = self.base();
 
         // Beam search, HNSW paper, algorithm 2.
         while let Some(Reverse(near)) = candidates.pop() {
             if nearest.ends_before(near.distance) || near.distance > bound && nearest.len() >= least {
                 break;
             }
-            let room = &base[near.slot as usize * stride..][..stride];
             fresh.clear();
-            fresh.extend(until_unused(room).filter(|&slot| visited.insert(slot)));
+            fresh.extend(links.of(near.slot).filter(|&slot| visited.insert(slot)));
             left = left.checked_sub(fresh.len())?;
             each_ahead(fresh, prefetch, |slot| {
                 let distance = measure(slot);
