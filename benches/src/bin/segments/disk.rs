@@ -37,7 +37,7 @@ fn measure(args: &Args, store: StoreKind, folder: &Path) -> Outcome {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let cells = KINDS.map(|kind| format!("{:.1}", mib(kinds.get(kind).copied().unwrap_or(0))));
         println!(
-            "| {store:?} | {when} | {} | {:.1} | {:.1} | {:.2} |",
+            "| {store:?} | {when} | {} | {:.1} | {:.1} | {:.3} |",
             cells.join(" | "),
             mib(all),
             mib(live),
