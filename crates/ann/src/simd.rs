@@ -28,6 +28,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// being 128 too large.
     fn dot(code: &[u8], query: &[i8]) -> i32;
 
+    /// The sum of the products of a code of half bytes and a query, which is twice
+    /// as long: the first 64 values of each 128 are in the lower halves.
+    fn dot_halves(code: &[u8], query: &[i8]) -> i32;
+
     /// The sum of the absolute differences of two codes.
     fn difference(a: &[u8], b: &[u8]) -> u32;
 
@@ -215,6 +219,21 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn dot_halves(code: &[u8], query: &[i8]) -> i32 {
+        let lines = code.as_chunks::<LINE>().0.iter().zip(query.chunks_exact(2 * LINE));
+        let line = |(code, query): (&[u8; LINE], &[i8])| -> i32 {
+            let (low, high) = query.split_at(LINE);
+            let halves = code.iter().zip(low.iter().zip(high));
+            halves
+                .map(|(&c, (&low, &high))| {
+                    i32::from(i16::from(c & 15) * i16::from(low) + i16::from(c >> 4) * i16::from(high))
+                })
+                .sum()
+        };
+        lines.map(line).sum()
+    }
+
+    #[inline(always)]
     fn difference(a: &[u8], b: &[u8]) -> u32 {
         a.iter().zip(b).map(|(&x, &y)| u32::from(x.abs_diff(y))).sum()
     }
@@ -251,6 +270,12 @@ impl Simd for Avx2 {
         // SAFETY: this type is used within `run_avx2` only, which runs only
         // where the processor has AVX2.
         unsafe { dot_avx2(code, query) }
+    }
+
+    #[inline(always)]
+    fn dot_halves(code: &[u8], query: &[i8]) -> i32 {
+        // SAFETY: as above.
+        unsafe { dot_halves_avx2(code, query) }
     }
 
     #[inline(always)]
@@ -297,6 +322,35 @@ fn dot_avx2(code: &[u8], query: &[i8]) -> i32 {
             unsafe { (x86::_mm_loadu_si128(c.as_ptr().cast()), x86::_mm_loadu_si128(q.as_ptr().cast())) };
         let products = x86::_mm256_madd_epi16(x86::_mm256_cvtepu8_epi16(c), x86::_mm256_cvtepi8_epi16(q));
         sum = x86::_mm256_add_epi32(sum, products);
+    }
+    let lanes: [i32; 8] = bytemuck::cast(sum);
+    lanes.iter().sum()
+}
+
+// Two products of 15 and 127 are far within 16 bits: vpmaddubsw serves here.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn dot_halves_avx2(code: &[u8], query: &[i8]) -> i32 {
+    let (half, ones) = (x86::_mm256_set1_epi8(15), x86::_mm256_set1_epi16(1));
+    let mut sum = x86::_mm256_setzero_si256();
+    for (c, q) in code.as_chunks::<LINE>().0.iter().zip(query.as_chunks::<{ 2 * LINE }>().0) {
+        for at in [0, 32] {
+            // SAFETY: 32 bytes from 0 and 32 lie within the line, and from there
+            // and 64 further on within the two lines of the query.
+            let (c, low, high) = unsafe {
+                (
+                    x86::_mm256_loadu_si256(c.as_ptr().add(at).cast()),
+                    x86::_mm256_loadu_si256(q.as_ptr().add(at).cast()),
+                    x86::_mm256_loadu_si256(q.as_ptr().add(LINE + at).cast()),
+                )
+            };
+            let first = x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(c, half), low);
+            let c = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(c), half);
+            let both = x86::_mm256_add_epi16(first, x86::_mm256_maddubs_epi16(c, high));
+            sum = x86::_mm256_add_epi32(sum, x86::_mm256_madd_epi16(both, ones));
+        }
     }
     let lanes: [i32; 8] = bytemuck::cast(sum);
     lanes.iter().sum()
@@ -456,6 +510,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn dot_halves(code: &[u8], query: &[i8]) -> i32 {
+        // SAFETY: as above.
+        unsafe { dot_halves_avx512(code, query) }
+    }
+
+    #[inline(always)]
     fn difference(a: &[u8], b: &[u8]) -> u32 {
         // SAFETY: as above.
         unsafe { difference_avx512(a, b) }
@@ -504,6 +564,22 @@ fn dot_avx512(code: &[u8], query: &[i8]) -> i32 {
         even = x86::_mm512_dpbusd_epi32(even, load(c), load_signed(q));
     }
     x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(even, odd))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn dot_halves_avx512(code: &[u8], query: &[i8]) -> i32 {
+    let half = x86::_mm512_set1_epi8(15);
+    let (mut first, mut second) = (x86::_mm512_setzero_si512(), x86::_mm512_setzero_si512());
+    let lines = code.as_chunks::<LINE>().0.iter().zip(query.as_chunks::<LINE>().0.as_chunks::<2>().0);
+    for (c, [low, high]) in lines {
+        let c = load(c);
+        let above = x86::_mm512_and_si512(x86::_mm512_srli_epi16::<4>(c), half);
+        first = x86::_mm512_dpbusd_epi32(first, x86::_mm512_and_si512(c, half), load_signed(low));
+        second = x86::_mm512_dpbusd_epi32(second, above, load_signed(high));
+    }
+    x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(first, second))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -656,6 +732,36 @@ mod tests {
             for level in Level::all() {
                 let got = run_with(level, Both(&code, &query, &other));
                 assert_eq!(got, naive(&code, &query, &other), "{} with {lines} lines", level.name());
+            }
+        }
+    }
+
+    struct Halves<'a>(&'a [u8], &'a [i8]);
+
+    impl Task for Halves<'_> {
+        type Output = i32;
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> i32 {
+            S::dot_halves(self.0, self.1)
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_multiplies_half_bytes() {
+        let mut random = StdRng::seed_from_u64(5);
+        for lines in 1..=20 {
+            let values: Vec<u8> = (0..2 * lines * LINE).map(|_| random.random_range(0..16)).collect();
+            let query: Vec<i8> = (0..2 * lines * LINE).map(|_| random.random_range(-127..=127)).collect();
+            let code: Vec<u8> = (0..lines * LINE)
+                .map(|at| {
+                    let low = at / LINE * 2 * LINE + at % LINE;
+                    values[low] | values[low + LINE] << 4
+                })
+                .collect();
+            let want: i32 = values.iter().zip(&query).map(|(&c, &q)| i32::from(c) * i32::from(q)).sum();
+            for level in Level::all() {
+                assert_eq!(run_with(level, Halves(&code, &query)), want, "{} {lines}", level.name());
             }
         }
     }

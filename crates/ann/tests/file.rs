@@ -307,12 +307,21 @@ fn numbers_that_a_search_would_follow_are_checked_behind_a_right_checksum() {
 }
 
 #[test]
-fn blocks_that_lead_outside_or_have_no_codes_are_refused() {
+fn codes_of_no_known_kind_and_blocks_that_lead_outside_are_refused() {
+    const CODES: usize = 156;
     const BLOCKS: usize = 168;
+    const BITS: usize = 176;
     let values = clustered(Metric::Cosine, 32, 300, 1);
     let rows = FlatRows::new(32, &values).expect("whole rows");
     let graph = NativeBuilder::default().build(Metric::Cosine, &rows, &|| false).expect("builds");
     let plain = bytes(&graph);
+    let compact = bytes(&graph.clone().quantized_as(Metric::Cosine, &rows, Codes::Compact));
+    assert!(read(&compact).is_ok());
+    let manhattan = forge(&compact, CODES, 4);
+    for (file, bits) in [(&compact, 0), (&compact, 5), (&compact, 16), (&manhattan, 4)] {
+        assert!(matches!(read(&forge(file, BITS, bits)), Err(Error::Malformed(_))));
+    }
+    assert!(matches!(read(&forge(&compact, BLOCKS, 1)), Err(Error::Malformed(_))));
     let file = bytes(&graph.quantized_as(Metric::Cosine, &rows, Codes::Fast));
     assert!(read(&file).is_ok());
     for (at, value) in [(172, 1025), (172, u32::MAX)] {

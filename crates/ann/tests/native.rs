@@ -11,7 +11,7 @@ use common::{ALL, clustered, recall, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const DIM: usize = 32;
-const ALL_CODES: [Codes; 2] = [Codes::Int8, Codes::Fast];
+const ALL_CODES: [Codes; 3] = [Codes::Int8, Codes::Fast, Codes::Compact];
 
 fn native<R: Rows>(metric: Metric, rows: &R) -> Graph {
     NativeBuilder::default().build(metric, rows, &|| false).expect("builds")
@@ -59,10 +59,12 @@ fn codes_cost_next_to_no_recall_by_any_metric() {
         let graph = native(metric, &rows);
         let plain = found(&graph, 40);
         assert!(plain >= 0.97, "{metric:?}: {plain}");
-        // One bit a value says little of 32 values.
-        for (codes, ef) in [(Codes::Int8, 40), (Codes::Fast, 80)] {
+        // Few bits a value say little of 32 values.
+        for (codes, ef, less) in
+            [(Codes::Int8, 40, 0.01), (Codes::Fast, 80, 0.01), (Codes::Compact, 80, 0.03)]
+        {
             let coded = found(&graph.clone().quantized_as(metric, &rows, codes), ef);
-            assert!(coded >= plain - 0.01, "{metric:?}: {coded} with {codes:?}, {plain} without");
+            assert!(coded >= plain - less, "{metric:?}: {coded} with {codes:?}, {plain} without");
         }
     }
 }
@@ -174,8 +176,8 @@ fn filters_at_every_share_keep_their_recall_over_codes() {
 }
 
 fn check_filters(codes: Codes) {
-    // One bit a value says little of 32 values.
-    let ef = if codes == Codes::Fast { 80 } else { 40 };
+    // Few bits a value say little of 32 values.
+    let ef = if codes == Codes::Int8 { 40 } else { 80 };
     let metric = Metric::Cosine;
     let values = clustered(metric, DIM, 12_000, 8);
     let asked = clustered(metric, DIM, 60, 9);
@@ -323,6 +325,7 @@ fn a_graph_without_some_of_its_slots_finds_the_others() {
             grower.graph(),
             native(metric, &rows).quantized(metric, &rows),
             native(metric, &rows).quantized_as(metric, &rows, Codes::Fast),
+            native(metric, &rows).quantized_as(metric, &rows, Codes::Compact),
             native(metric, &rows),
         ] {
             let graph = graph.kept(metric, &left, &new_slots);

@@ -39,13 +39,25 @@ pub(crate) const VARIANTS: &[Variant] = &[
     Variant {
         name: "cairn-fast",
         note: "native graph, m 16, one bit a value of all neighbours at each slot, rescored; f32",
-        build: |rows, metric, pool| native(rows, metric, pool, Codes::Fast),
+        build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Fast),
         search,
     },
     Variant {
         name: "cairn",
         note: "native graph, m 16, codes of one byte a value, rescored; f32",
-        build: |rows, metric, pool| native(rows, metric, pool, Codes::Int8),
+        build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Int8),
+        search,
+    },
+    Variant {
+        name: "cairn-compact",
+        note: "native graph, m 12, codes of half a byte a value, rescored; f32",
+        build: |rows, metric, pool| native(rows, metric, pool, 12, Codes::Compact),
+        search,
+    },
+    Variant {
+        name: "c16",
+        note: "native graph, m 16, codes of half a byte a value, rescored; f32",
+        build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Compact),
         search,
     },
     Variant {
@@ -56,9 +68,15 @@ pub(crate) const VARIANTS: &[Variant] = &[
     },
 ];
 
-fn native(rows: &FlatRows<'_>, metric: Metric, pool: &ThreadPool, codes: Codes) -> cairn_ann::Result<Graph> {
+fn native(
+    rows: &FlatRows<'_>,
+    metric: Metric,
+    pool: &ThreadPool,
+    m: usize,
+    codes: Codes,
+) -> cairn_ann::Result<Graph> {
     pool.install(|| {
-        let graph = NativeBuilder::default().build(metric, rows, &|| false)?;
+        let graph = NativeBuilder { m, ..NativeBuilder::default() }.build(metric, rows, &|| false)?;
         Ok(graph.quantized_as(metric, rows, codes))
     })
 }

@@ -2,7 +2,7 @@
 
 use super::codes::{BuildCodes, Sums};
 use super::native::{Apart, Descend, Grown, SHRINK, SLACK, Work};
-use crate::codes::{Encoder, Int8};
+use crate::codes::{Bits, Encoder, Int8};
 use crate::graph::{Layer, NONE};
 use crate::simd::run;
 use crate::{Graph, Metric, NativeBuilder, Result, Rows};
@@ -96,7 +96,7 @@ impl GraphGrower {
         if self.encoder.is_none() {
             self.known = rows.len();
         }
-        let encoder = self.encoder.get_or_insert_with(|| Encoder::of(self.metric, rows)).clone();
+        let encoder = self.encoder.get_or_insert_with(|| Encoder::of(self.metric, Bits::Eight, rows)).clone();
         let fresh: Vec<u32> = (self.len() as u32..rows.len() as u32).collect();
         let (m, work) = (self.builder.m, self.builder.work(self.metric, &|| false));
         self.base.append(&encoder, rows, &fresh, 2 * m);

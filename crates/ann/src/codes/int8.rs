@@ -1,4 +1,4 @@
-//! One byte a value.
+//! One byte a value, or half of one.
 //!
 //! A row is brought into a space where nearness is a straight-line distance,
 //! then rotated, so that all values are of one size, scaled by one factor for
@@ -8,6 +8,11 @@
 //! Stored is the whole number plus 128, so that the product with a query needs
 //! no correction that belongs to the row. A query is rounded by a factor of its
 //! own.
+//!
+//! Half a byte names one of 16 levels that lie around zero, as far apart as suits
+//! values of a normal distribution, which those of a rotated row nearly have
+//! (Max, Quantizing for minimum distortion, 1960). A line of such codes
+//! holds 128 values, the second 64 of them in the upper halves.
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
@@ -25,10 +30,32 @@ use crate::{Metric, Rows};
 const TOP: f32 = 127.0;
 /// Added to it.
 pub(crate) const OFFSET: i32 = 128;
+/// Levels that half a byte names.
+const LEVELS: f32 = 16.0;
+/// How far they are apart, in standard deviations.
+const APART: f32 = 0.3352;
 /// Rows that the factor is taken from.
 const SAMPLE: usize = 4096;
 /// The part of all values that is within the range; the rest is cut to it.
 const WITHIN: f64 = 0.9999;
+
+/// Bits a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Eight,
+    /// Not by Manhattan, where values are of any size.
+    Four,
+}
+
+impl Bits {
+    /// Values in a line of codes.
+    const fn per_line(self) -> usize {
+        match self {
+            Self::Eight => LINE,
+            Self::Four => 2 * LINE,
+        }
+    }
+}
 
 /// The codes of some rows.
 #[derive(Clone, PartialEq)]
@@ -47,11 +74,13 @@ pub(crate) struct Int8 {
 struct Frame {
     /// Values per row, as given.
     dim: usize,
-    /// Values per code, a multiple of the line.
+    bits: Bits,
+    /// Values per code, whole lines of them.
     width: usize,
     /// None for Manhattan.
     rotation: Option<Rotation>,
-    /// Taken off before the rotation; none for cosine and dot.
+    /// Taken off rows before the rotation; by cosine and dot, in a byte a value,
+    /// none. What it takes off a product is the same for all rows.
     mean: Vec<f32>,
     /// Whole numbers per unit.
     scale: f32,
@@ -61,20 +90,27 @@ struct Frame {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) metric: Metric,
+    pub(crate) bits: Bits,
     /// Values per row, as given.
     pub(crate) dim: usize,
     pub(crate) scale: f32,
 }
 
 impl Shape {
+    /// Values per code.
+    fn width(self) -> usize {
+        (self.dim + usize::from(self.metric == Metric::Dot)).next_multiple_of(self.bits.per_line())
+    }
+
     /// Bytes per code.
-    pub(crate) fn width(self) -> usize {
-        (self.dim + usize::from(self.metric == Metric::Dot)).next_multiple_of(LINE)
+    pub(crate) fn bytes(self) -> usize {
+        self.width() / self.bits.per_line() * LINE
     }
 
     /// Values of the mean.
     pub(crate) fn mean(self) -> usize {
-        if matches!(self.metric, Metric::Euclid | Metric::Manhattan) { self.dim } else { 0 }
+        let of_distance = matches!(self.metric, Metric::Euclid | Metric::Manhattan);
+        if of_distance || self.bits == Bits::Four { self.dim } else { 0 }
     }
 
     /// Squared lengths of `len` codes.
@@ -96,6 +132,7 @@ impl Int8 {
         let width = shape.width();
         let frame = Frame {
             dim: shape.dim,
+            bits: shape.bits,
             width,
             rotation: rotation(shape.metric, width),
             mean: mean.to_vec(),
@@ -105,16 +142,21 @@ impl Int8 {
     }
 
     pub(crate) fn shape(&self) -> Shape {
-        Shape { metric: self.metric, dim: self.frame.dim, scale: self.frame.scale }
+        Shape { metric: self.metric, bits: self.frame.bits, dim: self.frame.dim, scale: self.frame.scale }
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {
         Parts { mean: &self.frame.mean, squares: &self.squares, lines: &self.lines }
     }
 
-    /// Encodes rows, in the order of `slots`.
+    /// Encodes rows, in the order of `slots`, in a byte a value.
     pub(crate) fn encode<R: Rows>(metric: Metric, rows: &R, slots: &[u32]) -> Self {
-        let encoder = Encoder::of(metric, rows);
+        Self::encode_as(metric, Bits::Eight, rows, slots)
+    }
+
+    /// Encodes rows, in the order of `slots`.
+    pub(crate) fn encode_as<R: Rows>(metric: Metric, bits: Bits, rows: &R, slots: &[u32]) -> Self {
+        let encoder = Encoder::of(metric, bits, rows);
         let mut codes = encoder.empty();
         encoder.append(&mut codes, rows, slots);
         codes
@@ -125,7 +167,11 @@ impl Int8 {
     }
 
     pub(crate) fn lines_per_code(&self) -> usize {
-        self.frame.width / LINE
+        self.frame.width / self.frame.bits.per_line()
+    }
+
+    pub(crate) fn bits(&self) -> Bits {
+        self.frame.bits
     }
 
     /// All codes, behind each other.
@@ -176,6 +222,7 @@ impl Int8 {
             lines: &self.lines,
             per_code: self.lines_per_code(),
             squares: &self.squares,
+            bits: self.frame.bits,
             placed: &buffer.values,
             query: &buffer.code,
             terms,
@@ -198,12 +245,12 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// An encoder that suits rows like these.
-    pub(crate) fn of<R: Rows>(metric: Metric, rows: &R) -> Self {
+    pub(crate) fn of<R: Rows>(metric: Metric, bits: Bits, rows: &R) -> Self {
         let lift = Lift::of(metric, rows);
-        let shape = Shape { metric, dim: rows.dim(), scale: 1.0 };
+        let shape = Shape { metric, bits, dim: rows.dim(), scale: 1.0 };
         let width = shape.width();
         let rotation = rotation(metric, width);
-        let mut frame = Frame { dim: rows.dim(), width, rotation, mean: Vec::new(), scale: 1.0 };
+        let mut frame = Frame { dim: rows.dim(), bits, width, rotation, mean: Vec::new(), scale: 1.0 };
         let step = (rows.len() / SAMPLE).max(1);
         let sample: Vec<u32> = (0..rows.len() as u32).step_by(step).take(SAMPLE).collect();
         if shape.mean() > 0 {
@@ -222,8 +269,16 @@ impl Encoder {
         let mut sizes: Vec<f32> = placed.map(f32::abs).collect();
         if !sizes.is_empty() {
             let at = ((sizes.len() - 1) as f64 * WITHIN) as usize;
-            let (_, &mut within, _) = sizes.select_nth_unstable_by(at, f32::total_cmp);
-            let scale = TOP / within;
+            let scale = match bits {
+                Bits::Eight => {
+                    let (_, &mut within, _) = sizes.select_nth_unstable_by(at, f32::total_cmp);
+                    TOP / within
+                }
+                Bits::Four => {
+                    let squares: f64 = sizes.iter().map(|size| f64::from(size * size)).sum();
+                    (APART * (squares / sizes.len() as f64).sqrt() as f32).recip()
+                }
+            };
             frame.scale = if scale.is_finite() { scale } else { 1.0 };
         }
         Self { metric, lift, frame }
@@ -241,7 +296,7 @@ impl Encoder {
 
     /// Encodes rows behind the codes that there are, in the order of `slots`.
     pub(crate) fn append<R: Rows>(&self, codes: &mut Int8, rows: &R, slots: &[u32]) {
-        let per_code = self.frame.width / LINE;
+        let per_code = self.frame.width / self.frame.bits.per_line();
         let all = codes.lines.make_mut();
         let before = all.len();
         let len = before + slots.len() * per_code;
@@ -266,12 +321,15 @@ impl Encoder {
 }
 
 impl Frame {
-    /// Brings a row, or a query, to where codes lie.
+    /// Takes the mean off a row and rotates it.
     #[inline(always)]
     fn place<S: Simd>(&self, row: &mut Vec<f32>) {
-        if !self.mean.is_empty() {
-            row.iter_mut().zip(&self.mean).for_each(|(value, mean)| *value -= mean);
-        }
+        row.iter_mut().zip(&self.mean).for_each(|(value, mean)| *value -= mean);
+        self.rotate::<S>(row);
+    }
+
+    #[inline(always)]
+    fn rotate<S: Simd>(&self, row: &mut Vec<f32>) {
         row.resize(self.width, 0.0);
         if let Some(rotation) = &self.rotation {
             rotation.apply::<S>(row);
@@ -306,8 +364,23 @@ impl Task for Encode<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self) -> f32 {
         self.frame.place::<S>(&mut self.row);
-        for (code, value) in self.code.iter_mut().zip(&self.row) {
-            *code = (round(value * self.frame.scale) + OFFSET) as u8;
+        let scale = self.frame.scale;
+        match self.frame.bits {
+            Bits::Eight => {
+                for (code, value) in self.code.iter_mut().zip(&self.row) {
+                    *code = (round(value * scale) + OFFSET) as u8;
+                }
+            }
+            Bits::Four => {
+                let level = |value: f32| (value * scale + LEVELS / 2.0).clamp(0.0, LEVELS - 1.0) as u8;
+                let lines = self.code.as_chunks_mut::<LINE>().0.iter_mut();
+                for (line, values) in lines.zip(self.row.chunks_exact(2 * LINE)) {
+                    let (low, high) = values.split_at(LINE);
+                    for (code, (&low, &high)) in line.iter_mut().zip(low.iter().zip(high)) {
+                        *code = level(low) | level(high) << 4;
+                    }
+                }
+            }
         }
         self.row.iter().map(|value| value * value).sum()
     }
@@ -391,7 +464,16 @@ impl Task for EncodeQuery<'_, '_> {
         if metric == Metric::Cosine && !is_unit(values) {
             metric.prepare(values);
         }
-        frame.place::<S>(values);
+        let is_product = matches!(metric, Metric::Cosine | Metric::Dot);
+        let with_mean = if is_product {
+            let products = values.iter().zip(&frame.mean).map(|(value, mean)| value * mean);
+            let with_mean: f32 = products.sum();
+            frame.rotate::<S>(values);
+            with_mean
+        } else {
+            frame.place::<S>(values);
+            0.0
+        };
         code.clear();
         if metric == Metric::Manhattan {
             code.extend(values.iter().map(|value| (round(value * frame.scale) + OFFSET) as u8));
@@ -401,12 +483,15 @@ impl Task for EncodeQuery<'_, '_> {
         let scale = if largest > 0.0 { TOP / largest } else { 1.0 };
         code.extend(values.iter().map(|value| round(value * scale) as i8 as u8));
         let sum: i32 = code.iter().map(|&value| i32::from(value as i8)).sum();
-        let product = (scale * frame.scale).recip();
+        let (product, offset) = match frame.bits {
+            Bits::Eight => ((scale * frame.scale).recip(), OFFSET),
+            Bits::Four => ((2.0 * scale * frame.scale).recip(), LEVELS as i32 - 1),
+        };
         let (kind, factor, base) = match metric {
             Metric::Euclid => (Kind::Square, -2.0 * product, values.iter().map(|value| value * value).sum()),
-            _ => (Kind::Product, -product, 0.0),
+            _ => (Kind::Product, -product, -with_mean),
         };
-        Terms { kind, offset: OFFSET * sum, factor, base }
+        Terms { kind, offset: offset * sum, factor, base }
     }
 }
 
@@ -415,6 +500,7 @@ pub(crate) struct Int8Query<'c> {
     lines: &'c [Line],
     per_code: usize,
     squares: &'c [f32],
+    bits: Bits,
     /// The query where codes lie, before rounding.
     pub(crate) placed: &'c [f32],
     query: &'c [u8],
@@ -428,12 +514,23 @@ impl Int8Query<'_> {
         let code = bytemuck::cast_slice(self.code(position));
         let Terms { kind, offset, factor, base } = self.terms;
         match kind {
-            Kind::Product => (S::dot(code, bytemuck::cast_slice(self.query)) - offset) as f32 * factor,
+            Kind::Product => (self.product::<S>(code) - offset) as f32 * factor + base,
             Kind::Square => {
-                let product = (S::dot(code, bytemuck::cast_slice(self.query)) - offset) as f32;
+                let product = (self.product::<S>(code) - offset) as f32;
                 product * factor + (base + self.squares[position as usize])
             }
             Kind::Difference => S::difference(code, self.query) as f32 * factor,
+        }
+    }
+
+    /// With a code of half bytes: twice that, because levels lie between whole
+    /// numbers.
+    #[inline(always)]
+    fn product<S: Simd>(&self, code: &[u8]) -> i32 {
+        let query = bytemuck::cast_slice(self.query);
+        match self.bits {
+            Bits::Eight => S::dot(code, query),
+            Bits::Four => 2 * S::dot_halves(code, query),
         }
     }
 

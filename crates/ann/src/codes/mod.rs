@@ -9,4 +9,4 @@ mod rotation;
 pub const MIN_CODED_DIM: usize = 16;
 
 pub(crate) use blocks::{BlockShape, BlockView, Blocks, Tables};
-pub(crate) use int8::{Encoder, Int8, Int8Buffer, Int8Query, OFFSET, Shape};
+pub(crate) use int8::{Bits, Encoder, Int8, Int8Buffer, Int8Query, OFFSET, Shape};

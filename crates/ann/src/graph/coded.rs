@@ -10,7 +10,7 @@ use super::recall::Curves;
 use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch};
 use crate::array::Words;
 use crate::build::Space;
-use crate::codes::{Blocks, Int8, Int8Query, MIN_CODED_DIM};
+use crate::codes::{Bits, Blocks, Int8, Int8Query, MIN_CODED_DIM};
 use crate::exact::exact;
 use crate::links::Base;
 use crate::metric::Query;
@@ -30,30 +30,46 @@ impl Graph {
     /// Rows of fewer than [`MIN_CODED_DIM`] values leave the graph as it is.
     #[must_use]
     pub fn quantized<R: Rows>(self, metric: Metric, rows: &R) -> Self {
+        if self.coded.is_some() { self } else { self.coded_in(Bits::Eight, metric, rows) }
+    }
+
+    /// The graph with codes of so many bits a value, those that it has or new
+    /// ones.
+    fn coded_in<R: Rows>(self, bits: Bits, metric: Metric, rows: &R) -> Self {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
-        if rows.dim() < MIN_CODED_DIM || self.coded.is_some() {
+        if rows.dim() < MIN_CODED_DIM || self.coded.as_ref().is_some_and(|coded| coded.codes.bits() == bits) {
             return self;
         }
-        let slots = self.breadth_first();
-        let mut graph = self.renumbered(&slots);
-        graph.base = graph.base.pack();
-        let codes = Int8::encode(metric, rows, &slots);
-        graph.coded = Some(Coded { codes, slots: slots.into(), blocks: None });
+        let (mut graph, slots) = match self.coded.as_ref().map(|coded| coded.slots.clone()) {
+            Some(slots) => (self, slots),
+            None => {
+                let slots = self.breadth_first();
+                let mut graph = self.renumbered(&slots);
+                graph.base = graph.base.pack();
+                (graph, slots.into())
+            }
+        };
+        let codes = Int8::encode_as(metric, bits, rows, &slots);
+        graph.coded = Some(Coded { codes, slots, blocks: None });
         graph
     }
 
     /// [`quantized`](Self::quantized) with codes of one's choice.
     ///
     /// [`Codes::Fast`] is searched 1.6 times as fast as
-    /// [`Codes::Int8`], and takes another 5 bytes per row and value. By
-    /// Manhattan it is as `Int8`: those distances do not survive its rotation.
-    /// A graph that has codes keeps those that there are.
+    /// [`Codes::Int8`], and takes another 5 bytes per row and value.
+    /// [`Codes::Compact`] takes half of `Int8`; more rows are looked at in the
+    /// end. By Manhattan all are `Int8`: those distances do not survive the
+    /// rotation that the others need. Codes that the graph has and that are not
+    /// of this kind are made anew.
     #[must_use]
     pub fn quantized_as<R: Rows>(self, metric: Metric, rows: &R, codes: Codes) -> Self {
-        let mut graph = self.quantized(metric, rows);
+        let rotated = metric != Metric::Manhattan;
+        let bits = if codes == Codes::Compact && rotated { Bits::Four } else { Bits::Eight };
+        let mut graph = self.coded_in(bits, metric, rows);
         let links = graph.base.links();
         if let Some(coded) = &mut graph.coded {
-            let blocks = (codes == Codes::Fast && metric != Metric::Manhattan)
+            let blocks = (codes == Codes::Fast && rotated)
                 .then(|| coded.blocks.take().unwrap_or_else(|| Blocks::encode(&coded.codes, links)));
             coded.blocks = blocks;
             graph.curves = Curves::default();
@@ -180,7 +196,7 @@ impl Graph {
         let measure = ByCode(coded.codes.query(query, code));
         run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
         let slots = &*coded.slots;
-        let (met, wanted) = (walker.pool.len(), rescored(k));
+        let (met, wanted) = (walker.pool.len(), coded.rescored(k));
         let accepted =
             walker.pool.iter().map(|(_, position)| slots[position as usize]).filter(|&slot| accept(slot));
         let mut near = Vec::with_capacity(wanted);
@@ -214,7 +230,7 @@ impl Graph {
         let found = run(Filtered {
             graph: self,
             query: &query_code,
-            wanted: rescored(k),
+            wanted: coded.rescored(k),
             beam: beam.for_k(k),
             filter: Filter { share: filter.share, accept: &|position| accept(slots[position as usize]) },
             scratch,
@@ -256,9 +272,14 @@ pub(super) fn rescore<R: Rows>(
     near
 }
 
-/// Candidates whose rows are measured, for `k` results.
-pub(super) fn rescored(k: usize) -> usize {
-    k + k / 8 + 2
+impl Coded {
+    /// Candidates whose rows are measured, for `k` results.
+    pub(super) fn rescored(&self, k: usize) -> usize {
+        match self.codes.bits() {
+            Bits::Eight => k + k / 8 + 2,
+            Bits::Four => k + k / 2 + 6,
+        }
+    }
 }
 
 /// Distances to a query by code.

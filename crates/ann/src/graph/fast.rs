@@ -8,7 +8,7 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::coded::{ByCode, rescore, rescored};
+use super::coded::{ByCode, rescore};
 use super::filtered::Filter;
 use super::{Beam, Coded, Graph, Scratch};
 use crate::codes::{BlockView, Blocks, Tables};
@@ -35,7 +35,7 @@ impl Graph {
         let Scratch { walker, code, tables, best, .. } = scratch;
         let measure = ByCode(coded.codes.query(query, code));
         let slots = &*coded.slots;
-        best.reset(rescored(k));
+        best.reset(coded.rescored(k));
         let rejected = run(FastWalk {
             graph: self,
             measure: &measure,

@@ -12,6 +12,7 @@
 //! dimension, scale                 of the codes; the scale is an f32
 //! blocks                           1 if there are blocks of neighbours, else 0
 //! points                           of the curves of recall
+//! bits                             of a value of the codes, 8 or 4; 0 if there are none
 //! links of layer 0                 len records, see below
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
@@ -19,10 +20,11 @@
 //!     the links                    links
 //! if there are codes:
 //!     the slot of each position    len
-//!     the mean that was taken off  the dimension, for Euclid and Manhattan; f32
+//!     the mean that was taken off  the dimension, f32; by cosine and dot only
+//!                                  where values have 4 bits
 //!     the squared lengths          len, for Euclid; f32
-//!     the codes                    len times the dimension (for dot one more)
-//!                                  rounded up to 64, bytes
+//!     the codes                    len times as many lines of 64 bytes as hold the
+//!                                  dimension (for dot one more) values
 //! if there are blocks:
 //!     the blocks                   see codes::blocks
 //! the curves: k, ef and recall of each point, the recall an f32
@@ -43,7 +45,7 @@ use std::sync::Arc;
 use super::recall::{Curves, Reached};
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
-use crate::codes::{BlockShape, Blocks, Int8, Shape};
+use crate::codes::{Bits, BlockShape, Blocks, Int8, Shape};
 use crate::links::{self, Base};
 use crate::{Error, Metric, Result};
 
@@ -271,13 +273,19 @@ impl Header {
         let codes = self.codes.map_or([0; 3], |shape| {
             [1 + metric_number(shape.metric), shape.dim as u32, shape.scale.to_bits()]
         });
+        let bits = self.codes.map_or(0, |shape| match shape.bits {
+            Bits::Eight => 8,
+            Bits::Four => 4,
+        });
         let mut bytes = [0; HEADER];
         let (magic, rest) = bytes.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
         for (place, word) in
-            rest.as_chunks_mut().0.iter_mut().zip(
-                numbers.into_iter().chain(layers).chain(codes).chain([u32::from(self.blocks), self.points]),
-            )
+            rest.as_chunks_mut().0.iter_mut().zip(numbers.into_iter().chain(layers).chain(codes).chain([
+                u32::from(self.blocks),
+                self.points,
+                bits,
+            ]))
         {
             *place = word.to_le_bytes();
         }
@@ -299,14 +307,19 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let [codes, dim, scale, blocks, points] = std::array::from_fn(|at| number(CODES_AT + at));
+        let [codes, dim, scale, blocks, points, bits] = std::array::from_fn(|at| number(CODES_AT + at));
         ensure(blocks <= 1, "its blocks are of an unknown kind")?;
         let codes = match codes {
             0 => None,
             kind => {
                 let metric = METRICS.get(kind as usize - 1).copied();
                 let metric = metric.ok_or(Error::Malformed("its codes are of an unknown kind"))?;
-                Some(Shape { metric, dim: dim as usize, scale: f32::from_bits(scale) })
+                let bits = match bits {
+                    8 => Ok(Bits::Eight),
+                    4 if metric != Metric::Manhattan => Ok(Bits::Four),
+                    _ => Err(Error::Malformed("its codes have no such number of bits")),
+                }?;
+                Some(Shape { metric, bits, dim: dim as usize, scale: f32::from_bits(scale) })
             }
         };
         let header = Self {
@@ -331,7 +344,8 @@ impl Header {
         ensure(entry_exists, "the entry has no slot")?;
         let dim = self.codes.map_or(1, |shape| shape.dim);
         ensure((1..=MAX_DIM).contains(&dim), "its codes have no such dimension")?;
-        let placed = self.codes.is_some_and(|shape| shape.metric != Metric::Manhattan);
+        let suits = |shape: Shape| shape.metric != Metric::Manhattan && shape.bits == Bits::Eight;
+        let placed = self.codes.is_some_and(suits);
         ensure(placed || !self.blocks, "its blocks lack codes")?;
         ensure(self.points <= MAX_POINTS, "its curves of recall have too many points")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
@@ -344,7 +358,7 @@ impl Header {
 
     fn block_shape(&self) -> Option<BlockShape> {
         let shape = self.codes.filter(|_| self.blocks)?;
-        Some(BlockShape::of(shape.width(), self.stride as usize))
+        Some(BlockShape::of(shape.bytes(), self.stride as usize))
     }
 
     fn places(&self) -> Result<Places> {
@@ -365,7 +379,7 @@ impl Header {
         let layers = layers.collect();
         // At most 2^31 codes of 2^17 bytes, and blocks of 2^22.
         let codes = self.codes.map(|shape| {
-            let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.width() / 4);
+            let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.bytes() / 4);
             let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN / 4);
             let len = self.len as usize;
             [len, mean, squares, len * line, len * blocks].map(|words| place(words as u64))

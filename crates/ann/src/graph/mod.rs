@@ -79,6 +79,8 @@ pub enum Codes {
     /// One byte a value, and at each slot one bit a value of all its
     /// neighbours.
     Fast,
+    /// Half a byte a value.
+    Compact,
 }
 
 /// The slots of positions.
