@@ -7,6 +7,7 @@ not, or answers otherwise.
 import hashlib
 import json
 import time
+from random import Random
 
 import httpx
 import jwt
@@ -89,6 +90,47 @@ def test_settings_come_back_and_those_without_effect_are_named(qdrant, collectio
     assert info.config.quantization_config is None
     assert info.config.params.vectors["a"].on_disk is False
     assert info.config.metadata == {"owner": "us", "team": "them"}
+
+
+@pytest.mark.parametrize(
+    "quantization", [{"scalar": {"type": "int8"}}, {"turbo": {"bits": "bits4"}}, {"binary": {}}]
+)
+def test_a_search_finds_the_part_it_asks_for_with_every_quantization(http, collection, quantization):
+    path = f"/collections/{collection}"
+    vectors = {"size": 128, "distance": "Cosine"}
+    settings = {"vectors": vectors, "quantization_config": quantization}
+    assert http.put(path, json=settings).status_code == 200
+    random = Random(7)
+    rows = [[random.gauss(0, 1) for _ in range(128)] for _ in range(2100)]
+    points = [{"id": number, "vector": row} for number, row in enumerate(rows[:2000])]
+    assert http.put(f"{path}/points", json={"points": points}).status_code == 200
+    wait_until_indexed(http, path)
+
+    def ids(query, params):
+        found = http.post(f"{path}/points/query", json={"query": query, "params": params})
+        assert found.status_code == 200, found.text
+        return {point["id"] for point in found.json()["result"]["points"]}
+
+    def found(recall):
+        return sum(
+            len(ids(query, {"recall": recall}) & ids(query, {"exact": True})) for query in rows[2000:]
+        )
+
+    assert found(0.97) >= 940
+    assert found(1.0) == 1000
+    refused = http.post(f"{path}/points/query", json={"query": rows[0], "params": {"recall": 1.5}})
+    assert refused.status_code == 400
+    assert "must be above 0 and at most 1" in refused.json()["status"]["error"]
+
+
+def wait_until_indexed(http, path):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        info = http.get(path).json()["result"]
+        if info["status"] == "green" and info["indexed_vectors_count"] > 0:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no graph within a minute: {info}")
 
 
 def test_aliases_are_created_swapped_renamed_and_removed(qdrant, collection):

@@ -149,8 +149,8 @@ pub use cairn_ann::Metric;
 pub use bm25::{Bm25, Bm25Options};
 pub use collection::{Collection, Info, Page, Scroll};
 pub use config::{
-    Builder, CollectionConfig, ConfigChange, Datatype, Durability, HnswConfig, MAX_DIM, Modifier, Options,
-    SparseConfig, StoreKind, VectorConfig,
+    Builder, Codes, CollectionConfig, ConfigChange, Datatype, Durability, HnswConfig, MAX_DIM, Modifier,
+    Options, SparseConfig, StoreKind, VectorConfig,
 };
 pub use database::{Database, Health};
 pub use error::{Error, Result};

@@ -393,6 +393,9 @@ impl Work {
             } else if let Some(missing) = derive::missing_graph(&view, &self.options) {
                 let cancelled = || self.is_cancelled(shard);
                 within(pool, || derive::add_graph(shard, &missing, &cancelled))?;
+            } else if let Some(missing) = derive::missing_curve(&view) {
+                let cancelled = || self.is_cancelled(shard);
+                within(pool, || derive::add_graph(shard, &missing, &cancelled))?;
             } else {
                 return Ok(());
             }

@@ -225,6 +225,7 @@ impl Source for Queried<'_> {
                 filter: ask.scope.filter,
                 k: ask.limit,
                 ef: ask.params.ef,
+                recall: ask.params.recall,
                 exact: ask.params.exact,
                 indexed_only: ask.params.indexed_only,
             };

@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use cairn_ann::{Beam, Metric, Neighbor, Rows, Scratch, Strategy, exact, filtered_strategy};
+use cairn_ann::{Beam, Graph, Metric, Neighbor, Rows, Scratch, Strategy, exact, filtered_strategy};
 use rayon::prelude::*;
 
 use crate::bits::Bits;
@@ -47,6 +47,11 @@ pub struct Search {
     /// Candidates kept while walking the graph: more finds more of the true
     /// neighbours and takes longer. Default: the collection's `ef_construct`.
     pub ef: Option<usize>,
+    /// The part of the true nearest neighbours to find, above 0 and at most 1,
+    /// where `ef` is not given: each graph knows which effort reached it on a
+    /// sample of its own points, within about 0.01. 1 compares with every point.
+    /// A graph whose sample was not taken yet takes the usual `ef`.
+    pub recall: Option<f32>,
     /// Compare with every point instead of walking the graph.
     pub exact: bool,
     /// Only hits better than this score: above it for similarities, below it
@@ -68,6 +73,7 @@ impl Search {
             offset: 0,
             filter: None,
             ef: None,
+            recall: None,
             exact: false,
             score_threshold: None,
             parts: Parts::default(),
@@ -93,6 +99,14 @@ impl Search {
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filter = Some(filter);
+        self
+    }
+
+    /// Finding so much of the true nearest neighbours; see
+    /// [`recall`](Self::recall).
+    #[must_use]
+    pub fn recall(mut self, recall: f32) -> Self {
+        self.recall = Some(recall);
         self
     }
 
@@ -195,6 +209,7 @@ pub(crate) fn search(view: &View, options: &Options, search: &Search) -> Result<
         filter: search.filter.as_ref(),
         k: search.limit.saturating_add(search.offset),
         ef: search.ef,
+        recall: search.recall,
         exact: search.exact,
         indexed_only: false,
     };
@@ -239,6 +254,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) k: usize,
     pub(crate) ef: Option<usize>,
+    pub(crate) recall: Option<f32>,
     pub(crate) exact: bool,
     /// Pass over parts that have no graph yet.
     pub(crate) indexed_only: bool,
@@ -252,6 +268,12 @@ pub(crate) fn nearest(
     ask: &Ask<'_>,
     explain: bool,
 ) -> Result<(Ranked, Vec<Step>)> {
+    if let Some(recall) = ask.recall
+        && !(recall > 0.0 && recall <= 1.0)
+    {
+        let told = format!("recall: value {recall} invalid, must be above 0 and at most 1");
+        return Err(Error::Request(told));
+    }
     let weights = match ask.query {
         Vector::Sparse(sparse) => Some(weighted(view, ask.using, sparse)?),
         _ => None,
@@ -479,9 +501,9 @@ struct Walk<'s> {
 impl Walk<'_> {
     fn run(&self, options: &Options) -> (Vec<Neighbor>, Plan) {
         let ask = self.search.ask;
-        let uid = self.search.view.uid(ask.using);
-        let graph = uid.and_then(|uid| self.search.part.derived.graph(ask.using, uid));
-        let Some(graph) = graph.filter(|_| !ask.exact && !self.few_match(options)) else {
+        let graph = self.graph();
+        let exact = ask.exact || ask.ef.is_none() && ask.recall == Some(1.0);
+        let Some(graph) = graph.filter(|_| !exact && !self.few_match(options)) else {
             let skip = ask.indexed_only && self.search.part.is_sealed() && graph.is_none();
             let slots = if skip { Vec::new() } else { self.scan() };
             return (slots, Plan::Scan);
@@ -534,7 +556,16 @@ impl Walk<'_> {
     }
 
     fn ef(&self) -> usize {
-        self.search.ask.ef.unwrap_or(self.search.view.config.hnsw.ef_construct)
+        let ask = self.search.ask;
+        let usual = || self.search.view.config.hnsw.ef_construct;
+        let known = || self.graph()?.effort(ask.k, ask.recall?);
+        ask.ef.or_else(known).unwrap_or_else(usual)
+    }
+
+    fn graph(&self) -> Option<&Graph> {
+        let ask = self.search.ask;
+        let uid = self.search.view.uid(ask.using)?;
+        self.search.part.derived.graph(ask.using, uid)
     }
 
     /// Rows that the walk is expected to accept.

@@ -3,8 +3,8 @@
 mod common;
 
 use cairn_index::{
-    Collection, CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point, PointId,
-    Scroll, Search, Selector, StoreKind, VectorConfig,
+    Codes, Collection, CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point,
+    PointId, Scroll, Search, Selector, StoreKind, VectorConfig,
 };
 use std::time::{Duration, Instant};
 
@@ -89,8 +89,12 @@ fn a_graph_finds_what_a_scan_finds_and_sees_later_writes() {
     }
 }
 
-/// Recall@10 of 50 searches against exact ones.
+/// Recall@10 of searches against exact ones.
 fn recall(collection: &Collection, queries: &[Vec<f32>]) -> f64 {
+    recall_of(collection, queries, |search| search)
+}
+
+fn recall_of(collection: &Collection, queries: &[Vec<f32>], ask: impl Fn(Search) -> Search) -> f64 {
     let ids = |search: Search| -> Vec<PointId> {
         collection.search(&search).unwrap().hits.iter().map(|hit| hit.id).collect()
     };
@@ -98,7 +102,7 @@ fn recall(collection: &Collection, queries: &[Vec<f32>]) -> f64 {
         .iter()
         .map(|query| {
             let truth = ids(Search::nearest(query.clone()).exact());
-            ids(Search::nearest(query.clone())).iter().filter(|id| truth.contains(id)).count()
+            ids(ask(Search::nearest(query.clone()))).iter().filter(|id| truth.contains(id)).count()
         })
         .sum();
     found as f64 / (10 * queries.len()) as f64
@@ -153,6 +157,45 @@ fn recent_points_get_a_graph_while_they_are_searched_and_it_goes_into_their_segm
             assert_eq!(plan(), Some((true, Plan::Graph)), "{metric:?}");
         }
         assert_eq!(collection.info().indexed_vectors, 5550);
+    }
+}
+
+#[test]
+fn a_search_finds_the_part_of_the_nearest_that_it_asks_for() {
+    let mut rng = rng(18);
+    for (metric, codes, dim) in [
+        (Metric::Cosine, Codes::Compact, 256),
+        (Metric::Euclid, Codes::Fast, 128),
+        (Metric::Dot, Codes::Int8, 32),
+        (Metric::Manhattan, Codes::Int8, 32),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = CollectionConfig::new(dim, metric);
+        config.hnsw.codes = codes;
+        let db = Database::open(dir.path()).unwrap();
+        let collection = db.create_collection("c", config).unwrap();
+        let mut points = clustered(&mut rng, 12_200, dim);
+        let queries: Vec<Vec<f32>> = points
+            .split_off(12_000)
+            .into_iter()
+            .map(|point| point.vectors[""].as_dense().unwrap().to_vec())
+            .collect();
+        collection.upsert(points).unwrap();
+        collection.index_now().unwrap();
+        let mut last = 0.0;
+        for wanted in [0.8, 0.9, 0.99] {
+            let found = recall_of(&collection, &queries, |search| search.recall(wanted));
+            // 2,000 neighbours that come in 200 clusters.
+            assert!(found >= f64::from(wanted) - 0.03, "{metric:?} {codes:?}: {found} of {wanted}");
+            assert!(found >= last, "{metric:?} {codes:?}: {found} after {last}");
+            last = found;
+        }
+        let asked = Search::nearest(queries[0].clone());
+        assert_eq!(collection.search(&asked.clone().recall(1.0)).unwrap().plan, Plan::Scan);
+        for wrong in [0.0, -1.0, 1.01, f32::NAN] {
+            let refused = collection.search(&asked.clone().recall(wrong)).unwrap_err().to_string();
+            assert!(refused.contains("must be above 0 and at most 1"), "{refused}");
+        }
     }
 }
 

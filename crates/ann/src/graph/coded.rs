@@ -196,7 +196,7 @@ impl Graph {
         let measure = ByCode(coded.codes.query(query, code));
         run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
         let slots = &*coded.slots;
-        let (met, wanted) = (walker.pool.len(), coded.rescored(k));
+        let (met, wanted) = (walker.pool.len(), coded.rescored(k, beam.ef));
         let accepted =
             walker.pool.iter().map(|(_, position)| slots[position as usize]).filter(|&slot| accept(slot));
         let mut near = Vec::with_capacity(wanted);
@@ -230,7 +230,7 @@ impl Graph {
         let found = run(Filtered {
             graph: self,
             query: &query_code,
-            wanted: coded.rescored(k),
+            wanted: coded.rescored(k, beam.ef),
             beam: beam.for_k(k),
             filter: Filter { share: filter.share, accept: &|position| accept(slots[position as usize]) },
             scratch,
@@ -273,11 +273,13 @@ pub(super) fn rescore<R: Rows>(
 }
 
 impl Coded {
-    /// Candidates whose rows are measured, for `k` results.
-    pub(super) fn rescored(&self, k: usize) -> usize {
+    /// Candidates whose rows are measured, for `k` results of a beam: a share of
+    /// it too, so that a wider one finds more also where codes do not tell a crowd
+    /// apart.
+    pub(super) fn rescored(&self, k: usize, ef: usize) -> usize {
         match self.codes.bits() {
-            Bits::Eight => k + k / 8 + 2,
-            Bits::Four => k + k / 2 + 6,
+            Bits::Eight => (k + k / 8 + 2).max(ef / 8),
+            Bits::Four => (k + k / 2 + 6).max(ef / 2),
         }
     }
 }

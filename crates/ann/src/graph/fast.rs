@@ -35,7 +35,7 @@ impl Graph {
         let Scratch { walker, code, tables, best, .. } = scratch;
         let measure = ByCode(coded.codes.query(query, code));
         let slots = &*coded.slots;
-        best.reset(coded.rescored(k));
+        best.reset(coded.rescored(k, beam.ef));
         let rejected = run(FastWalk {
             graph: self,
             measure: &measure,

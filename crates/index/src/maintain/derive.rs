@@ -22,6 +22,9 @@ use crate::shard::Shard;
 use crate::sparse::Inverted;
 use crate::view::View;
 
+/// Rows from which a graph is worth a sample of what its beams find.
+const SAMPLED: usize = 1000;
+
 /// Something a segment lacks.
 pub(crate) struct Missing {
     number: u64,
@@ -90,7 +93,7 @@ fn merge(
     let builder = super::linking::builder(*hnsw);
     (!graphs.is_empty()).then(|| {
         let graph = builder.merge(vector.distance, &rows, &graphs, cancelled).map_err(graph_failed)?;
-        Ok(graph.quantized(vector.distance, &rows))
+        Ok(coded(graph, *hnsw, vector.distance, &rows))
     })
 }
 
@@ -111,13 +114,14 @@ pub(crate) fn adopt(
     let (Some(draft), [(grown, new_rows)]) = (&mut *draft, &picked.parts()[..]) else { return Ok(()) };
     let view = shard.view()?;
     for what in wanted_graphs(&view.config, &view.uids) {
-        let What::Graph(name, uid, vector, _) = &what else { continue };
+        let What::Graph(name, uid, vector, hnsw) = &what else { continue };
         let Some(rows) = column(part, name, *uid).and_then(Column::dense) else { continue };
         let Some(recent) = grown.dense(name, &view.uids) else { continue };
         if is_large(part, &what, options)
             && let Some(graph) = draft.finished(grown, name, *uid, recent, pool)
         {
-            attach_graph(&shard.dir, part, &what, &graph.kept(vector.distance, &rows, new_rows))?;
+            let kept = graph.kept(vector.distance, &rows, new_rows);
+            attach_graph(&shard.dir, part, &what, &coded(kept, *hnsw, vector.distance, &rows))?;
         }
     }
     Ok(())
@@ -167,6 +171,19 @@ pub(crate) fn missing_graph(view: &View, options: &Options) -> Option<Missing> {
     parts.into_iter().find_map(|part| {
         let mut wanted = wanted_graphs(&view.config, &view.uids);
         let what = wanted.find(|what| !has(part, what) && is_large(part, what, options))?;
+        Some(Missing { number: part.number, what })
+    })
+}
+
+/// A graph that does not know yet which beam reaches which recall.
+pub(crate) fn missing_curve(view: &View) -> Option<Missing> {
+    view.parts.iter().filter(|part| part.is_sealed()).find_map(|part| {
+        let unknowing = |what: &What| {
+            let What::Graph(name, uid, ..) = what else { return false };
+            let graph = part.derived.graph(name, *uid);
+            graph.is_some_and(|graph| graph.len() >= SAMPLED && graph.effort(1, 1.0).is_none())
+        };
+        let what = wanted_graphs(&view.config, &view.uids).find(unknowing)?;
         Some(Missing { number: part.number, what })
     })
 }
@@ -258,11 +275,20 @@ fn write(
         What::Graph(name, uid, vector, hnsw) => {
             let rows = column(part, name, *uid).and_then(Column::dense);
             let Some(rows) = rows else { return Ok(None) };
+            if let Some(graph) = part.derived.graph(name, *uid) {
+                let known = graph.clone().calibrated(vector.distance, &rows);
+                return write_graph(dir, part, what, &known).map(Some);
+            }
             let built = build(*hnsw, vector.distance, &rows, cancelled);
-            let graph = built.map_err(graph_failed)?.quantized(vector.distance, &rows);
+            let graph = coded(built.map_err(graph_failed)?, *hnsw, vector.distance, &rows);
             write_graph(dir, part, what, &graph).map(Some)
         }
     }
+}
+
+/// The graph with the codes that are wanted.
+fn coded<R: Rows>(graph: Graph, hnsw: HnswConfig, metric: Metric, rows: &R) -> Graph {
+    graph.quantized_as(metric, rows, hnsw.codes.into())
 }
 
 fn write_graph(dir: &FilePath, part: &Part, what: &What, graph: &Graph) -> Result<Bytes> {

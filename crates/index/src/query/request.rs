@@ -234,11 +234,14 @@ impl Prefetch {
 }
 
 /// How vectors are searched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SearchParams {
     /// Candidates kept while walking a graph: more finds more of the true
     /// neighbours and takes longer. Default: the collection's.
     pub ef: Option<usize>,
+    /// The part of the true nearest to find, where `ef` is not given; see
+    /// [`Search::recall`](crate::Search::recall).
+    pub recall: Option<f32>,
     /// Compare with every point instead of using an index.
     pub exact: bool,
     /// Look only at points that an index covers already.

@@ -168,9 +168,10 @@ impl SparseParams {
 }
 
 /// How graphs are really built for settings that may ask for anything.
-fn graphs(settings: &HnswSettings) -> HnswConfig {
-    let usual = HnswConfig::default();
+fn graphs(kept: &Kept) -> HnswConfig {
+    let (usual, settings) = (HnswConfig::default(), &kept.hnsw);
     HnswConfig {
+        codes: kept.codes(),
         m: settings.m.filter(|m| *m > 0).map_or(usual.m, |m| m.clamp(2, 128)),
         ef_construct: settings.ef_construct.map_or(usual.ef_construct, |ef| ef.clamp(4, 4096)),
         ..usual
@@ -200,7 +201,7 @@ impl CreateCollection {
             kept.sparse_vectors.insert(name, settings);
         }
         kept.check()?;
-        config.hnsw = graphs(&kept.hnsw);
+        config.hnsw = graphs(&kept);
         config.metadata = self.metadata.unwrap_or_default();
         config.extra = kept.into_extra();
         Ok(config)
@@ -241,9 +242,10 @@ impl UpdateCollection {
         kept.check()?;
 
         let mut changes = Vec::new();
-        if kept.hnsw != before.hnsw {
-            changes
-                .push(ConfigChange::Hnsw(HnswConfig { builder: config.hnsw.builder, ..graphs(&kept.hnsw) }));
+        let codes = if kept.codes() == before.codes() { config.hnsw.codes } else { kept.codes() };
+        if kept.hnsw != before.hnsw || codes != config.hnsw.codes {
+            let HnswConfig { builder, .. } = config.hnsw;
+            changes.push(ConfigChange::Hnsw(HnswConfig { builder, codes, ..graphs(&kept) }));
         }
         if kept != before {
             changes.push(ConfigChange::Extra(kept.into_extra()));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_index::CollectionConfig;
+use cairn_index::{Codes, CollectionConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -122,6 +122,23 @@ pub(crate) enum QuantizationChange {
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) enum Disabled {
     Disabled,
+}
+
+impl Quantization {
+    /// The codes that come nearest to it: at least as many bits a value, or for
+    /// one bit those that keep one bit of all neighbours.
+    pub(crate) fn codes(&self) -> Codes {
+        let is = |settings: &Map<String, Value>, key: &str, one_of: &[&str]| {
+            settings.get(key).and_then(Value::as_str).is_some_and(|value| one_of.contains(&value))
+        };
+        match self {
+            Self::Scalar(_) => Codes::Int8,
+            Self::Product(settings) if is(settings, "compression", &["x4"]) => Codes::Int8,
+            Self::Turbo(settings) if is(settings, "bits", &["bits8"]) => Codes::Int8,
+            Self::Product(_) | Self::Turbo(_) => Codes::Compact,
+            Self::Binary(_) => Codes::Fast,
+        }
+    }
 }
 
 impl QuantizationChange {
@@ -344,9 +361,26 @@ impl Kept {
         };
         warn(
             quantized(|kind| !matches!(kind, Quantization::Scalar(_))),
-            "quantization other than `scalar` has no effect: graphs are walked by codes of one byte a value",
+            "quantization other than `scalar` is by the nearest codes there are: `product` and `turbo` by half \
+             a byte a value (`x4` and `bits8`: a byte), `binary` by a bit a value of all neighbours; the rest \
+             of `quantization_config` has no effect",
+        );
+        let other = |vector: &VectorSettings| {
+            let own = vector.quantization_config.as_ref().map(Quantization::codes);
+            own.is_some_and(|codes| codes != self.codes())
+        };
+        warn(
+            self.vectors.values().any(other),
+            "`quantization_config` of a vector that differs from the collection's or another vector's has no \
+             effect: all graphs of a collection have the same codes",
         );
         warnings
+    }
+
+    /// What walks over graphs measure: as the collection says, or a vector of it.
+    pub(crate) fn codes(&self) -> Codes {
+        let own = || self.vectors.values().find_map(|vector| vector.quantization_config.as_ref());
+        self.quantization.as_ref().or_else(own).map_or_else(Codes::default, Quantization::codes)
     }
 }
 

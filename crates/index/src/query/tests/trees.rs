@@ -167,7 +167,7 @@ fn hits_carry_the_parts_asked_for() {
 fn a_search_is_made_the_way_it_was_asked_for() {
     let memory = line();
     for query in [Query::nearest(vec![1.0]), Query::Context(vec![])] {
-        let params = SearchParams { ef: Some(77), exact: true, indexed_only: true };
+        let params = SearchParams { ef: Some(77), recall: Some(0.9), exact: true, indexed_only: true };
         ask(&memory, &QueryRequest { params, ..QueryRequest::new(query) });
         assert_eq!(memory.asked.lock().clone(), params);
         ask(&memory, &QueryRequest::new(Query::nearest(vec![1.0])));

@@ -215,6 +215,7 @@ fn params(params: Option<SearchParams>) -> ApiResult<cairn_index::SearchParams> 
     }
     Ok(cairn_index::SearchParams {
         ef: params.hnsw_ef.filter(|ef| *ef > 0),
+        recall: params.recall,
         exact: params.exact.unwrap_or(false),
         indexed_only: params.indexed_only.unwrap_or(false),
     })

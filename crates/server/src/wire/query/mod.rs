@@ -144,6 +144,10 @@ pub(crate) struct SearchParams {
     /// Candidates kept while walking the graph.
     #[serde(default)]
     pub(crate) hnsw_ef: Option<usize>,
+    /// An extension: the part of the true nearest neighbours to find, above 0 and
+    /// at most 1, where `hnsw_ef` is not given.
+    #[serde(default)]
+    pub(crate) recall: Option<f32>,
     /// Compare with every point.
     #[serde(default)]
     pub(crate) exact: Option<bool>,
