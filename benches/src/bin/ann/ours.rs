@@ -55,12 +55,6 @@ pub(crate) const VARIANTS: &[Variant] = &[
         search,
     },
     Variant {
-        name: "c16",
-        note: "native graph, m 16, codes of half a byte a value, rescored; f32",
-        build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Compact),
-        search,
-    },
-    Variant {
         name: "cairn-hnsw_rs",
         note: "graph of hnsw_rs, m 16, frozen; f32",
         build: |rows, metric, pool| pool.install(|| BUILDER.build(metric, rows, &|| false)),
