@@ -41,6 +41,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::recall::{Curves, Reached};
+use super::scan::Scannable;
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
 use crate::codes::{BlockShape, Blocks, Int8, Shape};
@@ -166,6 +167,7 @@ impl Graph {
         });
         let mut graph = Self {
             curves: Curves::default(),
+            scannable: Scannable::default(),
             entry: header.entry,
             base,
             upper: layers.collect(),
