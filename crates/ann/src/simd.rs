@@ -45,6 +45,24 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// A bit for each value that is below `limit`.
     fn below(values: &[f32; GROUP], limit: f32) -> u32;
 
+    /// The sum of the query's values where a bit is set, 64 of them to a word.
+    #[inline(always)]
+    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+        let mut sum = 0;
+        for (bits, query) in bits.iter().zip(query.as_chunks::<LINE>().0) {
+            for (at, &value) in query.iter().enumerate() {
+                sum += i32::from(value) & -((bits >> at & 1) as i32);
+            }
+        }
+        sum
+    }
+
+    /// The same for four sets of bits at once.
+    #[inline(always)]
+    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+        bits.map(|bits| Self::sum_where(bits, query))
+    }
+
     /// For each choice of signs the sum of four values, and of `middle`, which
     /// makes it positive: bit `i` of the place is set where value `i` counts as
     /// it is. Cut to whole numbers, which are below 256.
@@ -297,6 +315,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+        // SAFETY: as above.
+        unsafe { sum_where_avx2(bits, query) }
+    }
+
+    #[inline(always)]
     fn table(values: [f32; 4], middle: f32) -> [u8; 16] {
         // SAFETY: as above.
         unsafe { table_avx2(values, middle) }
@@ -427,6 +451,32 @@ fn below_avx2(values: &[f32; GROUP], limit: f32) -> u32 {
     part(0) | part(1) | part(2) | part(3)
 }
 
+// Each byte of 32 bits goes to the eight values it is for, of which each looks at
+// its bit.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn sum_where_avx2(bits: &[u64], query: &[i8]) -> i32 {
+    let byte =
+        x86::_mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let bit = x86::_mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let (ones, wide_ones) = (x86::_mm256_set1_epi8(1), x86::_mm256_set1_epi16(1));
+    let mut sum = x86::_mm256_setzero_si256();
+    for (bits, query) in bits.iter().zip(query.as_chunks::<LINE>().0) {
+        for (half, query) in query.as_chunks::<32>().0.iter().enumerate() {
+            // SAFETY: 32 bytes are read from chunks of 32.
+            let query = unsafe { x86::_mm256_loadu_si256(query.as_ptr().cast()) };
+            let spread = x86::_mm256_shuffle_epi8(x86::_mm256_set1_epi32((bits >> (32 * half)) as i32), byte);
+            let set = x86::_mm256_cmpeq_epi8(x86::_mm256_and_si256(spread, bit), bit);
+            let pairs = x86::_mm256_maddubs_epi16(ones, x86::_mm256_and_si256(query, set));
+            sum = x86::_mm256_add_epi32(sum, x86::_mm256_madd_epi16(pairs, wide_ones));
+        }
+    }
+    let lanes: [i32; 8] = bytemuck::cast(sum);
+    lanes.iter().sum()
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -531,6 +581,18 @@ impl Simd for Avx512 {
     fn below(values: &[f32; GROUP], limit: f32) -> u32 {
         // SAFETY: as above.
         unsafe { below_avx512(values, limit) }
+    }
+
+    #[inline(always)]
+    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+        // SAFETY: as above.
+        unsafe { sum_where_avx512(bits, query) }
+    }
+
+    #[inline(always)]
+    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+        // SAFETY: as above.
+        unsafe { sums_where_avx512(bits, query) }
     }
 
     #[inline(always)]
@@ -643,6 +705,52 @@ fn below_avx512(values: &[f32; GROUP], limit: f32) -> u32 {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn sum_where_avx512(bits: &[u64], query: &[i8]) -> i32 {
+    let ones = x86::_mm512_set1_epi8(1);
+    let (mut even, mut odd) = (x86::_mm512_setzero_si512(), x86::_mm512_setzero_si512());
+    let (bit_pairs, bit_rest) = bits.as_chunks::<2>();
+    let (query_pairs, query_rest) = query.as_chunks::<LINE>().0.as_chunks::<2>();
+    let masked = |bits: u64, query: &[i8; LINE]| x86::_mm512_maskz_mov_epi8(bits, load_signed(query));
+    for (bits, query) in bit_pairs.iter().zip(query_pairs) {
+        even = x86::_mm512_dpbusd_epi32(even, ones, masked(bits[0], &query[0]));
+        odd = x86::_mm512_dpbusd_epi32(odd, ones, masked(bits[1], &query[1]));
+    }
+    for (bits, query) in bit_rest.iter().zip(query_rest) {
+        even = x86::_mm512_dpbusd_epi32(even, ones, masked(*bits, query));
+    }
+    x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(even, odd))
+}
+
+// Adding up the lanes of one sum takes as long as the sum; of four it is done at
+// once.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn sums_where_avx512(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+    let ones = x86::_mm512_set1_epi8(1);
+    let query = query.as_chunks::<LINE>().0;
+    let [a, b, c, d] = bits.map(|bits| &bits[..query.len()]);
+    let mut sums = [x86::_mm512_setzero_si512(); 4];
+    for (at, query) in query.iter().enumerate() {
+        let query = load_signed(query);
+        for (sum, bits) in sums.iter_mut().zip([a[at], b[at], c[at], d[at]]) {
+            *sum = x86::_mm512_dpbusd_epi32(*sum, ones, x86::_mm512_maskz_mov_epi8(bits, query));
+        }
+    }
+    let [a, b, c, d] = sums;
+    let ab = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi32(a, b), x86::_mm512_unpackhi_epi32(a, b));
+    let cd = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi32(c, d), x86::_mm512_unpackhi_epi32(c, d));
+    let all = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi64(ab, cd), x86::_mm512_unpackhi_epi64(ab, cd));
+    let half =
+        x86::_mm256_add_epi32(x86::_mm512_castsi512_si256(all), x86::_mm512_extracti64x4_epi64::<1>(all));
+    let sums =
+        x86::_mm_add_epi32(x86::_mm256_castsi256_si128(half), x86::_mm256_extracti128_si256::<1>(half));
+    bytemuck::cast(sums)
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
 fn table_avx512(values: [f32; 4], middle: f32) -> [u8; 16] {
@@ -704,6 +812,37 @@ fn load_signed(line: &[i8; LINE]) -> x86::__m512i {
 mod tests {
     use super::*;
     use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    struct SumWhere<'a>(&'a [u64], &'a [i8]);
+
+    impl Task for SumWhere<'_> {
+        type Output = (i32, [i32; 4]);
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Self::Output {
+            let Self(bits, query) = self;
+            let turned: Vec<u64> = bits.iter().map(|bits| !bits).collect();
+            let none = vec![0; bits.len()];
+            (S::sum_where(bits, query), S::sums_where([bits, &turned, &none, bits], query))
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_sums_the_values_whose_bit_is_set() {
+        let mut random = StdRng::seed_from_u64(7);
+        for words in (1..=20).chain([1025]) {
+            let bits: Vec<u64> =
+                (0..words).map(|at| if at % 7 == 3 { !0 } else { random.random() }).collect();
+            let query: Vec<i8> = (0..words * LINE).map(|_| random.random_range(-127..=127)).collect();
+            let set = |at: usize| bits[at / LINE] >> (at % LINE) & 1 == 1;
+            let sum: i32 = (0..query.len()).filter(|&at| set(at)).map(|at| i32::from(query[at])).sum();
+            let all: i32 = query.iter().map(|&value| i32::from(value)).sum();
+            let want = (sum, [sum, all - sum, 0, sum]);
+            for level in Level::all() {
+                assert_eq!(run_with(level, SumWhere(&bits, &query)), want, "{} words {words}", level.name());
+            }
+        }
+    }
 
     struct Both<'a>(&'a [u8], &'a [i8], &'a [u8]);
 

@@ -54,7 +54,20 @@ impl Walker {
         ef: usize,
         (least, bound): (usize, u32),
     ) {
-        let Self { visited, claimed, fresh, rooms: [room, ahead], pool } = self;
+        self.begin::<S, M>(links, measure, starts, ef);
+        self.go_on::<S, M>(links, measure, (least, bound));
+    }
+
+    /// Puts the positions that a walk begins at into the pool, alone.
+    #[inline(always)]
+    pub(crate) fn begin<S: Simd, M: Measure>(
+        &mut self,
+        links: Links<'_>,
+        measure: &M,
+        starts: impl IntoIterator<Item = u32>,
+        ef: usize,
+    ) {
+        let Self { visited, claimed, pool, .. } = self;
         visited.reset(links.positions());
         pool.reset(ef);
         claimed.clear();
@@ -63,6 +76,18 @@ impl Walker {
                 pool.offer(measure.rank::<S>(start), start);
             }
         }
+    }
+
+    /// Goes on from what is in the pool, as [`walk`](Self::walk) does. With
+    /// wider limits it can go on once more after that.
+    #[inline(always)]
+    pub(crate) fn go_on<S: Simd, M: Measure>(
+        &mut self,
+        links: Links<'_>,
+        measure: &M,
+        (least, bound): (usize, u32),
+    ) {
+        let Self { visited, claimed, fresh, rooms: [room, ahead], pool } = self;
         let mut next = None;
         loop {
             while claimed.len() <= AHEAD

@@ -394,8 +394,8 @@ pub struct Options {
     /// scanned exactly. Default 2,000.
     pub indexing_threshold: usize,
     /// Filters that match fewer points of a segment than this are always
-    /// answered by an exact scan over the matches; above, by whatever is
-    /// expected to be faster. Default 1,000.
+    /// answered by a scan of the matches; above, by whatever is expected to be
+    /// faster. Default 1,000.
     pub full_scan_threshold: usize,
     /// Threads that merge and build graphs in the background, at low priority; 0
     /// for one per two cores. Default 0.

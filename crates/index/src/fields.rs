@@ -203,6 +203,18 @@ impl FieldIndex {
         Some(answer)
     }
 
+    /// The slots that pass, in order, where they are one list of the index.
+    pub(crate) fn listed(&self, check: &Check<'_>) -> Option<&[u32]> {
+        if let Check::Plain(Test::IsEmpty(_) | Test::IsNull(_) | Test::ValuesCount(_)) = check {
+            return None;
+        }
+        let (postings, hits) = self.hits(check, false)?;
+        match (&*hits.sure, &*hits.doubt, hits.other) {
+            ([keys], [], Other::Fail) if keys.len() <= 1 => Some(postings.slots(keys.clone())),
+            _ => None,
+        }
+    }
+
     /// Whether this index says anything about the check.
     pub(crate) fn knows(&self, check: &Check<'_>) -> bool {
         match (check, &self.values) {

@@ -29,6 +29,10 @@ use crate::point::Payload;
 /// More payloads than this are not read just to know the matches beforehand.
 const MOST_READ: usize = 10_000;
 
+/// Slots of a part for each one of a list, from which on a set is combined faster
+/// than each of the list is looked at.
+const LISTED: u32 = 4;
+
 /// What a filter needs to know of a part.
 pub(crate) trait FilterPart: Sync {
     /// How many slots there are.
@@ -149,6 +153,20 @@ impl<'p> Matcher<'p> {
         self.exact.get_or_init(exact).as_ref()
     }
 
+    /// The matching slots in order, where an index has a list of few that hold all
+    /// of them. No set of all slots is made then.
+    pub(crate) fn listed(&self) -> Option<Vec<u32>> {
+        let Clauses { must, should, must_not, min_should } = &self.tree;
+        let list = must.iter().filter_map(Branch::listed).min_by_key(|list| list.len())?;
+        let len = self.part.len();
+        if list.len() > (len / LISTED) as usize {
+            return None;
+        }
+        let alone = must.len() == 1 && should.is_empty() && must_not.is_empty() && min_should.is_none();
+        let matches = |slot: &u32| *slot < len && (alone || self.look(*slot));
+        Some(list.iter().copied().filter(matches).collect())
+    }
+
     /// Slots among which all matches are; `None` if that rules out no slot.
     pub(crate) fn candidates(&self) -> Option<&Bits> {
         let possible = self.bounds().possible();
@@ -263,6 +281,16 @@ impl Branch<'_> {
                 most
             }
         }
+    }
+
+    /// All slots that pass, if an index has them as a list.
+    fn listed(&self) -> Option<&[u32]> {
+        let Self::Leaf(Leaf { node: Node::Field(field), source: Source { by: By::Index, index }, .. }) = self
+        else {
+            return None;
+        };
+        let [check] = &*field.checks else { return None };
+        index.as_ref()?.listed(check)
     }
 
     fn holds(&self, row: &Row<'_>) -> bool {

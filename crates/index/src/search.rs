@@ -1,15 +1,15 @@
 //! Finding the nearest points: which plan, and how its parts come together.
 //!
 //! Each part answers for itself. A part without a graph is scanned. Under a
-//! filter the matches are estimated from the field indexes: few are scanned
-//! exactly, many are walked in the graph. A filtered search never returns fewer
-//! than asked while more points match: a walk that comes up short becomes a
-//! scan.
+//! filter the matches are estimated from the field indexes: few are scanned, by
+//! codes where a graph has some, many are walked in the graph. A filtered search
+//! never returns fewer than asked while more points match: a walk that comes up
+//! short becomes a scan.
 
 use std::cell::RefCell;
 use std::time::Instant;
 
-use cairn_ann::{Beam, Graph, Metric, Neighbor, Rows, Scratch, Strategy, exact, filtered_strategy};
+use cairn_ann::{Beam, Graph, Metric, Neighbor, Rows, Scratch, Strategy, exact};
 use rayon::prelude::*;
 
 use crate::bits::Bits;
@@ -260,6 +260,13 @@ pub(crate) struct Ask<'a> {
     pub(crate) indexed_only: bool,
 }
 
+impl Ask<'_> {
+    /// Whether all rows are to be compared.
+    fn is_exact(&self) -> bool {
+        self.exact || self.ef.is_none() && self.recall == Some(1.0)
+    }
+}
+
 /// The `k` most similar rows, best first, by raw similarity: larger is better
 /// under every metric.
 pub(crate) fn nearest(
@@ -379,7 +386,9 @@ impl PartSearch<'_> {
             return Ok((Vec::new(), Plan::Scan));
         };
         let query = self.ask.query.as_dense().expect("a settled query is of the vector's kind");
-        let walk = Walk { search: self, metric: config.distance, rows, query };
+        let uid = self.view.uid(self.ask.using);
+        let graph = uid.and_then(|uid| self.part.derived.graph(self.ask.using, uid));
+        let walk = Walk { search: self, metric: config.distance, rows, query, graph };
         let (nearest, plan) = walk.run(options);
         Ok((nearest.into_iter().map(|near| (near.slot, 0.0 - near.distance)).collect(), plan))
     }
@@ -496,15 +505,14 @@ struct Walk<'s> {
     metric: Metric,
     rows: DenseRows<'s>,
     query: &'s [f32],
+    graph: Option<&'s Graph>,
 }
 
 impl Walk<'_> {
     fn run(&self, options: &Options) -> (Vec<Neighbor>, Plan) {
         let ask = self.search.ask;
-        let graph = self.graph();
-        let exact = ask.exact || ask.ef.is_none() && ask.recall == Some(1.0);
-        let Some(graph) = graph.filter(|_| !exact && !self.few_match(options)) else {
-            let skip = ask.indexed_only && self.search.part.is_sealed() && graph.is_none();
+        let Some(graph) = self.graph.filter(|_| !ask.is_exact() && !self.few_match(options)) else {
+            let skip = ask.indexed_only && self.search.part.is_sealed() && self.graph.is_none();
             let slots = if skip { Vec::new() } else { self.scan() };
             return (slots, Plan::Scan);
         };
@@ -516,18 +524,23 @@ impl Walk<'_> {
             Some(accepted) => {
                 let share = accepted.count() as f32 / rows.len() as f32;
                 let accept = |slot: u32| accepted.get(slot);
-                graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch)
+                graph.walk_accepted(metric, rows, query, k, beam, share, accept, scratch)
             }
             None => {
                 let share = self.expected() as f32 / rows.len() as f32;
                 let accept = |slot: u32| self.search.accepts(slot, present);
-                graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch)
+                if self.search.matcher.is_none() {
+                    return Some(graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch));
+                }
+                graph.walk_accepted(metric, rows, query, k, beam, share, accept, scratch)
             }
         });
-        if nearest.len() < k && self.search.matcher.is_some() {
-            return (self.scan(), Plan::Scan);
+        match nearest {
+            Some(nearest) if nearest.len() >= k || self.search.matcher.is_none() => {
+                (self.with_recent(nearest, graph.len() as u32), Plan::Graph)
+            }
+            _ => (self.scan(), Plan::Scan),
         }
-        (self.with_recent(nearest, graph.len() as u32), Plan::Graph)
     }
 
     /// Adds the rows of a growing part that its graph does not cover yet.
@@ -558,14 +571,8 @@ impl Walk<'_> {
     fn ef(&self) -> usize {
         let ask = self.search.ask;
         let usual = || self.search.view.config.hnsw.ef_construct;
-        let known = || self.graph()?.effort(ask.k, ask.recall?);
+        let known = || self.graph?.effort(ask.k, ask.recall?);
         ask.ef.or_else(known).unwrap_or_else(usual)
-    }
-
-    fn graph(&self) -> Option<&Graph> {
-        let ask = self.search.ask;
-        let uid = self.search.view.uid(ask.using)?;
-        self.search.part.derived.graph(ask.using, uid)
     }
 
     /// Rows that the walk is expected to accept.
@@ -576,28 +583,32 @@ impl Walk<'_> {
     /// Whether so few match that comparing them all is as fast as a walk.
     fn few_match(&self, options: &Options) -> bool {
         let Some(expected) = self.search.expected() else { return false };
-        let len = self.rows.len();
-        let strategy = filtered_strategy(expected as f32 / len.max(1) as f32, len, self.ef());
-        expected < options.full_scan_threshold || strategy == Strategy::Scan
+        let share = expected as f32 / self.rows.len().max(1) as f32;
+        let suits = |graph: &Graph| graph.filtered_strategy(share, self.ef()) == Strategy::Scan;
+        expected < options.full_scan_threshold || self.graph.is_some_and(suits)
     }
 
     /// Compares with every accepted slot.
     fn scan(&self) -> Vec<Neighbor> {
         let search = self.search;
         let present = search.present();
+        if let Some(listed) = search.matcher.as_ref().and_then(Matcher::listed) {
+            let there = listed.into_iter().filter(|slot| present.get(*slot) && search.is_there(*slot));
+            return self.compare(there);
+        }
         if let Some(accepted) = search.accepted(present) {
-            return exact(self.metric, &self.rows, self.query, search.ask.k, accepted.iter());
+            return self.compare(accepted.iter());
         }
         if let Some(candidates) = search.matcher.as_ref().and_then(Matcher::candidates) {
             let accepted = candidates.iter().filter(|slot| search.accepts(*slot, present));
-            return exact(self.metric, &self.rows, self.query, search.ask.k, accepted);
+            return self.compare(accepted);
         }
         let len = self.rows.len() as u32;
         let piece = |from: u32| {
             let until = from.saturating_add(SCAN_PIECE).min(len);
             let slots = present.iter_from(from).take_while(|slot| *slot < until);
             let accepted = slots.filter(|slot| search.accepts(*slot, present));
-            exact(self.metric, &self.rows, self.query, search.ask.k, accepted)
+            self.compare(accepted)
         };
         if len <= SCAN_PIECE {
             return piece(0);
@@ -607,5 +618,15 @@ impl Walk<'_> {
         nearest.sort_unstable();
         nearest.truncate(search.ask.k);
         nearest
+    }
+
+    /// The nearest of some slots: by codes, where there are some and the search is
+    /// not to be exact.
+    fn compare(&self, slots: impl Iterator<Item = u32>) -> Vec<Neighbor> {
+        let (ask, rows) = (self.search.ask, &self.rows);
+        let Some(graph) = self.graph.filter(|_| !ask.is_exact()) else {
+            return exact(self.metric, rows, self.query, ask.k, slots);
+        };
+        SCRATCH.with_borrow_mut(|scratch| graph.scan(self.metric, rows, self.query, ask.k, slots, scratch))
     }
 }

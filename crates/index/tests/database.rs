@@ -3,12 +3,13 @@
 mod common;
 
 use cairn_index::{
-    Codes, Collection, CollectionConfig, Database, Error, Filter, Metric, Options, Parts, Plan, Point,
-    PointId, Scroll, Search, Selector, StoreKind, VectorConfig,
+    Codes, Collection, CollectionConfig, Database, Error, Expiry, FieldKind, Filter, Metric, Options, Parts,
+    Plan, Point, PointId, Scroll, Search, Selector, StoreKind, VectorConfig,
 };
 use std::time::{Duration, Instant};
 
 use common::{clustered, naive, rng, vector};
+use rand::Rng;
 use serde_json::json;
 
 const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::Euclid, Metric::Manhattan];
@@ -86,6 +87,54 @@ fn a_graph_finds_what_a_scan_finds_and_sees_later_writes() {
             let ids: Vec<PointId> = found.hits.iter().map(|hit| hit.id).collect();
             assert_eq!(ids, [0.into(), 50_000.into()], "{metric:?}");
         }
+    }
+}
+
+#[test]
+fn filtered_searches_by_code_see_what_is_there_and_little_else() {
+    let mut rng = rng(21);
+    let kept = |field: &str| filter(json!({"must": [{"key": field, "match": {"value": 1}}]}));
+    for metric in METRICS {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { indexing_threshold: 1000, full_scan_threshold: 0, ..Options::default() };
+        let db = Database::open_with(dir.path(), options).unwrap();
+        let mut config = CollectionConfig::new(200, metric);
+        for field in ["tenth", "half", "most"] {
+            config = config.with_index(field, FieldKind::Integer.into()).unwrap();
+        }
+        let collection = db.create_collection("c", config).unwrap();
+        let payload = |n: u64| {
+            let one = |yes: bool| i32::from(yes);
+            json!({"tenth": one(n % 10 == 3), "half": one(n % 2 == 1), "most": one(n % 10 != 7)})
+        };
+        let points = clustered(&mut rng, 6000, 200).into_iter().zip(0u64..);
+        let points: Vec<Point> = points.map(|(point, n)| point.with_payload(payload(n)).unwrap()).collect();
+        collection.upsert(points[..5500].to_vec()).unwrap();
+        collection.index_now().unwrap();
+        collection.upsert(points[5500..].to_vec()).unwrap();
+        let ids = |step: usize| (3..6000).step_by(step).map(|n| PointId::Num(n as u64)).collect::<Vec<_>>();
+        let (deleted, expired) = (ids(20), ids(7));
+        collection.delete(cairn_index::Selection::from(deleted.clone())).unwrap();
+        collection.set_expiry(expired.clone(), Some(Expiry { at_ms: 1, renew_ms: 0 })).unwrap();
+        let mut shared = 0;
+        for round in 0..60 {
+            let query = points[rng.random_range(0..6000)].vectors[""].clone();
+            let mut wanted = kept(["tenth", "half", "most"][round % 3]);
+            if round % 2 == 0 {
+                wanted.must_not = kept("colour").must;
+            }
+            let search = Search::nearest(query).filter(wanted);
+            let found = collection.search(&search).unwrap().hits;
+            let exact = collection.search(&search.exact()).unwrap().hits;
+            assert_eq!(found.len(), 10);
+            for hit in &found {
+                assert!(!deleted.contains(&hit.id) && !expired.contains(&hit.id), "{metric:?}");
+                let same = exact.iter().find(|other| other.id == hit.id);
+                assert!(same.is_none_or(|same| same.score == hit.score), "{metric:?}");
+                shared += usize::from(same.is_some());
+            }
+        }
+        assert!(shared >= 585, "{metric:?}: {shared} of 600");
     }
 }
 

@@ -16,6 +16,8 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
+pub(crate) mod signs;
+
 use rayon::prelude::*;
 
 use super::rotation::Rotation;

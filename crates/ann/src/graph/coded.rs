@@ -5,13 +5,13 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::filtered::Filter;
+use super::filtered::{Filter, Strategy};
 use super::recall::Curves;
+use super::scan::Scannable;
 use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch};
 use crate::array::Words;
 use crate::build::Space;
 use crate::codes::{Bits, Blocks, Int8, Int8Query, MIN_CODED_DIM};
-use crate::exact::exact;
 use crate::links::Base;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -89,6 +89,7 @@ impl Graph {
             upper: vec![upper],
             coded,
             curves: Curves::default(),
+            scannable: Scannable::default(),
         }
     }
 
@@ -203,13 +204,33 @@ impl Graph {
         near.extend(accepted.take(wanted).map(|slot| Neighbor { slot, distance: 0.0 }));
         if near.len() < k.min(met) {
             // Many were rejected: the beam has to count what is accepted.
-            let filter = Filter { share: 1.0, accept: &accept };
-            return self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
+            return self.search_rejecting(coded, metric, rows, query, k, beam, accept, scratch);
         }
         rescore(metric, rows, query, near, k)
     }
 
-    /// The search over codes with a filter; see [`Graph::search_filtered`].
+    /// The search over codes that turned out to reject many.
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    pub(super) fn search_rejecting<R: Rows>(
+        &self,
+        coded: &Coded,
+        metric: Metric,
+        rows: &R,
+        query: &[f32],
+        k: usize,
+        beam: Beam,
+        accept: impl Fn(u32) -> bool,
+        scratch: &mut Scratch,
+    ) -> Vec<Neighbor> {
+        let filter = Filter { share: 1.0, accept: &accept };
+        let found = self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
+        found.unwrap_or_else(|| {
+            let accepted = (0..self.len() as u32).filter(|&slot| accept(slot));
+            self.scan(metric, rows, query, k, accepted, scratch)
+        })
+    }
+
+    /// The search over codes with a filter; see [`Graph::walk_accepted`].
     #[allow(clippy::too_many_arguments)] // What a search is made of.
     pub(super) fn search_coded_filtered<R: Rows, A: Fn(u32) -> bool>(
         &self,
@@ -221,12 +242,12 @@ impl Graph {
         beam: Beam,
         filter: &Filter<'_, A>,
         scratch: &mut Scratch,
-    ) -> Vec<Neighbor> {
+    ) -> Option<Vec<Neighbor>> {
         let slots = &*coded.slots;
         let accept = filter.accept;
         // The walk needs the rest of the scratch.
         let mut code = std::mem::take(&mut scratch.code);
-        let query_code = coded.codes.query(query, &mut code);
+        let query_code = ByCode(coded.codes.query(query, &mut code));
         let found = run(Filtered {
             graph: self,
             query: &query_code,
@@ -236,10 +257,7 @@ impl Graph {
             scratch,
         });
         scratch.code = code;
-        match found {
-            Some(found) => rescore(metric, rows, query, self.slots().name(found), k),
-            None => exact(metric, rows, query, k, (0..self.len() as u32).filter(|&slot| accept(slot))),
-        }
+        Some(rescore(metric, rows, query, self.slots().name(found?), k))
     }
 }
 
@@ -345,7 +363,7 @@ impl<M: Measure> Task for Walk<'_, M> {
 /// A walk with a filter over codes.
 struct Filtered<'a, A> {
     graph: &'a Graph,
-    query: &'a Int8Query<'a>,
+    query: &'a ByCode<'a>,
     wanted: usize,
     beam: Beam,
     /// By position.
@@ -359,8 +377,16 @@ impl<A: Fn(u32) -> bool> Task for Filtered<'_, A> {
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
         let Self { graph, query, wanted, beam, filter, scratch } = self;
-        let measure = |position| query.distance::<S>(position);
-        let prefetch = |position| query.prefetch(position);
-        graph.walk_filtered(&measure, &prefetch, wanted, beam, &filter, scratch)
+        match graph.filtered_strategy(filter.share, beam.ef) {
+            Strategy::Scan => None,
+            Strategy::StepOver => {
+                let measure = |position| query.0.distance::<S>(position);
+                let prefetch = |position| query.0.prefetch(position);
+                graph.step_over(&measure, &prefetch, wanted, beam, filter.accept, scratch)
+            }
+            Strategy::WalkThrough => {
+                graph.walk_through::<S, _, _>(query, wanted, beam, &filter, &mut scratch.walker)
+            }
+        }
     }
 }

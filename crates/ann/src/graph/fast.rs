@@ -9,7 +9,6 @@
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
 use super::coded::{ByCode, rescore};
-use super::filtered::Filter;
 use super::{Beam, Coded, Graph, Scratch};
 use crate::codes::{BlockView, Blocks, Tables};
 use crate::nearest::Neighbor;
@@ -49,8 +48,7 @@ impl Graph {
         });
         if rejected > best.len() / 4 {
             // The beam has to count what is accepted.
-            let filter = Filter { share: 1.0, accept: &accept };
-            return self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
+            return self.search_rejecting(coded, metric, rows, query, k, beam, accept, scratch);
         }
         let mut near = Vec::with_capacity(best.len());
         near.extend(best.iter().map(|(_, at)| Neighbor { slot: slots[at as usize], distance: 0.0 }));

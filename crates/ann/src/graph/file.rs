@@ -43,6 +43,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::recall::{Curves, Reached};
+use super::scan::Scannable;
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
 use crate::codes::{Bits, BlockShape, Blocks, Int8, Shape};
@@ -168,6 +169,7 @@ impl Graph {
         });
         let mut graph = Self {
             curves: Curves::default(),
+            scannable: Scannable::default(),
             entry: header.entry,
             base,
             upper: layers.collect(),

@@ -11,6 +11,8 @@
 //! accepted slots are measured. Fewer than `k` are returned only if fewer are
 //! accepted.
 
+#![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
+
 use std::cmp::Reverse;
 
 use super::search::each_ahead;
@@ -18,7 +20,10 @@ use super::{Beam, Graph, Scratch};
 use crate::exact::scan;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
+use crate::pool::{distance, rank};
 use crate::prefetch::prefetch as fetch;
+use crate::simd::Simd;
+use crate::walk::{Measure, Walker};
 use crate::{Metric, Rows};
 
 /// Accepted slots per slot of the beam up to which all of them are measured: a
@@ -30,6 +35,17 @@ const SCANNED_PER_EF: f32 = 64.0;
 /// accepts at random, and stepping over is twice as fast for one that accepts
 /// neighbours; at a half it is a fifth slower.
 const WALKED_THROUGH: f32 = 0.3;
+/// What a slot costs in a scan by codes, a slot of the beam in a walk through
+/// rejected slots, and one in a walk that steps over them. Only how they compare
+/// matters.
+const NANOS_SCANNED: f32 = 10.0;
+const NANOS_WALKED: f32 = 1300.0;
+const NANOS_STEPPED_OVER: f32 = 9000.0;
+/// Slots that a walk through rejected ones may keep, for each that it should.
+const ROOM: f32 = 1.5;
+/// Slots that such a walk goes on from before it first looks how many of them
+/// are accepted.
+const FIRST_LOOK: usize = 32;
 /// Share of accepted slots from which a walk does not look at the filter before
 /// its end.
 const NEARLY_ALL: f32 = 0.9;
@@ -112,19 +128,43 @@ impl Graph {
         accept: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
+        let found = self.walk_accepted(metric, rows, query, k, beam, accepted_share, &accept, scratch);
+        found.unwrap_or_else(|| {
+            let accepted = (0..self.len() as u32).filter(|&slot| accept(slot));
+            self.scan(metric, rows, query, k, accepted, scratch)
+        })
+    }
+
+    /// [`search_filtered`](Self::search_filtered) as far as a walk does it: `None`
+    /// where it is better to measure all accepted slots. Whoever has them as a
+    /// list does that with [`scan`](Self::scan), without asking about each slot.
+    ///
+    /// # Panics
+    /// As [`search_filtered`](Self::search_filtered).
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    pub fn walk_accepted<R: Rows>(
+        &self,
+        metric: Metric,
+        rows: &R,
+        query: &[f32],
+        k: usize,
+        beam: impl Into<Beam>,
+        accepted_share: f32,
+        accept: impl Fn(u32) -> bool,
+        scratch: &mut Scratch,
+    ) -> Option<Vec<Neighbor>> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
+        let (beam, filter) = (beam.into(), Filter { share: accepted_share, accept: &accept });
         if let Some(coded) = &self.coded {
-            let beam = beam.into();
             if accepted_share >= NEARLY_ALL {
-                return self.search_coded(coded, metric, rows, query, k, beam, accept, scratch);
+                return Some(self.search_coded(coded, metric, rows, query, k, beam, accept, scratch));
             }
-            let filter = Filter { share: accepted_share, accept: &accept };
             return self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
         }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));
         let ahead = |slot| fetch(rows.row(slot).bytes());
-        self.search_filtered_by(measure, ahead, k, beam, accepted_share, accept, scratch)
+        self.walk_filtered(&measure, &ahead, k, beam, &filter, scratch)
     }
 
     /// [`search_filtered`](Self::search_filtered) by any measure, see
@@ -150,6 +190,75 @@ impl Graph {
         }
     }
 
+    /// How to find the nearest of accepted slots with a beam of `ef`, where
+    /// `accepted_share` of all are accepted, 0 to 1.
+    ///
+    /// [`search_filtered`](Self::search_filtered) does as this says. A caller that
+    /// has the accepted slots as a list does better with [`scan`](Self::scan) if
+    /// that is the answer. Of a graph without codes it is that of
+    /// [`filtered_strategy`].
+    pub fn filtered_strategy(&self, accepted_share: f32, ef: usize) -> Strategy {
+        if self.coded.is_none() {
+            return filtered_strategy(accepted_share, self.len(), ef);
+        }
+        let (share, ef) = (accepted_share, ef as f32);
+        let scan = share * self.len() as f32 * NANOS_SCANNED;
+        let through = ef / share * NANOS_WALKED;
+        let over = ef * NANOS_STEPPED_OVER;
+        // What is not a number knows nothing: a scan is always right.
+        if scan.is_nan() || scan <= through.min(over) {
+            Strategy::Scan
+        } else if through <= over {
+            Strategy::WalkThrough
+        } else {
+            Strategy::StepOver
+        }
+    }
+
+    /// The walk over codes that measures rejected slots too, until it has gone on
+    /// from `ef` that are accepted; nothing if a scan is better.
+    #[inline(always)]
+    pub(super) fn walk_through<S: Simd, M: Measure, A: Fn(u32) -> bool>(
+        &self,
+        measure: &M,
+        k: usize,
+        beam: Beam,
+        filter: &Filter<'_, A>,
+        walker: &mut Walker,
+    ) -> Option<Vec<Neighbor>> {
+        let Filter { share, accept } = *filter;
+        let (links, bound) = (self.base(), rank(beam.bound));
+        let width = (ROOM * beam.ef as f32 / share.clamp(WALKED_THROUGH / 2.0, 1.0)) as usize;
+        let near = self.descend_coded::<S, M>(measure);
+        walker.begin::<S, M>(links, measure, [near.1, self.entry], width);
+        let mut least = FIRST_LOOK.min(beam.ef);
+        loop {
+            walker.go_on::<S, M>(links, measure, (least, 0));
+            let met = || walker.pool.iter().take(least);
+            let accepted = met().filter(|&(_, position)| accept(position)).count();
+            let is_beyond = met().last().is_some_and(|(rank, _)| rank > bound);
+            if accepted >= beam.ef || accepted >= beam.least && is_beyond {
+                break;
+            }
+            if least >= walker.pool.len() {
+                if accepted < beam.ef / 2 {
+                    return None;
+                }
+                break;
+            }
+            // So many it takes if it goes on like this.
+            let needed = least * beam.ef / (accepted + 1);
+            if needed > 2 * width {
+                return None;
+            }
+            least = needed.clamp(least + least / 4, 2 * least).min(width);
+        }
+        let accepted = walker.pool.iter().filter(|&(_, position)| accept(position));
+        let mut found = Vec::with_capacity(k);
+        found.extend(accepted.take(k).map(|(rank, slot)| Neighbor { slot, distance: distance(rank) }));
+        Some(found)
+    }
+
     /// The walk that suits a filter, by position; nothing if a scan is better.
     pub(super) fn walk_filtered<A: Fn(u32) -> bool>(
         &self,
@@ -172,7 +281,7 @@ impl Graph {
     }
 
     /// The walk that steps over rejected slots; nothing if a scan is better.
-    fn step_over(
+    pub(super) fn step_over(
         &self,
         measure: &impl Fn(u32) -> f32,
         prefetch: &impl Fn(u32),

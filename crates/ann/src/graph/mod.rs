@@ -16,6 +16,7 @@ mod fast;
 mod file;
 mod filtered;
 mod recall;
+mod scan;
 mod scratch;
 mod search;
 
@@ -33,6 +34,7 @@ use crate::links::{Base, Links};
 use crate::nearest::Neighbor;
 use crate::pages;
 use recall::Curves;
+use scan::Scannable;
 
 /// The most rows a graph holds.
 pub(crate) const MAX_ROWS: usize = i32::MAX as usize;
@@ -58,6 +60,8 @@ pub struct Graph {
     coded: Option<Coded>,
     /// What beams of several widths find, if that was measured.
     curves: Curves,
+    /// What scans look at, once there was one.
+    scannable: Scannable,
 }
 
 /// What a graph whose walks measure codes has besides links.
@@ -120,7 +124,14 @@ impl Graph {
         let mut base = pages::with_capacity(len * stride);
         base.resize(len * stride, NONE);
         let base = Base::wide(base.into(), stride);
-        Self { entry, base, upper: Vec::new(), coded: None, curves: Curves::default() }
+        Self {
+            entry,
+            base,
+            upper: Vec::new(),
+            coded: None,
+            curves: Curves::default(),
+            scannable: Scannable::default(),
+        }
     }
 
     /// Sets a slot's links on layer 0, as many as there is room for.
@@ -172,7 +183,8 @@ impl Graph {
             .coded
             .as_ref()
             .map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots) + blocks(coded));
-        (self.base.words().len() + upper) * size_of::<u32>() + coded
+        let words = self.base.words().len() + upper;
+        words * size_of::<u32>() + coded + self.scannable.memory_bytes()
     }
 
     /// The links of layer 0, to be walked over.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::scan::Scanned;
 use crate::codes::{Int8Buffer, Tables};
 use crate::nearest::{Nearest, Neighbor};
 use crate::pool::Pool;
@@ -31,9 +32,11 @@ pub struct Scratch {
     /// The walk over codes, and the query as a code.
     pub(super) walker: Walker,
     pub(super) code: Int8Buffer,
-    /// The tables of the query, and the best that were measured, in a fast walk.
+    /// The tables of the query in a fast walk, and the best that were measured.
     pub(super) tables: Tables,
     pub(super) best: Pool,
+    /// What a scan by codes keeps of its slots.
+    pub(super) scanned: Scanned,
 }
 
 impl Scratch {

@@ -85,7 +85,7 @@ fn rows(rng: &mut StdRng, count: u64) -> Rows {
 
 #[test]
 fn indexes_agree_with_a_look_at_every_row() {
-    let (mut exact, mut narrowed, mut tried) = (0, 0, 0);
+    let (mut exact, mut listed, mut narrowed, mut tried) = (0, 0, 0, 0);
     for seed in 0..60 {
         let mut rng = StdRng::seed_from_u64(seed);
         let count = rng.random_range(0..140);
@@ -114,6 +114,10 @@ fn indexes_agree_with_a_look_at_every_row() {
                 assert!(slots.iter().eq(want.iter().copied()), "{}", context());
                 exact += 1;
             }
+            if let Some(slots) = matcher.listed() {
+                assert_eq!(slots, want, "{}", context());
+                listed += 1;
+            }
             if let Some(slots) = matcher.candidates() {
                 assert!(want.iter().all(|slot| slots.get(*slot)), "{}", context());
                 narrowed += 1;
@@ -121,6 +125,7 @@ fn indexes_agree_with_a_look_at_every_row() {
             tried += 1;
         }
     }
+    assert!(listed > tried / 200, "{listed} listed of {tried}");
     assert!(exact > tried / 5 && narrowed > tried / 3, "{exact} exact, {narrowed} narrowed of {tried}");
 }
 
