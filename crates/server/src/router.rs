@@ -115,6 +115,7 @@ fn queries() -> OpenApiRouter<App> {
         .routes(routes!(at::recommend_groups))
         .routes(routes!(at::discover))
         .routes(routes!(at::discover_batch))
+        .routes(routes!(routes::explain::explain))
 }
 
 fn snapshots() -> OpenApiRouter<App> {
