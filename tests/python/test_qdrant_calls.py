@@ -512,3 +512,42 @@ def test_web_pages_of_other_sites_are_kept_out(http, server):
     answer = http.get("/collections", headers=local)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, local["origin"])
     assert http.get("/collections", headers={"host": "rebound.example.org"}).status_code == 403
+
+
+def test_an_explanation_says_which_search_found_what_and_how(qdrant, http, collection):
+    fill(qdrant, collection, count=40)
+    qdrant.create_payload_index(collection, "n", models.PayloadSchemaType.INTEGER)
+    small = {"must": [{"key": "n", "range": {"lte": 30}}]}
+    body = {"query": [1, 0, 0, 0], "filter": small, "limit": 3, "with_payload": ["n"]}
+    asked = http.post(f"/collections/{collection}/points/query", json=body).json()["result"]["points"]
+    answer = http.post(f"/collections/{collection}/points/explain", json=body).json()["result"]
+    assert [point["id"] for point in answer["points"]] == [point["id"] for point in asked] == [30, 29, 28]
+    assert answer["points"][0]["payload"] == {"n": 30}
+    assert [point["found_by"] for point in answer["points"]] == [
+        [{"search": 0, "rank": rank, "score": 30.0 - rank}] for rank in range(3)
+    ]
+    (search,) = answer["searches"]
+    (part,) = search["parts"]
+    assert (part["segment"], part["points"], part["plan"]) == (None, 40, "scan")
+    assert part["filter"][0]["condition"] == "n" and part["filter"][0]["expected"] == 30
+    # Recent points have no field index yet: their payloads are read.
+    assert part["filter"][0]["answered_by"] == "payload" and part["expected_matches"] == 30
+
+    even = {"must": [{"key": "even", "match": {"value": True}}]}
+    fused = {
+        "prefetch": [
+            {"query": [1, 0, 0, 0], "limit": 4},
+            {"query": [-1, 0, 0, 0], "limit": 4, "filter": even},
+        ],
+        "query": {"fusion": "rrf"},
+        "filter": small,
+        "limit": 8,
+    }
+    answer = http.post(f"/collections/{collection}/points/explain", json=fused).json()["result"]
+    by_search = {point["id"]: [found["search"] for found in point["found_by"]] for point in answer["points"]}
+    assert by_search == {30: [0], 29: [0], 28: [0], 27: [0], 2: [1], 4: [1], 6: [1], 8: [1]}
+    conditions = {answered["condition"] for answered in answer["searches"][1]["parts"][0]["filter"]}
+    assert {"n", "even"} <= conditions
+
+    refusal = http.post(f"/collections/{collection}/points/explain", json={"query": 7})
+    assert refusal.status_code == 400 and "explain takes" in refusal.json()["status"]["error"]

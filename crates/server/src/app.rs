@@ -1,6 +1,8 @@
 //! What every handler can reach, and the threads it works on.
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cairn_index::DateTime;
 use cairn_rag::Engine;
@@ -9,6 +11,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::Keys;
+use crate::brief::Brief;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
@@ -17,17 +20,28 @@ use crate::rates::Rates;
 
 /// What every handler can reach.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Shared>);
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) options: Arc<ServerOptions>,
+    pub(crate) options: ServerOptions,
     pub(crate) metrics: Metrics,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) rates: Arc<Mutex<Rates>>,
+    pub(crate) keys: Keys,
+    pub(crate) rates: Mutex<Rates>,
     /// Of this process, and since when it runs.
     pub(crate) id: Uuid,
-    pub(crate) since: Arc<DateTime>,
-    pub(crate) permits: Arc<Semaphore>,
-    pool: Arc<Pool>,
+    pub(crate) since: DateTime,
+    pub(crate) permits: Semaphore,
+    pool: Pool,
+    brief: Brief,
 }
 
 impl App {
@@ -35,17 +49,18 @@ impl App {
     /// When the threads cannot be started.
     pub(crate) fn new(engine: Arc<Engine>, options: ServerOptions) -> std::io::Result<Self> {
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             engine,
             metrics: Metrics::install(),
-            keys: Arc::new(Keys::new(&options)),
-            rates: Arc::default(),
+            keys: Keys::new(&options),
+            rates: Mutex::default(),
             id: Uuid::new_v4(),
-            since: Arc::new(DateTime::from_millis(now)),
-            permits: Arc::new(Semaphore::new(options.max_concurrent_requests)),
-            pool: Arc::new(Pool::new(options.search_threads, options.max_waiting_searches)?),
-            options: Arc::new(options),
-        })
+            since: DateTime::from_millis(now),
+            permits: Semaphore::new(options.max_concurrent_requests),
+            pool: Pool::new(options.search_threads, options.max_waiting_searches)?,
+            brief: Brief::default(),
+            options,
+        })))
     }
 
     /// Runs work that computes on the threads of searches.
@@ -55,6 +70,33 @@ impl App {
     ) -> ApiResult<T> {
         let engine = self.engine.clone();
         self.pool.run(move || work(&engine)).await
+    }
+
+    /// The same for searches of a kind that usually takes no longer than handing
+    /// it to another thread and back: those are done right here.
+    pub(crate) async fn search<T: Send + 'static>(
+        &self,
+        kind: &str,
+        work: impl FnOnce(&Engine) -> ApiResult<T> + Send + 'static,
+    ) -> ApiResult<T> {
+        let started = Instant::now();
+        if self.brief.is(kind)
+            && let Some(_place) = self.pool.place()
+        {
+            let result = work(&self.engine);
+            self.brief.took(kind, started.elapsed());
+            return result;
+        }
+        let (app, kind) = (self.clone(), kind.to_owned());
+        let timed = move || {
+            let started = Instant::now();
+            let result = work(&app.engine);
+            if result.is_ok() {
+                app.brief.took(&kind, started.elapsed());
+            }
+            result
+        };
+        self.pool.run(timed).await
     }
 
     /// Runs work that waits for the disk, for a model or for others, away from

@@ -1,9 +1,10 @@
 //! Reading request bodies and writing the usual envelope.
 
+use std::marker::PhantomData;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -14,8 +15,9 @@ use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::infer::Usage;
+use crate::json;
 
 /// A JSON body, read whole. Content types are not insisted on.
 pub(crate) struct Input<T>(pub(crate) T);
@@ -29,9 +31,30 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Unread::from_request(request, state).await?.read().map(Input)
+    }
+}
+
+/// A JSON body that is here as a whole, and may be long: it is to be read where
+/// that holds up nobody.
+pub(crate) struct Unread<T>(json::Text, PhantomData<fn() -> T>);
+
+impl<T: DeserializeOwned> Unread<T> {
+    pub(crate) fn read(self) -> ApiResult<T> {
+        json::read(&self.0).map_err(|error| ApiError::from_json(&error))
+    }
+}
+
+impl<T, S> FromRequest<S> for Unread<T>
+where
+    S: Send + Sync,
+    App: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let limit = App::from_ref(state).options.max_body_bytes;
-        let bytes = read(request.into_body(), limit).await?;
-        serde_json::from_slice(&bytes).map(Input).map_err(|error| ApiError::from_json(&error))
+        read(request.into_body(), limit).await.map(|text| Self(text, PhantomData))
     }
 }
 
@@ -74,20 +97,26 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
 /// answer.
 const READ_ON_FACTOR: usize = 8;
 
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+async fn read(body: Body, limit: usize) -> Result<json::Text, ApiError> {
+    let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut stream = body.into_data_stream();
-    let mut bytes = Vec::new();
+    // Whoever announces much gets the room for it when some has come.
+    let room = announced.unwrap_or(0).min(limit);
+    let mut collected = None;
     let mut total = 0usize;
     while let Some(chunk) = stream.next().await {
         let chunk =
             chunk.map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))?;
         total += chunk.len();
         if total <= limit {
-            bytes.extend_from_slice(&chunk);
+            if Some(chunk.len()) == announced {
+                return Ok(json::Text::Whole(chunk));
+            }
+            collected.get_or_insert_with(|| Box::new(json::Collected::new(room))).push(&chunk);
         } else if total > limit.saturating_mul(READ_ON_FACTOR) {
             break;
         } else {
-            bytes = Vec::new();
+            collected = None;
         }
     }
     if total > limit {
@@ -96,7 +125,7 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
         );
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
-    Ok(bytes)
+    Ok(collected.map_or_else(|| json::Text::Whole(Bytes::new()), json::Text::Collected))
 }
 
 /// When a request was taken up, for the `time` of its answer.

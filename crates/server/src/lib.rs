@@ -8,9 +8,11 @@
 mod app;
 mod auth;
 mod body;
+mod brief;
 mod error;
 mod incoming;
 mod infer;
+mod json;
 mod layers;
 mod metrics;
 mod options;
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 use axum::ServiceExt;
 use axum::extract::Request;
+use axum::serve::ListenerExt;
 use cairn_rag::Engine;
 use tokio::net::TcpListener;
 use tower::Layer;
@@ -67,7 +70,9 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let grace = Duration::from_millis(options.shutdown_timeout_ms);
-    let router = router::router(app::App::new(engine, options)?);
+    let app = app::App::new(engine, options)?;
+    let upkeep = tokio::spawn(app.metrics.clone().kept_up());
+    let router = router::router(app);
     let service = NormalizePathLayer::trim_trailing_slash().layer(router);
     let service = ServiceExt::<Request>::into_make_service(service);
 
@@ -77,6 +82,8 @@ pub async fn serve(
         tracing::info!("shutting down, open requests may finish");
         let _ = asked.send(true);
     };
+    // Answers in several pieces must not wait for the acknowledgement of the first.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
     let out_of_time = async move {
         // A closed channel means the server ended by itself.
@@ -85,11 +92,13 @@ pub async fn serve(
         }
         tokio::time::sleep(grace).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         result = serving => result,
         () = out_of_time => {
             tracing::warn!("some requests did not finish in time");
             Ok(())
         }
-    }
+    };
+    upkeep.abort();
+    served
 }

@@ -17,6 +17,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A fixed number of threads with a bounded queue before them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
+    threads: usize,
     max_waiting: usize,
 }
 
@@ -29,6 +30,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Threads at work, here and where a place was taken.
+    busy: usize,
     closed: bool,
 }
 
@@ -42,7 +45,7 @@ impl Pool {
             let shared = shared.clone();
             std::thread::Builder::new().name(format!("search-{number}")).spawn(move || shared.work())?;
         }
-        Ok(Self { shared, max_waiting })
+        Ok(Self { shared, threads, max_waiting })
     }
 
     /// Runs `work` on one of the threads.
@@ -65,6 +68,18 @@ impl Pool {
             .unwrap_or_else(|_| Err(ApiError::internal("the request hit a bug, see the server's log")))
     }
 
+    /// A place among the threads for one that works elsewhere; none if that
+    /// would make more work at once than there are threads, or overtake what
+    /// waits.
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        let mut queue = self.shared.queue.lock();
+        if !queue.jobs.is_empty() || queue.busy >= self.threads {
+            return None;
+        }
+        queue.busy += 1;
+        Some(Place(&self.shared))
+    }
+
     fn submit(&self, job: Job) -> ApiResult<()> {
         let mut queue = self.shared.queue.lock();
         if queue.jobs.len() >= self.max_waiting {
@@ -83,9 +98,19 @@ impl Drop for Pool {
     }
 }
 
+/// Counts as a thread at work until it is dropped.
+pub(crate) struct Place<'a>(&'a Shared);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.queue.lock().busy -= 1;
+    }
+}
+
 impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
+            let _place = Place(self);
             // One request's bug is not the end of the thread.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
         }
@@ -95,6 +120,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
+                queue.busy += 1;
                 return Some(job);
             }
             if queue.closed {
@@ -141,8 +167,16 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(pool.run(|| Ok(3)).await.unwrap_err().status, 429);
+        assert!(pool.place().is_none());
         go.send(()).unwrap();
         assert_eq!(busy.await.unwrap().unwrap(), 1);
         assert_eq!(waiting.await.unwrap().unwrap(), 2);
+        while pool.shared.queue.lock().busy > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let place = pool.place();
+        assert!(place.is_some() && pool.place().is_none());
+        drop(place);
+        assert!(pool.place().is_some());
     }
 }

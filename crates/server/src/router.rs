@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::middleware;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -119,6 +115,7 @@ fn queries() -> OpenApiRouter<App> {
         .routes(routes!(at::recommend_groups))
         .routes(routes!(at::discover))
         .routes(routes!(at::discover_batch))
+        .routes(routes!(routes::explain::explain))
 }
 
 fn snapshots() -> OpenApiRouter<App> {
@@ -128,6 +125,8 @@ fn snapshots() -> OpenApiRouter<App> {
         .routes(routes!(at::recover))
         .routes(routes!(at::upload))
         .routes(routes!(at::download, at::delete))
+        // What comes in goes to a file, piece by piece.
+        .layer(DefaultBodyLimit::disable())
 }
 
 fn texts() -> OpenApiRouter<App> {
@@ -163,23 +162,13 @@ pub(crate) fn router(app: App) -> Router {
     let (router, description) = documented();
     let description = Arc::new(description);
     let served = move || async move { Json((*description).clone()) };
-    let request_id = HeaderName::from_static("x-request-id");
     let compressed = SizeAbove::new(COMPRESSED_BYTES)
         .and(NotForContentType::new("application/octet-stream"))
         .and(NotForContentType::new("text/event-stream"));
     let layers = ServiceBuilder::new()
-        .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
-        .layer(TraceLayer::new_for_http().make_span_with(layers::span).on_response(layers::log_response))
-        .layer(PropagateRequestIdLayer::new(request_id))
-        .layer(CatchPanicLayer::custom(answer_panic))
         .layer(auth::cors(&app.options))
         .layer(CompressionLayer::new().compress_when(compressed))
-        .layer(middleware::from_fn(layers::measured))
-        .layer(middleware::from_fn_with_state(app.clone(), auth::checked_origin))
-        .layer(middleware::from_fn_with_state(app.clone(), auth::checked))
-        .layer(middleware::from_fn_with_state(app.clone(), layers::admitted))
-        // Bodies are bounded where they are read; see `body`.
-        .layer(DefaultBodyLimit::disable());
+        .layer(middleware::from_fn_with_state(app.clone(), layers::around));
     router
         .merge(of_clusters())
         .route("/openapi.json", get(served))
@@ -197,11 +186,6 @@ async fn no_route(request: Request) -> ApiError {
 async fn no_method(method: Method) -> ApiError {
     let text = format!("this address does not take {method}, see /openapi.json");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
-}
-
-// The panic's own text was logged by the hook; a client gets none of it.
-fn answer_panic(_: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::internal("the request hit a bug, see the server's log").into_response()
 }
 
 #[cfg(test)]

@@ -9,9 +9,8 @@ mod keys;
 mod needs;
 mod origin;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
@@ -19,31 +18,27 @@ use crate::error::ApiError;
 
 pub(crate) use access::{Access, Level};
 pub(crate) use keys::Keys;
-pub(crate) use origin::{checked as checked_origin, cors};
+pub(crate) use origin::{check as check_origin, cors};
 
 use keys::{Identity, Refusal};
 use needs::{Need, of};
 
-/// Lets a request through if its key allows what it asks for.
-pub(crate) async fn checked(
-    State(app): State<App>,
-    route: Option<MatchedPath>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let route = route.as_ref().map_or("", MatchedPath::as_str);
-    let need = of(request.method(), route, request.uri().path());
+/// Whether a request's key allows what it asks for; what else it allows goes
+/// with the request.
+pub(crate) async fn check(app: &App, request: &mut Request) -> Result<(), Response> {
+    let need = need(request);
     if matches!(need, Need::Nothing) {
-        return next.run(request).await;
+        return Ok(());
     }
-    let given = given_key(&request);
-    match allowed(&app, given.as_deref(), &need).await {
-        Ok(access) => {
-            request.extensions_mut().insert(access);
-            next.run(request).await
-        }
-        Err(response) => response,
-    }
+    let given = given_key(request);
+    let access = allowed(app, given.as_deref(), &need).await?;
+    request.extensions_mut().insert(access);
+    Ok(())
+}
+
+fn need(request: &Request) -> Need {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    of(request.method(), route, request.uri().path())
 }
 
 async fn allowed(app: &App, given: Option<&str>, need: &Need) -> Result<Access, Response> {
@@ -95,10 +90,8 @@ fn given_key(request: &Request) -> Option<String> {
 
 /// Whether a request changes something.
 pub(crate) fn writes(request: &Request) -> bool {
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let need = of(request.method(), route, request.uri().path());
     !matches!(
-        need,
+        need(request),
         Need::Nothing | Need::AnyKey | Need::Everywhere(Level::Read) | Need::Collection(_, Level::Read)
     )
 }

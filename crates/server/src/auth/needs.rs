@@ -19,7 +19,7 @@ pub(crate) enum Need {
 const OPEN: [&str; 7] = ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
-const READS: [&str; 19] = [
+const READS: [&str; 20] = [
     "/points",
     "/points/scroll",
     "/points/count",
@@ -36,6 +36,7 @@ const READS: [&str; 19] = [
     "/points/recommend/groups",
     "/points/discover",
     "/points/discover/batch",
+    "/points/explain",
     "/facet",
     "/search",
     "/ask",

@@ -7,14 +7,12 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, header};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::options::ServerOptions;
 
 /// Answers browsers that ask whether a page may use the service.
@@ -28,23 +26,23 @@ pub(crate) fn cors(options: &ServerOptions) -> CorsLayer {
 }
 
 /// Turns away pages and names that are not allowed.
-pub(crate) async fn checked(State(app): State<App>, request: Request, next: Next) -> Response {
-    let host = host(&request);
+pub(crate) fn check(app: &App, request: &Request) -> ApiResult<()> {
+    let host = host(request);
     if let Some(origin) = request.headers().get(header::ORIGIN)
         && request.method() != Method::OPTIONS
         && !allows(&app.options.cors_origins, origin)
-        && !is_same(origin, host.as_deref())
+        && !is_same(origin, host)
     {
-        return forbidden("this web page may not use the service, add its origin to server.cors_origins");
+        return Err(ApiError::forbidden(
+            "this web page may not use the service, add its origin to server.cors_origins",
+        ));
     }
-    if !names(&app.options, app.keys.are_set(), host.as_deref()) {
-        return forbidden("the service is not known by this name, add it to server.allowed_hosts");
+    if !names(&app.options, app.keys.are_set(), host) {
+        return Err(ApiError::forbidden(
+            "the service is not known by this name, add it to server.allowed_hosts",
+        ));
     }
-    next.run(request).await
-}
-
-fn forbidden(text: &str) -> Response {
-    ApiError::new(StatusCode::FORBIDDEN, format!("Forbidden: {text}")).into_response()
+    Ok(())
 }
 
 fn allows(origins: &[String], origin: &HeaderValue) -> bool {
@@ -60,9 +58,9 @@ fn is_same(origin: &HeaderValue, host: Option<&str>) -> bool {
 }
 
 /// The name and port the request was sent to.
-fn host(request: &Request) -> Option<String> {
+fn host(request: &Request) -> Option<&str> {
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    header.or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str)).map(str::to_owned)
+    header.or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str))
 }
 
 fn names(options: &ServerOptions, has_key: bool, host: Option<&str>) -> bool {

@@ -2,6 +2,7 @@
 
 pub(crate) mod aliases;
 pub(crate) mod collections;
+pub(crate) mod explain;
 pub(crate) mod openai;
 pub(crate) mod points;
 pub(crate) mod query;

@@ -41,7 +41,12 @@ fn run(
 }
 
 async fn one(app: App, access: Access, name: String, query: QueryPoints) -> ApiResult<(Hits, Option<Usage>)> {
-    let (mut results, usage) = app.read(move |engine| run(engine, &access, &name, vec![query])).await?;
+    let kind = query.is_plain().then(|| format!("{name}/{}", query.using.as_deref().unwrap_or_default()));
+    let work = move |engine: &Engine| run(engine, &access, &name, vec![query]);
+    let (mut results, usage) = match kind {
+        Some(kind) => app.search(&kind, work).await?,
+        None => app.read(work).await?,
+    };
     Ok((results.pop().unwrap_or_default(), usage))
 }
 

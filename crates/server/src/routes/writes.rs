@@ -1,9 +1,10 @@
 //! Everything that changes points.
 
 use axum::extract::State;
+use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::body::{At, Input, Params, Reply, Started};
+use crate::body::{At, Params, Reply, Started, Unread};
 use crate::error::{ApiError, ApiResult};
 use crate::infer::Usage;
 use crate::strict::Strict;
@@ -15,9 +16,17 @@ use crate::writes;
 
 type Written = ApiResult<Reply<UpdateResult>>;
 
-async fn one(app: App, started: Started, name: String, params: WriteParams, write: Operation) -> Written {
+async fn one<T: DeserializeOwned + 'static>(
+    app: App,
+    started: Started,
+    name: String,
+    params: WriteParams,
+    body: Unread<T>,
+    operation: fn(T) -> Operation,
+) -> Written {
     let (applied, usage) = app
         .write(move |engine| {
+            let write = operation(body.read()?);
             let collection = engine.database().collection(&name)?;
             Strict::of(&collection).check_write(&collection, &write)?;
             writes::write(engine, &collection, write)
@@ -38,9 +47,9 @@ pub(crate) async fn upsert(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<UpsertPoints>,
+    body: Unread<UpsertPoints>,
 ) -> Written {
-    one(app, started, name, params, Operation::Upsert(body)).await
+    one(app, started, name, params, body, Operation::Upsert).await
 }
 
 /// Removes points by id or by filter.
@@ -55,9 +64,9 @@ pub(crate) async fn delete(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<Selected>,
+    body: Unread<Selected>,
 ) -> Written {
-    one(app, started, name, params, Operation::Delete(body)).await
+    one(app, started, name, params, body, Operation::Delete).await
 }
 
 /// Sets some vectors of points.
@@ -72,9 +81,9 @@ pub(crate) async fn update_vectors(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<UpdateVectors>,
+    body: Unread<UpdateVectors>,
 ) -> Written {
-    one(app, started, name, params, Operation::UpdateVectors(body)).await
+    one(app, started, name, params, body, Operation::UpdateVectors).await
 }
 
 /// Removes vectors of points.
@@ -89,9 +98,9 @@ pub(crate) async fn delete_vectors(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<DeleteVectors>,
+    body: Unread<DeleteVectors>,
 ) -> Written {
-    one(app, started, name, params, Operation::DeleteVectors(body)).await
+    one(app, started, name, params, body, Operation::DeleteVectors).await
 }
 
 /// Puts payload values over those that points have.
@@ -106,9 +115,9 @@ pub(crate) async fn set_payload(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<SetPayload>,
+    body: Unread<SetPayload>,
 ) -> Written {
-    one(app, started, name, params, Operation::SetPayload(body)).await
+    one(app, started, name, params, body, Operation::SetPayload).await
 }
 
 /// Puts a payload in place of what points have.
@@ -123,9 +132,9 @@ pub(crate) async fn overwrite_payload(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<SetPayload>,
+    body: Unread<SetPayload>,
 ) -> Written {
-    one(app, started, name, params, Operation::OverwritePayload(body)).await
+    one(app, started, name, params, body, Operation::OverwritePayload).await
 }
 
 /// Removes values from the payloads of points.
@@ -140,9 +149,9 @@ pub(crate) async fn delete_payload(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<DeletePayload>,
+    body: Unread<DeletePayload>,
 ) -> Written {
-    one(app, started, name, params, Operation::DeletePayload(body)).await
+    one(app, started, name, params, body, Operation::DeletePayload).await
 }
 
 /// Clears the payloads of points.
@@ -157,9 +166,9 @@ pub(crate) async fn clear_payload(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<Selected>,
+    body: Unread<Selected>,
 ) -> Written {
-    one(app, started, name, params, Operation::ClearPayload(body)).await
+    one(app, started, name, params, body, Operation::ClearPayload).await
 }
 
 /// Carries out writes one after the other. The first that fails ends the batch;
@@ -175,10 +184,11 @@ pub(crate) async fn batch(
     started: Started,
     At(name): At<String>,
     Params(params): Params<WriteParams>,
-    Input(body): Input<Operations>,
+    body: Unread<Operations>,
 ) -> ApiResult<Reply<Vec<UpdateResult>>> {
     let (results, usage) = app
         .write(move |engine| {
+            let body = body.read()?;
             let collection = engine.database().collection(&name)?;
             let strict = Strict::of(&collection);
             let mut results = Vec::with_capacity(body.operations.len());

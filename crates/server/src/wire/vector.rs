@@ -12,6 +12,8 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::json::vector_or_any;
+
 /// What a model turns into a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Inference {
@@ -195,7 +197,7 @@ impl Loose {
 
 impl<'de> Deserialize<'de> for Loose {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseVisitor { objects: true })
+        vector_or_any(deserializer, LooseVisitor { objects: true })
     }
 }
 
@@ -209,6 +211,10 @@ impl<'de> Visitor<'de> for LooseVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("numbers, or vectors by name, or a text with a model")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Loose, D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_unit<E>(self) -> Result<Loose, E> {
@@ -306,6 +312,10 @@ impl<'de> Deserialize<'de> for First {
                 Ok(First::Number(number as f32))
             }
 
+            fn visit_f32<E>(self, number: f32) -> Result<First, E> {
+                Ok(First::Number(number))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<First, A::Error> {
                 Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(First::Row)
             }
@@ -354,7 +364,7 @@ pub(crate) enum TargetInput {
 
 impl<'de> Deserialize<'de> for TargetInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TargetVisitor)
+        vector_or_any(deserializer, TargetVisitor)
     }
 }
 
@@ -365,6 +375,10 @@ impl<'de> Visitor<'de> for TargetVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a vector, a point id, or a text with a model")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<TargetInput, D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_u64<E>(self, id: u64) -> Result<TargetInput, E> {

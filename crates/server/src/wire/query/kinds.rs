@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{Present, one_or_many};
+use crate::json::vector_or_any;
 use crate::wire::vector::{Inference, InferenceInput, TargetInput, VectorInput};
 
 /// The value of `query`.
@@ -206,7 +207,7 @@ impl Fields {
 
 impl<'de> Deserialize<'de> for QueryInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(QueryVisitor)
+        vector_or_any(deserializer, QueryVisitor)
     }
 }
 
@@ -217,6 +218,10 @@ impl<'de> Visitor<'de> for QueryVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a vector, a point id or an object that says what is asked")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<QueryInput, D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_u64<E: de::Error>(self, id: u64) -> Result<QueryInput, E> {

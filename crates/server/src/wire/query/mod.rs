@@ -18,6 +18,7 @@ pub(crate) use self::ask::Asking;
 pub(crate) use self::ask::order_by;
 pub(crate) use self::kinds::{OrderInput, PairInput, QueryInput, StrategyInput};
 use crate::wire::points::{WithPayload, WithVector};
+use crate::wire::vector::{TargetInput, VectorInput};
 
 /// A question to a collection.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -59,6 +60,34 @@ pub(crate) struct QueryPoints {
     /// The collection that examples given by id are read from.
     #[serde(default)]
     pub(crate) lookup_from: Option<LookupInput>,
+}
+
+/// Bounds within which plain searches of a collection cost about the same.
+const PLAIN_HITS: usize = 100;
+const PLAIN_EF: usize = 512;
+
+impl QueryPoints {
+    /// Whether it asks for the few nearest points to a vector and nothing else,
+    /// which takes about as long each time.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Self { query, prefetch, filter, params, limit, offset, lookup_from, .. } = self;
+        let is_vector = matches!(
+            query,
+            Some(QueryInput::Nearest(TargetInput::Vector(
+                VectorInput::Dense(_) | VectorInput::Sparse { .. }
+            )))
+        );
+        let hits = limit.unwrap_or(10).saturating_add(offset.unwrap_or(0));
+        let is_quick = params.as_ref().is_none_or(|params| {
+            params.exact != Some(true) && params.hnsw_ef.is_none_or(|ef| ef <= PLAIN_EF)
+        });
+        is_vector
+            && is_quick
+            && hits <= PLAIN_HITS
+            && prefetch.is_empty()
+            && filter.is_none()
+            && lookup_from.is_none()
+    }
 }
 
 /// A source of candidates for the query above it.
