@@ -16,6 +16,9 @@ const LOWEST: f64 = 0.85;
 const COLOURS: [RGBColor; 12] =
     [BLUE, GREEN, PURPLE, DEEPORANGE, TEAL, BROWN, PINK, INDIGO, AMBER_700, CYAN_700, LIME_800, BLUEGREY];
 
+/// Of this project's own, drawn thicker.
+const OURS: [RGBColor; 3] = [RED, RGBColor(120, 0, 0), RGBColor(255, 0, 200)];
+
 pub(crate) fn draw(path: &Path, set: &Set, systems: &[Measured]) -> Outcome {
     let curve = |system: &Measured| {
         let points = system.curve(|way| way.threads == 1, Point::best).points;
@@ -44,7 +47,8 @@ pub(crate) fn draw(path: &Path, set: &Set, systems: &[Measured]) -> Outcome {
         .y_label_formatter(&|speed| format!("{speed:.0}"))
         .draw()?;
     for (at, (system, points)) in curves.iter().enumerate() {
-        let colour = if system.system.ours { RED } else { COLOURS[at % COLOURS.len()] };
+        let colours: &[RGBColor] = if system.system.ours { &OURS } else { &COLOURS };
+        let colour = colours[at % colours.len()];
         let style = colour.stroke_width(if system.system.ours { 3 } else { 1 });
         let mark = move |(x, y): (i32, i32)| PathElement::new([(x, y), (x + 16, y)], style);
         chart
