@@ -218,6 +218,7 @@ fn nearest(query: Option<&Query>) -> ApiResult<Search> {
 
 fn with(mut search: Search, params: &SearchParams) -> Search {
     search.ef = params.ef;
+    search.recall = params.recall;
     search.exact = params.exact;
     search
 }
