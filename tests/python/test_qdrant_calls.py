@@ -339,7 +339,7 @@ def test_a_snapshot_that_nobody_waits_for_is_made_all_the_same(http, qdrant, col
         time.sleep(0.05)
 
 
-def test_strict_mode_keeps_to_its_limits(qdrant, collection):
+def test_strict_mode_keeps_to_its_limits(qdrant, http, collection):
     limits = models.StrictModeConfig(
         enabled=True,
         max_query_limit=5,
@@ -357,6 +357,8 @@ def test_strict_mode_keeps_to_its_limits(qdrant, collection):
     assert "limit" in refused(403, lambda: ask(limit=6))
     refused(403, lambda: ask(search_params=models.SearchParams(exact=True)))
     refused(403, lambda: ask(search_params=models.SearchParams(hnsw_ef=65)))
+    every_point = {"query": [1, 0, 0, 0], "limit": 5, "params": {"recall": 1.0}}
+    assert http.post(f"/collections/{collection}/points/query", json=every_point).status_code == 403
     text = refused(400, lambda: ask(query_filter=models.Filter(must=[even])))
     assert 'Index required but not found for "even" of one of the following types' in text
     qdrant.create_payload_index(collection, "even", field_schema="bool")

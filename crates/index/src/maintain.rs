@@ -390,10 +390,9 @@ impl Work {
                 if aim == policy::Aim::Smallest {
                     aim = policy::Aim::Usual;
                 }
-            } else if let Some(missing) = derive::missing_graph(&view, &self.options) {
-                let cancelled = || self.is_cancelled(shard);
-                within(pool, || derive::add_graph(shard, &missing, &cancelled))?;
-            } else if let Some(missing) = derive::missing_curve(&view) {
+            } else if let Some(missing) =
+                derive::missing_graph(&view, &self.options).or_else(|| derive::missing_curve(&view))
+            {
                 let cancelled = || self.is_cancelled(shard);
                 within(pool, || derive::add_graph(shard, &missing, &cancelled))?;
             } else {

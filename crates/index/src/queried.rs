@@ -94,7 +94,7 @@ impl Queried<'_> {
         slots.and(vectors.present);
         let uid = self.view.uid(ask.using);
         let graph = uid.and_then(|uid| part.derived.graph(ask.using, uid));
-        let graph = graph.filter(|_| !ask.params.exact && ask.limit < WALKED && slots.count() > WALKED);
+        let graph = graph.filter(|_| !ask.params.is_exact() && ask.limit < WALKED && slots.count() > WALKED);
         let Some(graph) = graph else {
             let slots: Vec<u32> = slots.iter().collect();
             let scored = slots.par_iter().with_min_len(1024);
@@ -224,10 +224,7 @@ impl Source for Queried<'_> {
                 query: ask.vector,
                 filter: ask.scope.filter,
                 k: ask.limit,
-                ef: ask.params.ef,
-                recall: ask.params.recall,
-                exact: ask.params.exact,
-                indexed_only: ask.params.indexed_only,
+                params: ask.params,
             };
             return Ok(nearest(&self.view, &self.db.options, &ask, false)?.0);
         };

@@ -20,6 +20,7 @@ use crate::id::PointId;
 use crate::part::{DenseRows, Part};
 use crate::plan::{Explained, Matcher};
 use crate::point::{Parts, Payload, settle_query};
+use crate::query::SearchParams;
 use crate::similarity::{score, similarity};
 use crate::sparse;
 use crate::vector::{SparseVector, Vector, Vectors};
@@ -208,10 +209,12 @@ pub(crate) fn search(view: &View, options: &Options, search: &Search) -> Result<
         query: &query,
         filter: search.filter.as_ref(),
         k: search.limit.saturating_add(search.offset),
-        ef: search.ef,
-        recall: search.recall,
-        exact: search.exact,
-        indexed_only: false,
+        params: SearchParams {
+            ef: search.ef,
+            recall: search.recall,
+            exact: search.exact,
+            indexed_only: false,
+        },
     };
     let (nearest, steps) = nearest(view, options, &ask, search.explain)?;
     let metric = view.config.vectors.get(&search.using).map(|vector| vector.distance);
@@ -253,18 +256,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) query: &'a Vector,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) k: usize,
-    pub(crate) ef: Option<usize>,
-    pub(crate) recall: Option<f32>,
-    pub(crate) exact: bool,
-    /// Pass over parts that have no graph yet.
-    pub(crate) indexed_only: bool,
-}
-
-impl Ask<'_> {
-    /// Whether all rows are to be compared.
-    fn is_exact(&self) -> bool {
-        self.exact || self.ef.is_none() && self.recall == Some(1.0)
-    }
+    /// `indexed_only` passes over parts that have no graph yet.
+    pub(crate) params: SearchParams,
 }
 
 /// The `k` most similar rows, best first, by raw similarity: larger is better
@@ -275,7 +268,7 @@ pub(crate) fn nearest(
     ask: &Ask<'_>,
     explain: bool,
 ) -> Result<(Ranked, Vec<Step>)> {
-    if let Some(recall) = ask.recall
+    if let Some(recall) = ask.params.recall
         && !(recall > 0.0 && recall <= 1.0)
     {
         let told = format!("recall: value {recall} invalid, must be above 0 and at most 1");
@@ -511,8 +504,8 @@ struct Walk<'s> {
 impl Walk<'_> {
     fn run(&self, options: &Options) -> (Vec<Neighbor>, Plan) {
         let ask = self.search.ask;
-        let Some(graph) = self.graph.filter(|_| !ask.is_exact() && !self.few_match(options)) else {
-            let skip = ask.indexed_only && self.search.part.is_sealed() && self.graph.is_none();
+        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact() && !self.few_match(options)) else {
+            let skip = ask.params.indexed_only && self.search.part.is_sealed() && self.graph.is_none();
             let slots = if skip { Vec::new() } else { self.scan() };
             return (slots, Plan::Scan);
         };
@@ -571,8 +564,8 @@ impl Walk<'_> {
     fn ef(&self) -> usize {
         let ask = self.search.ask;
         let usual = || self.search.view.config.hnsw.ef_construct;
-        let known = || self.graph?.effort(ask.k, ask.recall?);
-        ask.ef.or_else(known).unwrap_or_else(usual)
+        let known = || self.graph?.effort(ask.k, ask.params.recall?);
+        ask.params.ef.or_else(known).unwrap_or_else(usual)
     }
 
     /// Rows that the walk is expected to accept.
@@ -624,7 +617,7 @@ impl Walk<'_> {
     /// not to be exact.
     fn compare(&self, slots: impl Iterator<Item = u32>) -> Vec<Neighbor> {
         let (ask, rows) = (self.search.ask, &self.rows);
-        let Some(graph) = self.graph.filter(|_| !ask.is_exact()) else {
+        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact()) else {
             return exact(self.metric, rows, self.query, ask.k, slots);
         };
         SCRATCH.with_borrow_mut(|scratch| graph.scan(self.metric, rows, self.query, ask.k, slots, scratch))

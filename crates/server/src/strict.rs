@@ -117,7 +117,7 @@ impl Strict {
     }
 
     fn check_params(&self, limits: &StrictMode, params: &SearchParams) -> ApiResult<()> {
-        if params.exact && limits.search_allow_exact == Some(false) {
+        if params.is_exact() && limits.search_allow_exact == Some(false) {
             return Err(ApiError::forbidden(
                 "Exact search is not allowed here. Help: Set \"exact\" to false.",
             ));

@@ -248,6 +248,13 @@ pub struct SearchParams {
     pub indexed_only: bool,
 }
 
+impl SearchParams {
+    /// Whether all points are to be compared: by `exact`, or by a recall of 1.
+    pub fn is_exact(&self) -> bool {
+        self.exact || self.ef.is_none() && self.recall == Some(1.0)
+    }
+}
+
 /// Another collection, or another vector, that examples given by id are read
 /// from.
 #[derive(Debug, Clone, PartialEq, Eq)]

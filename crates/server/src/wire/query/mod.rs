@@ -79,7 +79,9 @@ impl QueryPoints {
         );
         let hits = limit.unwrap_or(10).saturating_add(offset.unwrap_or(0));
         let is_quick = params.as_ref().is_none_or(|params| {
-            params.exact != Some(true) && params.hnsw_ef.is_none_or(|ef| ef <= PLAIN_EF)
+            params.exact != Some(true)
+                && params.recall.is_none()
+                && params.hnsw_ef.is_none_or(|ef| ef <= PLAIN_EF)
         });
         is_vector
             && is_quick
