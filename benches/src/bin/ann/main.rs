@@ -22,6 +22,7 @@ mod measure;
 mod ours;
 mod plot;
 mod process;
+mod promises;
 mod report;
 mod sets;
 mod shares;
@@ -77,6 +78,9 @@ pub(crate) struct Args {
     /// Measure, of `--data` and ours alone, searches that accept these shares of the slots
     #[arg(long, value_delimiter = ',')]
     shares: Vec<f32>,
+    /// Measure, of ours alone, the recall that is reached where one is asked for
+    #[arg(long)]
+    promises: bool,
     /// Become a process that is one of the systems
     #[arg(long, hide = true, requires = "work")]
     serve: Option<String>,
@@ -108,7 +112,9 @@ fn main() -> Outcome {
     let mut all = Vec::new();
     if let Some(folder) = &args.data {
         let set = Set::load(folder, args.limit_queries)?;
-        if args.shares.is_empty() {
+        if args.promises {
+            promises::measure(&set)?;
+        } else if args.shares.is_empty() {
             all.push(measured(&args, set)?);
         } else {
             shares::measure(&set, &args.shares)?;
@@ -117,6 +123,8 @@ fn main() -> Outcome {
     for &made in &args.made {
         if made == Made::Growth {
             all.extend(growth::measured(&args)?);
+        } else if args.promises {
+            promises::measure(&Set::made(made, made::ROWS, args.limit_queries)?)?;
         } else {
             all.push(measured(&args, Set::made(made, made::ROWS, args.limit_queries)?)?);
         }

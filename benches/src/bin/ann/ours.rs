@@ -23,6 +23,8 @@ use crate::{K, Outcome};
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
     note: &'static str,
+    /// Links of a row on upper layers, and codes, where the native builder makes it.
+    pub(crate) codes: Option<(usize, Codes)>,
     build: fn(&FlatRows<'_>, Metric, &ThreadPool) -> cairn_ann::Result<Graph>,
     search: fn(&Index<'_>, &[f32], usize, usize, &mut Scratch) -> Vec<Neighbor>,
 }
@@ -39,24 +41,28 @@ pub(crate) const VARIANTS: &[Variant] = &[
     Variant {
         name: "cairn-fast",
         note: "native graph, m 16, one bit a value of all neighbours at each slot, rescored; f32",
+        codes: Some((16, Codes::Fast)),
         build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Fast),
         search,
     },
     Variant {
         name: "cairn",
         note: "native graph, m 16, codes of one byte a value, rescored; f32",
+        codes: Some((16, Codes::Int8)),
         build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Int8),
         search,
     },
     Variant {
         name: "cairn-compact",
         note: "native graph, m 12, codes of half a byte a value, rescored; f32",
+        codes: Some((12, Codes::Compact)),
         build: |rows, metric, pool| native(rows, metric, pool, 12, Codes::Compact),
         search,
     },
     Variant {
         name: "cairn-hnsw_rs",
         note: "graph of hnsw_rs, m 16, frozen; f32",
+        codes: None,
         build: |rows, metric, pool| pool.install(|| BUILDER.build(metric, rows, &|| false)),
         search,
     },
