@@ -4,8 +4,8 @@
 mod common;
 
 use cairn_ann::{
-    Codes, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged, Metric, NativeBuilder,
-    Neighbor, Rows, Scratch, exact, f16,
+    Codes, Effort, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged, Metric,
+    NativeBuilder, Neighbor, Rows, Scratch, exact, f16,
 };
 use common::{ALL, clustered, recall, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -206,6 +206,25 @@ fn check_filters(codes: Codes) {
 }
 
 #[test]
+fn the_narrowest_beam_ends_where_the_nearest_is_rejected() {
+    let metric = Metric::Cosine;
+    let values = clustered(metric, DIM, 4000, 2);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    for codes in ALL_CODES {
+        let graph = native(metric, &rows).quantized_as(metric, &rows, codes);
+        let mut scratch = Scratch::new();
+        for (slot, ef) in (0..200).flat_map(|slot| [1, 2, 3, 4, 5].map(|ef| (slot, ef))) {
+            let accept = |other| other != slot;
+            let query = rows.values(slot);
+            let near = graph.search(metric, &rows, query, 1, ef, accept, &mut scratch);
+            assert!(near.len() == 1 && near[0].slot != slot, "{codes:?}, ef {ef}: {near:?}");
+            let near = graph.search_filtered(metric, &rows, query, 1, ef, 0.9, accept, &mut scratch);
+            assert!(near.len() == 1 && near[0].slot != slot, "{codes:?}, ef {ef}: {near:?}");
+        }
+    }
+}
+
+#[test]
 fn a_measure_of_ones_own_gets_slots_and_not_positions() {
     let values: Vec<f32> = (0..2000 * 16).map(|at| (at / 16) as f32).collect();
     let rows = FlatRows::new(16, &values).expect("whole rows");
@@ -254,7 +273,7 @@ fn a_promised_recall_is_reached_by_queries_from_elsewhere() {
         let again = Graph::from_bytes(bytes(&graph)).expect("opens");
         assert!(again == graph);
         for (k, promised) in [(1, 0.95), (10, 0.9), (10, 0.98), (30, 0.95)] {
-            let ef = again.effort(k, promised as f32).expect("there is a curve");
+            let Some(Effort::Beam(ef)) = again.effort(k, promised as f32) else { panic!("there is a curve") };
             let reached =
                 recall(metric, &rows, &queries, k, |query| search(&graph, metric, &rows, query, k, ef));
             assert!(reached >= promised - 0.03, "{codes:?} k {k}: {reached} of {promised} with ef {ef}");

@@ -9,6 +9,9 @@ use crate::id::PointId;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// [`Cancel::cancel`](crate::Cancel::cancel) was called while it was read.
+    #[error("cancelled, because nobody waits for the answer any more")]
+    Cancelled,
     /// No collection has this name.
     #[error("collection `{name}` doesn't exist")]
     UnknownCollection {

@@ -109,6 +109,7 @@
 mod bits;
 mod bm25;
 mod bytes;
+mod cancel;
 mod catalogue;
 mod chunked;
 mod clocks;
@@ -147,6 +148,7 @@ mod view;
 pub use cairn_ann::Metric;
 
 pub use bm25::{Bm25, Bm25Options};
+pub use cancel::Cancel;
 pub use collection::{Collection, Info, Page, Scroll};
 pub use config::{
     Builder, Codes, CollectionConfig, ConfigChange, Datatype, Durability, HnswConfig, MAX_DIM, Modifier,

@@ -10,6 +10,7 @@ use cairn_ann::{Metric, Query as Measure, Rows, Scratch};
 use rayon::prelude::*;
 
 use crate::bits::Bits;
+use crate::cancel;
 use crate::database::Inner;
 use crate::error::{Error, Result};
 use crate::fields::{FacetValue, OrderValue};
@@ -96,10 +97,11 @@ impl Queried<'_> {
         let graph = uid.and_then(|uid| part.derived.graph(ask.using, uid));
         let graph = graph.filter(|_| !ask.params.is_exact() && ask.limit < WALKED && slots.count() > WALKED);
         let Some(graph) = graph else {
-            let slots: Vec<u32> = slots.iter().collect();
-            let scored = slots.par_iter().with_min_len(1024);
+            let (slots, cancel): (Vec<u32>, _) = (slots.iter().collect(), cancel::current());
+            let scored = slots.par_iter().with_min_len(1024).filter(|_| !cancel.is_cancelled());
             let scored = scored.filter_map(|slot| Some((Place { part: number, slot: *slot }, score(*slot)?)));
-            return Ok(scored.collect());
+            let scored = scored.collect();
+            return cancel.check().map(|()| scored);
         };
         let ef = ask.params.ef.unwrap_or(self.view.config.hnsw.ef_construct).max(4 * ask.limit);
         let share = slots.count() as f32 / part.len() as f32;
@@ -323,8 +325,11 @@ impl Source for Queried<'_> {
                         }
                     }
                     None => {
-                        { slots.iter() }
+                        let cancel = cancel::current();
+                        cancel
+                            .until(slots.iter())
                             .try_for_each(|slot| read(Place { part: number, slot }, &mut found))?;
+                        cancel.check()?;
                     }
                 }
             }
@@ -349,7 +354,8 @@ impl Source for Queried<'_> {
                 counted.into_iter().for_each(|(value, count)| *counts.entry(value).or_default() += count);
                 continue;
             }
-            for slot in slots.iter() {
+            let cancel = cancel::current();
+            for slot in cancel.until(slots.iter()) {
                 let payload = part.payload(slot)?;
                 let mut values: Vec<FacetValue> = flat_values(key, &payload)
                     .into_iter()
@@ -359,6 +365,7 @@ impl Source for Queried<'_> {
                 values.dedup();
                 values.into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
             }
+            cancel.check()?;
         }
         Ok(counts.into_iter().collect())
     }

@@ -9,10 +9,11 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use cairn_ann::{Beam, Graph, Metric, Neighbor, Rows, Scratch, Strategy, exact};
+use cairn_ann::{Beam, Effort, Graph, Metric, Neighbor, Rows, Scratch, Strategy, exact};
 use rayon::prelude::*;
 
 use crate::bits::Bits;
+use crate::cancel;
 use crate::config::{Datatype, Modifier, Options};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -303,6 +304,7 @@ pub(crate) fn nearest(
             Some(weights) => searched.sparse(weights),
             None => searched.dense(options)?,
         };
+        cancel::check()?;
         steps.push(Step {
             segment: part.is_sealed().then_some(part.number),
             points: part.marks.live.count(),
@@ -388,10 +390,15 @@ impl PartSearch<'_> {
 
     fn scan_multi(&self, metric: Metric) -> Scored {
         let present = self.present();
-        let slots: Vec<u32> = present.iter_from(0).filter(|slot| self.accepts(*slot, present)).collect();
+        let cancel = cancel::current();
+        let all = cancel.until(present.iter_from(0));
+        let slots: Vec<u32> = all.filter(|slot| self.accepts(*slot, present)).collect();
         let mut scored: Scored = slots
             .par_iter()
             .filter_map(|slot| {
+                if cancel.is_cancelled() {
+                    return None;
+                }
                 let stored = self.part.vector(*slot, self.ask.using, &self.view.uids)?.into_owned();
                 let stored = comparable(self.view, self.ask.using, stored);
                 Some((*slot, similarity(metric, self.ask.query, &stored)?))
@@ -412,7 +419,8 @@ impl PartSearch<'_> {
             return (found, Plan::Inverted);
         }
         let weights = sparse::scan::Weights::new(weights.iter().copied());
-        let slots = present.iter_from(0).filter(|slot| self.accepts(*slot, present));
+        let all = cancel::current().until(present.iter_from(0));
+        let slots = all.filter(|slot| self.accepts(*slot, present));
         let mut scored: Scored =
             slots.filter_map(|slot| Some((slot, self.sparse_score(slot, &weights)?))).collect();
         keep_best(&mut scored, self.ask.k);
@@ -504,7 +512,7 @@ struct Walk<'s> {
 impl Walk<'_> {
     fn run(&self, options: &Options) -> (Vec<Neighbor>, Plan) {
         let ask = self.search.ask;
-        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact() && !self.few_match(options)) else {
+        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact() && !self.scans(options)) else {
             let skip = ask.params.indexed_only && self.search.part.is_sealed() && self.graph.is_none();
             let slots = if skip { Vec::new() } else { self.scan() };
             return (slots, Plan::Scan);
@@ -564,8 +572,17 @@ impl Walk<'_> {
     fn ef(&self) -> usize {
         let ask = self.search.ask;
         let usual = || self.search.view.config.hnsw.ef_construct;
-        let known = || self.graph?.effort(ask.k, ask.params.recall?);
+        let known = || match self.effort()? {
+            Effort::Beam(ef) => Some(ef),
+            Effort::Scan => None,
+        };
         ask.params.ef.or_else(known).unwrap_or_else(usual)
+    }
+
+    /// What the recall that was asked for takes, as far as that is known.
+    fn effort(&self) -> Option<Effort> {
+        let ask = self.search.ask;
+        self.graph?.effort(ask.k, ask.params.recall?)
     }
 
     /// Rows that the walk is expected to accept.
@@ -573,8 +590,12 @@ impl Walk<'_> {
         self.search.expected().unwrap_or_else(|| self.search.part.marks.live.count())
     }
 
-    /// Whether so few match that comparing them all is as fast as a walk.
-    fn few_match(&self, options: &Options) -> bool {
+    /// Whether comparing all that match is as fast as a walk, or finds what no walk
+    /// does: so few match, or so much is to be found.
+    fn scans(&self, options: &Options) -> bool {
+        if self.search.ask.params.ef.is_none() && self.effort() == Some(Effort::Scan) {
+            return true;
+        }
         let Some(expected) = self.search.expected() else { return false };
         let share = expected as f32 / self.rows.len().max(1) as f32;
         let suits = |graph: &Graph| graph.filtered_strategy(share, self.ef()) == Strategy::Scan;
@@ -597,7 +618,11 @@ impl Walk<'_> {
             return self.compare(accepted);
         }
         let len = self.rows.len() as u32;
+        let cancel = cancel::current();
         let piece = |from: u32| {
+            if cancel.is_cancelled() {
+                return Vec::new();
+            }
             let until = from.saturating_add(SCAN_PIECE).min(len);
             let slots = present.iter_from(from).take_while(|slot| *slot < until);
             let accepted = slots.filter(|slot| search.accepts(*slot, present));
@@ -617,6 +642,7 @@ impl Walk<'_> {
     /// not to be exact.
     fn compare(&self, slots: impl Iterator<Item = u32>) -> Vec<Neighbor> {
         let (ask, rows) = (self.search.ask, &self.rows);
+        let slots = cancel::current().until(slots);
         let Some(graph) = self.graph.filter(|_| !ask.params.is_exact()) else {
             return exact(self.metric, rows, self.query, ask.k, slots);
         };

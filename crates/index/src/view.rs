@@ -97,20 +97,24 @@ impl View {
         filter: Option<&Prepared<'_>>,
         each: &mut dyn FnMut(u32) -> Result<()>,
     ) -> Result<()> {
+        let cancel = crate::cancel::current();
         let there = |slot: u32| part.is_there(slot, self.now_ms);
         let Some(filter) = filter else {
-            return part.marks.live.iter().filter(|slot| there(*slot)).try_for_each(each);
+            cancel.until(part.marks.live.iter()).filter(|slot| there(*slot)).try_for_each(each)?;
+            return cancel.check();
         };
         let filtered = self.filtered(part);
         let matcher = Matcher::new(filter, &filtered);
         if let Some(slots) = matcher.exact_slots() {
-            return slots.iter().filter(|slot| there(*slot)).try_for_each(each);
+            cancel.until(slots.iter()).filter(|slot| there(*slot)).try_for_each(each)?;
+            return cancel.check();
         }
         let wanted = |slot: &u32| there(*slot) && matcher.check(*slot);
         match matcher.candidates() {
-            Some(slots) => slots.iter().filter(wanted).try_for_each(each),
-            None => part.marks.live.iter().filter(wanted).try_for_each(each),
+            Some(slots) => cancel.until(slots.iter()).filter(wanted).try_for_each(each)?,
+            None => cancel.until(part.marks.live.iter()).filter(wanted).try_for_each(each)?,
         }
+        cancel.check()
     }
 
     /// Points that are there and match.
@@ -150,9 +154,11 @@ impl View {
         // The next row of each part; the smallest id comes first.
         let mut next: Vec<usize> = vec![0; self.parts.len()];
         let mut heads = std::collections::BinaryHeap::new();
+        let cancel = crate::cancel::current();
         let advance = |number: usize, next: &mut [usize]| {
             let part = &self.parts[number];
-            while let Some(slot) = ordered[number].get(next[number]).copied() {
+            let rest = ordered[number].get(next[number]..).unwrap_or_default();
+            for &slot in cancel.until(rest.iter()) {
                 next[number] += 1;
                 let wanted = part.is_there(slot, self.now_ms)
                     && matchers[number].as_ref().is_none_or(|matcher| matcher.check(slot));
@@ -170,6 +176,7 @@ impl View {
             places.push(Place { part, slot });
             heads.extend(advance(part as usize, &mut next));
         }
+        cancel.check()?;
         Ok(places)
     }
 

@@ -124,6 +124,7 @@ impl From<cairn_index::Error> for ApiError {
             Error::PointId(_) | Error::Request(_) => Self::bad_request(error),
             Error::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             Error::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+            Error::Cancelled => Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string()),
             Error::ReadOnly { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             _ => Self::internal(with_causes(&error)),
         }

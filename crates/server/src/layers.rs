@@ -79,7 +79,7 @@ async fn guarded(app: &App, mut request: Request, next: Next) -> Response {
 
 /// Turns requests away when enough are being worked on, and bounds the time of
 /// those let in; probes always pass. What nobody waits for any more is not
-/// begun.
+/// begun, and ends soon if it was.
 async fn admitted(app: &App, request: Request, next: Next) -> Response {
     if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz" | "/metrics") {
         return next.run(request).await;

@@ -2,11 +2,13 @@
 //!
 //! Their number is fixed and what waits for them is bounded, so that slow
 //! queries take each other's time and nobody else's: not the listener's, not
-//! the writers'. Work whose request has gone away is never begun.
+//! the writers'. Work whose request has gone away is never begun, and ends soon if
+//! it was.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use cairn_index::Cancel;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -57,9 +59,12 @@ impl Pool {
         work: impl FnOnce() -> ApiResult<T> + Send + 'static,
     ) -> ApiResult<T> {
         let (answer, answered) = oneshot::channel();
+        // Dropped with this future: when the answer is there, or nobody waits.
+        let asked = Asked(Cancel::new());
+        let cancel = asked.0.clone();
         self.submit(Box::new(move || {
             if !answer.is_closed() {
-                let _ = answer.send(work());
+                let _ = answer.send(cancel.during(work));
             }
         }))?;
         // A panic drops the sender; the hook has logged it.
@@ -88,6 +93,15 @@ impl Pool {
         queue.jobs.push_back(job);
         self.shared.changed.notify_one();
         Ok(())
+    }
+}
+
+/// A request that waits for its answer.
+struct Asked(Cancel);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

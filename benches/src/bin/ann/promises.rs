@@ -3,7 +3,7 @@
 //! Graphs measure their effort on rows of their own; here queries from elsewhere
 //! say whether that holds.
 
-use cairn_ann::{FlatRows, Graph, GraphBuilder, NativeBuilder, Scratch};
+use cairn_ann::{Effort, FlatRows, Graph, GraphBuilder, NativeBuilder, Rows, Scratch};
 use rayon::prelude::*;
 
 use crate::Outcome;
@@ -35,7 +35,7 @@ pub(crate) fn measure(set: &Set) -> Outcome {
             println!(
                 "| {} | {k} | {} | {:+.4} | {:+.4} |",
                 variant.name,
-                reached.map(|(ef, reached)| format!("{reached:.4} ({ef})")).join(" | "),
+                reached.map(told).join(" | "),
                 off().fold(f64::INFINITY, f64::min),
                 off().fold(f64::NEG_INFINITY, f64::max),
             );
@@ -44,16 +44,27 @@ pub(crate) fn measure(set: &Set) -> Outcome {
     Ok(())
 }
 
-/// The beam that a promise asks for, and the recall it reaches.
-fn reached(set: &Set, rows: &FlatRows<'_>, graph: &Graph, k: usize, promised: f32) -> (usize, f64) {
-    let ef = graph.effort(k, promised).unwrap_or(k);
+/// What a promise asks for, and the recall it reaches.
+fn reached(set: &Set, rows: &FlatRows<'_>, graph: &Graph, k: usize, promised: f32) -> (Effort, f64) {
+    let effort = graph.effort(k, promised).unwrap_or(Effort::Beam(k));
     let queries: Vec<_> = set.queries.rows().zip(set.truth.rows()).collect();
     let found = |scratch: &mut Scratch, (query, truth): &(&[f32], &[i32])| {
         let last = &set.base.values[truth[k - 1] as usize * set.base.columns..][..set.base.columns];
         let last = set.metric.distance(query, last);
-        let near = graph.search(set.metric, rows, query, k, ef, |_| true, scratch);
+        let near = match effort {
+            Effort::Beam(ef) => graph.search(set.metric, rows, query, k, ef, |_| true, scratch),
+            Effort::Scan => graph.scan(set.metric, rows, query, k, 0..rows.len() as u32, scratch),
+        };
         near.iter().filter(|near| near.distance <= last + TOLERANCE * last.abs()).count()
     };
     let hits: usize = queries.par_iter().map_init(Scratch::new, found).sum();
-    (ef, hits as f64 / (queries.len() * k).max(1) as f64)
+    (effort, hits as f64 / (queries.len() * k).max(1) as f64)
+}
+
+/// The recall reached, and the beam in brackets.
+fn told((effort, reached): (Effort, f64)) -> String {
+    match effort {
+        Effort::Beam(ef) => format!("{reached:.4} ({ef})"),
+        Effort::Scan => format!("{reached:.4} (scan)"),
+    }
 }

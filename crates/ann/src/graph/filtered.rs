@@ -241,7 +241,7 @@ impl Graph {
                 break;
             }
             if least >= walker.pool.len() {
-                if accepted < beam.ef / 2 {
+                if accepted < beam.ef.div_ceil(2) {
                     return None;
                 }
                 break;
@@ -251,7 +251,7 @@ impl Graph {
             if needed > 2 * width {
                 return None;
             }
-            least = needed.clamp(least + least / 4, 2 * least).min(width);
+            least = needed.clamp(least + least / 4 + 1, 2 * least + 1).min(width);
         }
         let accepted = walker.pool.iter().filter(|&(_, position)| accept(position));
         let mut found = Vec::with_capacity(k);

@@ -21,6 +21,7 @@ mod scratch;
 mod search;
 
 pub use filtered::{Strategy, filtered_strategy};
+pub use recall::Effort;
 pub use scratch::Scratch;
 pub(crate) use scratch::Visited;
 pub use search::Beam;

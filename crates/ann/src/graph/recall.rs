@@ -17,8 +17,11 @@ use crate::{Metric, Rows};
 const SAMPLE: usize = 400;
 /// How many neighbours curves are made for.
 const KS: [usize; 3] = [1, 10, 100];
-/// Beams of a curve.
-const BEAMS: usize = 16;
+/// Beams of a curve at most.
+const BEAMS: usize = 24;
+/// A beam of this part of the graph takes longer than a scan by codes: of 98k rows
+/// of 384 values that takes as long as a beam of about 1,500.
+const WIDEST: usize = 64;
 /// Recall from which a wider beam is not worth measuring.
 const ENOUGH: f32 = 0.998;
 
@@ -36,6 +39,15 @@ pub(super) struct Reached {
     pub(super) ef: u32,
     /// The part of the true neighbours, 0 to 1.
     pub(super) recall: f32,
+}
+
+/// What a search has to do for a recall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// A walk with so many candidates, an `ef`.
+    Beam(usize),
+    /// [`Graph::scan`]: no walk that is faster finds as much.
+    Scan,
 }
 
 /// A query with its true neighbours.
@@ -69,9 +81,10 @@ impl Graph {
         let mut points = Vec::new();
         for k in KS {
             let mut best = 0f32;
-            for step in 0..BEAMS {
-                // Each beam is wider than the last by half a doubling.
-                let ef = (k as f32 * 2f32.powf(step as f32 / 2.0)).round() as usize;
+            // Each beam is wider than the last by half a doubling.
+            let beams = (0..).map(|step| (k as f32 * 2f32.powf(step as f32 / 2.0)).round() as usize);
+            let widest = (self.len() / WIDEST).max(4 * k);
+            for ef in beams.take_while(|&ef| ef <= widest).take(BEAMS) {
                 best = best.max(self.reached(metric, rows, &samples, k, ef));
                 if samples.is_empty()
                     || points.last().is_some_and(|last: &Reached| (last.k, last.ef) == (k as u32, ef as u32))
@@ -88,10 +101,10 @@ impl Graph {
         self
     }
 
-    /// The narrowest beam that finds so much of the true `k` nearest, 0 to 1, as
-    /// far as the curve of this graph says. Where nothing measured reaches it,
-    /// the widest that was measured; none if there is no curve.
-    pub fn effort(&self, k: usize, recall: f32) -> Option<usize> {
+    /// The least that finds so much of the true `k` nearest, 0 to 1, as far as the
+    /// curve of this graph says: a beam, or a scan where none that was measured
+    /// reaches it; none if there is no curve.
+    pub fn effort(&self, k: usize, recall: f32) -> Option<Effort> {
         self.curves.effort(k, recall)
     }
 
@@ -153,41 +166,36 @@ impl Curves {
         &self.points
     }
 
-    fn effort(&self, k: usize, recall: f32) -> Option<usize> {
-        let k = k.max(1) as f32;
-        let mut below: Option<(f32, f32)> = None;
-        for curve in self.points.chunk_by(|a, b| a.k == b.k) {
-            let at = curve[0].k as f32;
-            let wide = width(curve, recall) / at;
-            match below {
-                _ if at < k => below = Some((at, wide)),
-                // Between two curves, by the logarithm of k.
-                Some((from, narrow)) if from < k => {
-                    let part = (k / from).ln() / (at / from).ln();
-                    return Some(((narrow + (wide - narrow) * part) * k).ceil() as usize);
-                }
-                _ => return Some((wide * k).ceil() as usize),
-            }
-        }
-        below.map(|(_, wide)| (wide * k).ceil() as usize)
+    fn effort(&self, k: usize, recall: f32) -> Option<Effort> {
+        let (k, curves) = (k.max(1) as u32, || self.points.chunk_by(|a, b| a.k == b.k));
+        let below = curves().rfind(|curve| curve[0].k <= k);
+        let above = curves().find(|curve| curve[0].k >= k);
+        let (from, to) = (below.or(above)?, above.or(below)?);
+        let (Some(narrow), Some(wide)) = (width(from, recall), width(to, recall)) else {
+            return Some(Effort::Scan);
+        };
+        // Between two curves, by the logarithm of k.
+        let (least, most, k) = (from[0].k as f32, to[0].k as f32, k as f32);
+        let part = if least < most { (k / least).ln() / (most / least).ln() } else { 0.0 };
+        let for_each = narrow / least + (wide / most - narrow / least) * part;
+        Some(Effort::Beam((for_each * k).ceil() as usize))
     }
 }
 
-/// The width that finds so much, on one curve. Between two points the logarithm
-/// of what is missed is straight over that of the width.
-fn width(curve: &[Reached], recall: f32) -> f32 {
+/// The width that finds so much, on one curve; none if nothing on it does. Between
+/// two points the logarithm of what is missed is straight over that of the width.
+fn width(curve: &[Reached], recall: f32) -> Option<f32> {
     let missed = |recall: f32| (1.0 - recall).max(1e-4).ln();
     let next = curve.partition_point(|point| point.recall < recall);
     match (next.checked_sub(1).map(|last| curve[last]), curve.get(next)) {
-        (None, Some(first)) => first.ef as f32,
-        (Some(last), None) => last.ef as f32,
+        (None, first) => first.map(|first| first.ef as f32),
+        (Some(_), None) => None,
         (Some(last), Some(next)) => {
             let way = missed(last.recall) - missed(next.recall);
             let part = if way > 0.0 { (missed(last.recall) - missed(recall)) / way } else { 1.0 };
             let (from, to) = ((last.ef as f32).ln(), (next.ef as f32).ln());
-            (from + (to - from) * part.clamp(0.0, 1.0)).exp()
+            Some((from + (to - from) * part.clamp(0.0, 1.0)).exp())
         }
-        (None, None) => 1.0,
     }
 }
 
@@ -202,14 +210,20 @@ mod tests {
     #[test]
     fn between_points_the_width_grows_with_the_recall_and_beyond_them_it_ends() {
         let curves =
-            curves(&[(10, 10, 0.8), (10, 40, 0.95), (10, 160, 0.99), (100, 100, 0.9)]).expect("sound");
-        assert_eq!(curves.effort(10, 0.95), Some(40));
-        assert_eq!((curves.effort(10, 0.1), curves.effort(10, 1.0)), (Some(10), Some(160)));
-        let widths: Vec<_> = (80..100).map(|part| curves.effort(10, part as f32 / 100.0)).collect();
+            curves(&[(10, 10, 0.8), (10, 40, 0.95), (10, 160, 0.998), (100, 100, 0.9)]).expect("sound");
+        let at = |k, recall| curves.effort(k, recall);
+        assert_eq!(at(10, 0.95), Some(Effort::Beam(40)));
+        assert_eq!((at(10, 0.1), at(10, 1.0)), (Some(Effort::Beam(10)), Some(Effort::Scan)));
+        let widths: Vec<_> = (80..100).map(|part| at(10, part as f32 / 100.0)).collect();
         assert!(widths.is_sorted());
         // 0.9 is half way from 0.8 to 0.95, in logarithms of what is missed.
-        assert_eq!(curves.effort(10, 0.9), Some(20));
-        assert_eq!((curves.effort(5, 0.95), curves.effort(1000, 0.9)), (Some(20), Some(1000)));
+        assert_eq!(at(10, 0.9), Some(Effort::Beam(20)));
+        assert_eq!((at(5, 0.95), at(1000, 0.9)), (Some(Effort::Beam(20)), Some(Effort::Beam(1000))));
+        // A hundred are not found by any beam that was measured.
+        assert_eq!(
+            (at(100, 0.95), at(30, 0.95), at(1000, 0.95)),
+            (Some(Effort::Scan), Some(Effort::Scan), Some(Effort::Scan))
+        );
         assert_eq!(Curves::default().effort(10, 0.9), None);
     }
 
