@@ -6,6 +6,7 @@ not, or answers otherwise.
 
 import hashlib
 import json
+import subprocess
 import time
 from random import Random
 
@@ -327,6 +328,36 @@ def test_snapshots_are_made_listed_downloaded_uploaded_recovered_and_removed(qdr
         qdrant.delete_snapshot(collection, snapshot.name)
     assert qdrant.list_snapshots(collection) == []
     assert "not found" in refused(404, lambda: qdrant.delete_snapshot(collection, made.name))
+
+
+def test_a_snapshot_of_everything_comes_back_elsewhere(qdrant, server, collection, binary, tmp_path):
+    fill(qdrant, collection, 7)
+    alias = collection + "-alias"
+    change = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=alias))
+    qdrant.update_collection_aliases(change_aliases_operations=[change])
+    made = qdrant.create_full_snapshot()
+    assert made.size > 0 and made.name in [s.name for s in qdrant.list_full_snapshots()]
+    file = tmp_path / "all.snapshot"
+    file.write_bytes(httpx.get(f"{server.url}/snapshots/{made.name}", timeout=60).content)
+    command = [str(binary), "--data-dir", str(tmp_path / "elsewhere")]
+    restored = subprocess.run([*command, "--json", "snapshot", "restore", str(file)], capture_output=True, text=True)
+    assert restored.returncode == 0, restored.stderr
+    assert collection in json.loads(restored.stdout)["restored"]
+    # One collection of the other data directory, back into this server.
+    one = tmp_path / "one.snapshot"
+    packed = subprocess.run([*command, "snapshot", "create", str(one), "--collection", alias], capture_output=True)
+    assert packed.returncode == 0, packed.stderr
+    copy = collection + "-back"
+    form = {"snapshot": ("s", one.read_bytes())}
+    done = httpx.post(f"{server.url}/collections/{copy}/snapshots/upload", files=form, timeout=60)
+    assert done.json()["result"] is True and qdrant.count(copy).count == 7
+    qdrant.delete_collection(copy)
+    broken = tmp_path / "broken"
+    broken.write_bytes(file.read_bytes()[:2000])
+    refusal = subprocess.run([*command, "snapshot", "restore", str(broken)], capture_output=True, text=True)
+    assert refusal.returncode != 0 and "panicked" not in refusal.stderr
+    assert qdrant.delete_full_snapshot(made.name) is True
+    assert "not found" in refused(404, lambda: qdrant.delete_full_snapshot(made.name))
 
 
 def test_a_snapshot_that_nobody_waits_for_is_made_all_the_same(http, qdrant, collection):

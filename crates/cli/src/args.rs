@@ -39,6 +39,9 @@ pub(crate) enum Command {
     Model(Model),
     /// Add a small real corpus and answer three questions from it
     Demo(Demo),
+    /// Everything, or one collection, into a file and back, while no server runs
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Ask a running server whether it is ready
     Health(Health),
     /// Print the configuration in force
@@ -124,6 +127,26 @@ pub(crate) struct Demo {
     pub(crate) serve: bool,
     #[command(flatten)]
     pub(crate) listen: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Write all collections and aliases, or one collection, into one file
+    Create {
+        /// The file; one of this name is replaced once the new one is whole
+        file: PathBuf,
+        /// Only this collection; the file suits `snapshots/upload` of a server too
+        #[arg(long, value_name = "NAME")]
+        collection: Option<String>,
+    },
+    /// Bring back what such a file holds; collections of the same names are replaced
+    Restore {
+        /// The file, also one that a server sent
+        file: PathBuf,
+        /// The file holds one collection, which gets this name
+        #[arg(long, value_name = "NAME")]
+        collection: Option<String>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,6 +8,7 @@ mod out;
 mod progress;
 mod run;
 mod settings;
+mod snapshots;
 mod verbs;
 
 use std::process::ExitCode;

@@ -17,7 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::progress::Download;
 use crate::settings::{LogFormat, Settings};
 use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve};
-use crate::{demo, out};
+use crate::{demo, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -38,6 +38,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             apply(&mut settings, &wanted.listen);
             demo::run(&settings, wanted.serve)
         }
+        Command::Snapshot(wanted) => snapshots::run(&settings, &wanted, args.json),
         Command::Health(wanted) => health(&wanted),
         Command::Config => {
             config(&settings, args.json);

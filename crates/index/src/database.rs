@@ -28,7 +28,7 @@ use crate::store::{self, Store, sync_dir};
 /// it; nothing is lost when that does not happen.
 #[derive(Clone)]
 pub struct Database {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -62,6 +62,8 @@ const ALIASES: &str = "aliases";
 const DROPPED: &str = "dropped/";
 const STORE_ID: &str = "store_id";
 const SNAPSHOTS: &str = "snapshots";
+/// Not inside that folder, where a collection may have the name.
+const STORAGE_SNAPSHOTS: &str = "storage-snapshots";
 
 impl Inner {
     /// The collection of a name or an alias.
@@ -77,6 +79,10 @@ impl Inner {
 
     pub(crate) fn snapshots_dir(&self) -> PathBuf {
         self.path.join(SNAPSHOTS)
+    }
+
+    pub(crate) fn storage_snapshots_dir(&self) -> PathBuf {
+        self.path.join(STORAGE_SNAPSHOTS)
     }
 }
 
@@ -115,6 +121,7 @@ impl Database {
         let shards = load_all(&path, &*store)?;
         let aliases = load_aliases(&*store)?;
         snapshot::sweep(&path.join(SNAPSHOTS));
+        snapshot::sweep_whole(&path.join(STORAGE_SNAPSHOTS));
         let maintenance = Maintenance::start(store.clone(), journal.clone(), options.clone())?;
         for shard in shards.values() {
             maintenance.consider(shard);

@@ -178,7 +178,7 @@ pub use schema::{
 };
 pub use search::{Found, Hit, Plan, Search, Step};
 pub use shard::Damage;
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, StorageSnapshot};
 pub use state::Applied;
 pub use text::{Scoring, ScoringKind, Stemmer, Stopwords, TextOptions, Tokenizer};
 pub use vector::{MultiVector, SparseVector, Vector, Vectors};

@@ -21,6 +21,11 @@ use crate::segment::Segment;
 use crate::store::sync_dir;
 use crate::vector::Vector;
 
+mod whole;
+
+pub use whole::StorageSnapshot;
+pub(crate) use whole::sweep as sweep_whole;
+
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "snapshot.json";
 const PARTIAL: &str = ".partial";
@@ -102,22 +107,35 @@ impl Collection {
     /// # Errors
     /// When the disk cannot take it.
     pub fn create_snapshot(&self) -> Result<Snapshot> {
+        let all = self.snapshots_dir();
+        fs::create_dir_all(&all).map_err(Error::io("create folder", &all))?;
+        let (folder, manifest) = self.snapshot_into(now_ms(), |created_ms, entry| {
+            // Several may be asked for within a millisecond. One gets its final name
+            // without the collection's lock, so the other name is looked at first.
+            let named = |ms: u64| all.join(format!("{}-{ms}-{}", self.name(), entry.seq));
+            let is_free = |ms: &u64| !partial_of(&named(*ms)).exists() && !named(*ms).exists();
+            let free = (created_ms..).find(is_free).expect("there is always a later moment");
+            (free, named(free))
+        })?;
+        let partial = partial_of(&folder);
+        fs::rename(&partial, &folder).map_err(Error::io("rename", &partial))?;
+        sync_dir(&all)?;
+        Ok(manifest.describe(&folder))
+    }
+
+    /// Fills a folder with the files of the collection as it is now, beside the one
+    /// that `named` says and that it is to be renamed to.
+    fn snapshot_into(
+        &self,
+        created_ms: u64,
+        named: impl FnOnce(u64, &Entry) -> (u64, PathBuf),
+    ) -> Result<(PathBuf, Manifest)> {
         self.db.maintenance.seal(&self.shard)?;
         // While this lock is held no segment file goes away.
         let catalogued = self.shard.catalogued.lock();
         self.shard.check_there()?;
         let entry = catalogued.entry.clone();
-        let all = self.snapshots_dir();
-        fs::create_dir_all(&all).map_err(Error::io("create folder", &all))?;
-        let named = |created_ms: u64| all.join(format!("{}-{created_ms}-{}", self.name(), entry.seq));
-        // Several may be asked for within a millisecond. One gets its final name
-        // without this lock, so the other name is looked at first.
-        let is_free = |ms| !partial_of(&named(ms)).exists() && !named(ms).exists();
-        let mut created_ms = now_ms();
-        while !is_free(created_ms) {
-            created_ms += 1;
-        }
-        let folder = named(created_ms);
+        let (created_ms, folder) = named(created_ms, &entry);
         let partial = partial_of(&folder);
         fs::create_dir(&partial).map_err(Error::io("create folder", &partial))?;
         let files = catalogue::files(&self.shard.dir, &entry)?;
@@ -126,15 +144,9 @@ impl Collection {
         }
         drop(catalogued);
         let manifest = Manifest::new(self.name(), created_ms, entry, files);
-        let text =
-            serde_json::to_vec_pretty(&manifest).expect("settings have string keys and finite numbers");
-        let path = partial.join(MANIFEST);
-        let mut file = File::create(&path).map_err(Error::io("create", &path))?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+        write_json(&partial.join(MANIFEST), &manifest)?;
         sync_dir(&partial)?;
-        fs::rename(&partial, &folder).map_err(Error::io("rename", &partial))?;
-        sync_dir(&all)?;
-        Ok(manifest.describe(&folder))
+        Ok((folder, manifest))
     }
 
     /// The snapshots of this collection, oldest first.
@@ -224,6 +236,12 @@ impl Snapshot {
     }
 }
 
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).expect("settings have string keys and finite numbers");
+    let mut file = File::create(path).map_err(Error::io("create", path))?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}
+
 /// What a snapshot is called while it is being made.
 fn partial_of(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
@@ -280,13 +298,14 @@ pub(crate) fn unpack(tar: impl Read, folder: &Path) -> Result<()> {
             let what = path.display().to_string();
             return Err(Error::Corrupt { what, reason: "it does not belong into a snapshot".to_owned() });
         };
-        let target = folder.join(name);
-        let mut file = File::create(&target).map_err(Error::io("create", &target))?;
-        std::io::copy(&mut entry, &mut file)
-            .and_then(|_| file.sync_all())
-            .map_err(Error::io("write", &target))?;
+        unpack_file(&mut entry, &folder.join(name))?;
     }
     Ok(())
+}
+
+fn unpack_file(from: &mut impl Read, target: &Path) -> Result<()> {
+    let mut file = File::create(target).map_err(Error::io("create", target))?;
+    std::io::copy(from, &mut file).and_then(|_| file.sync_all()).map_err(Error::io("write", target))
 }
 
 /// Brings the files of a snapshot into a collection's new folder and checks

@@ -125,6 +125,8 @@ fn snapshots() -> OpenApiRouter<App> {
         .routes(routes!(at::recover))
         .routes(routes!(at::upload))
         .routes(routes!(at::download, at::delete))
+        .routes(routes!(at::create_whole, at::list_whole))
+        .routes(routes!(at::download_whole, at::delete_whole))
         // What comes in goes to a file, piece by piece.
         .layer(DefaultBodyLimit::disable())
 }

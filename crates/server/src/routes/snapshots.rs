@@ -4,7 +4,8 @@ use axum::body::Body;
 use axum::extract::{Multipart, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cairn_index::Snapshot;
+use cairn_index::{Snapshot, StorageSnapshot};
+use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -26,6 +27,13 @@ pub(crate) struct SnapshotDescription {
 
 impl From<Snapshot> for SnapshotDescription {
     fn from(snapshot: Snapshot) -> Self {
+        let time = cairn_index::DateTime::from_millis(snapshot.created_ms);
+        Self { name: snapshot.name, creation_time: time.to_string(), size: snapshot.bytes }
+    }
+}
+
+impl From<StorageSnapshot> for SnapshotDescription {
+    fn from(snapshot: StorageSnapshot) -> Self {
         let time = cairn_index::DateTime::from_millis(snapshot.created_ms);
         Self { name: snapshot.name, creation_time: time.to_string(), size: snapshot.bytes }
     }
@@ -163,13 +171,17 @@ pub(crate) async fn download(
             all.into_iter().find(|snapshot| snapshot.name == wanted).ok_or_else(|| unknown(&wanted))
         })
         .await?;
-    let body = stream::written(move |out| found.pack(out).map_err(std::io::Error::other));
-    let quoted = snapshot.replace(['"', '\\'], "_");
+    Ok(sent(&snapshot, stream::written(move |out| found.pack(out).map_err(std::io::Error::other))))
+}
+
+/// A file of this name.
+fn sent(name: &str, body: impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static) -> Response {
+    let quoted = name.replace(['"', '\\'], "_");
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{quoted}\"")),
     ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    (headers, Body::from_stream(body)).into_response()
 }
 
 fn unknown(snapshot: &str) -> ApiError {
@@ -236,4 +248,74 @@ pub(crate) async fn upload(
         app.write(move |engine| incoming.restore(engine.database(), &name, checksum.as_deref())).await
     };
     answered(started, wait, work).await
+}
+
+/// Keeps all collections as they are now, with their aliases.
+///
+/// `cairn snapshot restore` brings them back, all or one, while no server runs.
+#[utoipa::path(
+    post, path = "/snapshots", tag = "snapshots", operation_id = "create_storage_snapshot",
+    params(SnapshotParams),
+    responses((status = 200, body = Reply<SnapshotDescription>), (status = 202), (status = "4XX"), (status = 507))
+)]
+pub(crate) async fn create_whole(
+    State(app): State<App>,
+    started: Started,
+    Params(params): Params<SnapshotParams>,
+) -> ApiResult<Response> {
+    let work = async move {
+        let made = app.write(|engine| engine.database().create_snapshot());
+        made.await.map(SnapshotDescription::from)
+    };
+    answered(started, params.wait, work).await
+}
+
+/// The snapshots of all collections together.
+#[utoipa::path(
+    get, path = "/snapshots", tag = "snapshots", operation_id = "list_storage_snapshots",
+    responses((status = 200, body = Reply<Vec<SnapshotDescription>>), (status = "4XX"))
+)]
+pub(crate) async fn list_whole(
+    State(app): State<App>,
+    started: Started,
+) -> ApiResult<Reply<Vec<SnapshotDescription>>> {
+    let snapshots = app.read(|engine| Ok(engine.database().snapshots()?)).await?;
+    Ok(started.reply(snapshots.into_iter().map(SnapshotDescription::from).collect()))
+}
+
+/// Removes a snapshot of all collections.
+#[utoipa::path(
+    delete, path = "/snapshots/{snapshot}", tag = "snapshots", operation_id = "delete_storage_snapshot",
+    params(("snapshot" = String, Path), SnapshotParams),
+    responses((status = 200, body = Reply<bool>), (status = 202), (status = "4XX"))
+)]
+pub(crate) async fn delete_whole(
+    State(app): State<App>,
+    started: Started,
+    At(snapshot): At<String>,
+    Params(params): Params<SnapshotParams>,
+) -> ApiResult<Response> {
+    let work = async move {
+        let named = snapshot.clone();
+        let removed = app.write(move |engine| engine.database().delete_snapshot(&snapshot)).await?;
+        if removed { Ok(true) } else { Err(unknown(&named)) }
+    };
+    answered(started, params.wait, work).await
+}
+
+/// Sends a snapshot of all collections as one tar file.
+#[utoipa::path(
+    get, path = "/snapshots/{snapshot}", tag = "snapshots", operation_id = "download_storage_snapshot",
+    params(("snapshot" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = "4XX"))
+)]
+pub(crate) async fn download_whole(State(app): State<App>, At(snapshot): At<String>) -> ApiResult<Response> {
+    let wanted = snapshot.clone();
+    let found = app
+        .read(move |engine| {
+            let all = engine.database().snapshots()?;
+            all.into_iter().find(|snapshot| snapshot.name == wanted).ok_or_else(|| unknown(&wanted))
+        })
+        .await?;
+    Ok(sent(&snapshot, stream::written(move |out| found.pack(out).map_err(std::io::Error::other))))
 }
