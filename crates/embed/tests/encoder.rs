@@ -6,13 +6,32 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use cairn_embed::{Backend, Encoder, EncoderOptions, Error, TextKind};
+use cairn_embed::{Backend, Encoder, EncoderOptions, Error, Instructions, Precision, TextKind};
 use common::{Case, case, tiny, values, write};
 use serde_json::json;
 
+/// Exact, as the reference is.
+fn exact() -> EncoderOptions {
+    EncoderOptions { threads: 2, precision: Precision::F32, ..EncoderOptions::default() }
+}
+
 fn load(folder: &Path) -> Result<Encoder, Error> {
-    let options = EncoderOptions { threads: 2, ..EncoderOptions::default() };
-    Encoder::load(folder, &options)
+    Encoder::load(folder, &exact())
+}
+
+/// The levels of instructions this processor has.
+fn levels() -> Vec<Instructions> {
+    use Instructions::{Avx2, Avx512, Bf16, Portable, Vnni};
+    let folder = case("bert mean").folder();
+    let runs = |&instructions: &Instructions| {
+        Encoder::load(folder.path(), &EncoderOptions { instructions, ..exact() }).is_ok()
+    };
+    [Portable, Avx2, Avx512, Vnni, Bf16].into_iter().filter(runs).collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 fn encoder(case: &Case) -> Encoder {
@@ -49,7 +68,7 @@ fn the_ready_made_model_of_the_engine_gives_the_same_vectors() {
     let mut compared = 0;
     for case in &tiny.cases {
         let folder = case.folder();
-        let options = EncoderOptions { threads: 2, backend: Backend::Stock, ..EncoderOptions::default() };
+        let options = EncoderOptions { backend: Backend::Stock, ..exact() };
         let stock = match Encoder::load(folder.path(), &options) {
             Ok(stock) => stock,
             Err(Error::Unsupported { .. }) => continue,
@@ -81,6 +100,45 @@ fn every_architecture_and_pooling_gives_the_numbers_of_the_reference() {
 }
 
 #[test]
+fn each_backend_and_level_of_instructions_gives_the_numbers_of_the_reference() {
+    let tiny = tiny();
+    let texts: Vec<&str> = tiny.texts.iter().map(|text| &text[..]).collect();
+    let levels = levels();
+    assert!(levels.contains(&Instructions::Portable));
+    let native = levels.into_iter().map(|instructions| EncoderOptions { instructions, ..exact() });
+    for options in native.chain([EncoderOptions { backend: Backend::Packed, ..exact() }]) {
+        for case in &tiny.cases {
+            let encoder = Encoder::load(case.folder().path(), &options).expect("loads");
+            assert_eq!(encoder.precision(), Precision::F32);
+            for (at, vector) in embed(&encoder, &texts).iter().enumerate() {
+                let worst = distance(vector, &case.vectors[at]);
+                assert!(worst < 2e-5, "{options:?} {}, text {at}: {worst}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn shorter_precisions_stay_close_at_each_level_of_instructions() {
+    let tiny = tiny();
+    let texts: Vec<&str> = tiny.texts.iter().map(|text| &text[..]).collect();
+    for instructions in levels() {
+        // The tiny models are random and 24 wide: what a real one loses is less.
+        for (precision, least) in [(Precision::Bf16, 0.9995), (Precision::Int8, 0.995)] {
+            for case in &tiny.cases {
+                let options = EncoderOptions { precision, instructions, ..exact() };
+                let encoder = Encoder::load(case.folder().path(), &options).expect("loads");
+                assert_eq!(encoder.precision(), precision);
+                for (at, vector) in embed(&encoder, &texts).iter().enumerate() {
+                    let found = cosine(vector, &case.vectors[at]);
+                    assert!(found > least, "{options:?} {}, text {at}: {found}", case.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn neighbours_in_a_batch_do_not_change_a_vector() {
     let words = ["stone", "path", "snow and rain", "the old key is", "z", ""];
     let texts: Vec<String> = (0..60).map(|i| words[i % 6].repeat(1 + i / 6) + words[i * 7 % 6]).collect();
@@ -90,7 +148,7 @@ fn neighbours_in_a_batch_do_not_change_a_vector() {
     let alone = encoder(&case);
     let alone: Vec<Vec<f32>> = texts.iter().map(|text| embed(&alone, &[text]).remove(0)).collect();
     for (max_batch_tokens, threads) in [(1, 1), (7, 2), (64, 3), (16_384, 1), (16_384, 2)] {
-        let options = EncoderOptions { max_batch_tokens, threads, ..EncoderOptions::default() };
+        let options = EncoderOptions { max_batch_tokens, threads, ..exact() };
         let encoder = Encoder::load(folder.path(), &options).expect("loads");
         for (one, other) in embed(&encoder, &texts).iter().zip(&alone) {
             assert!(distance(one, other) < 1e-5);
@@ -331,14 +389,19 @@ fn weights_that_give_no_number_are_found_out() {
         }
         values
     });
-    let encoder = load(broken.path()).expect("loads");
-    let error = encoder.embed(&["stone"], TextKind::Query).err();
-    assert!(matches!(error, Some(Error::NotFinite { text: 0 })));
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for instructions in levels() {
+            let options = EncoderOptions { precision, instructions, ..exact() };
+            let encoder = Encoder::load(broken.path(), &options).expect("loads");
+            let error = encoder.embed(&["stone"], TextKind::Query).err();
+            assert!(matches!(error, Some(Error::NotFinite { text: 0 })), "{options:?}");
+        }
+    }
 }
 
 #[test]
 fn a_batch_of_no_tokens_is_refused_as_an_option() {
-    let options = EncoderOptions { max_batch_tokens: 0, threads: 1, ..EncoderOptions::default() };
+    let options = EncoderOptions { max_batch_tokens: 0, ..exact() };
     let error = Encoder::load(case("bert mean").folder().path(), &options).err();
     assert!(error.expect("refused").to_string().contains("max_batch_tokens"));
 }

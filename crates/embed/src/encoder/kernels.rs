@@ -258,6 +258,11 @@ pub(super) fn bias_activate(rows: &mut [f32], bias: &[f32], activation: Activati
     }
 }
 
+/// Adds a bias to each row.
+pub(super) fn bias_only(rows: &mut [f32], bias: &[f32]) {
+    map(rows, bias, |x| x);
+}
+
 fn map(rows: &mut [f32], bias: &[f32], function: impl Fn(f32) -> f32) {
     Arch::new().dispatch(
         #[inline(always)]

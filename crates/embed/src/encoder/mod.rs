@@ -11,6 +11,7 @@ mod bert;
 mod distilbert;
 mod files;
 mod kernels;
+mod native;
 mod pooling;
 mod roberta;
 mod stock;
@@ -28,6 +29,8 @@ use serde::{Deserialize, Serialize};
 
 use self::files::Folder;
 use self::kernels::Activation;
+use self::native::Native;
+pub use self::native::{Instructions, Precision};
 use self::pooling::Pooling;
 use self::stock::Stock;
 use self::tokens::Tokens;
@@ -46,23 +49,37 @@ pub struct EncoderOptions {
     pub threads: usize,
     /// Which implementation of the transformer runs.
     pub backend: Backend,
+    /// How weights are kept and products computed; the native backend's.
+    pub precision: Precision,
+    /// The vector instructions used; the native backend's.
+    pub instructions: Instructions,
 }
 
-/// An implementation of the transformer. Both give the same vectors.
+/// An implementation of the transformer. All give the same vectors, but for
+/// what their precision rounds away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// Texts packed without padding, the steps between matrix products fused.
+    /// Kernels of our own over weights packed once, in the precision asked for.
     #[default]
+    Native,
+    /// Texts packed without padding as in the native one, matrix products by
+    /// candle, all in f32.
     Packed,
     /// The ready-made model of candle-transformers, for BERT itself: the
-    /// reference the packed one is tested against.
+    /// reference the others are tested against.
     Stock,
 }
 
 impl Default for EncoderOptions {
     fn default() -> Self {
-        EncoderOptions { max_batch_tokens: 2048, threads: 0, backend: Backend::Packed }
+        EncoderOptions {
+            max_batch_tokens: 1024,
+            threads: 0,
+            backend: Backend::Native,
+            precision: Precision::Auto,
+            instructions: Instructions::Auto,
+        }
     }
 }
 
@@ -85,6 +102,7 @@ pub struct Embeddings {
 }
 
 enum Model {
+    Native(Native),
     Packed(Transformer),
     Stock(Stock),
 }
@@ -92,6 +110,7 @@ enum Model {
 impl Model {
     fn hidden(&self) -> usize {
         match self {
+            Model::Native(model) => model.hidden(),
             Model::Packed(model) => model.hidden(),
             Model::Stock(model) => model.hidden(),
         }
@@ -99,6 +118,9 @@ impl Model {
 
     fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
         match self {
+            Model::Native(model) => {
+                Ok(model.forward(texts, &mut || true, <[f32]>::to_vec).expect("nothing stops it"))
+            }
             Model::Packed(model) => model.forward(texts),
             Model::Stock(model) => model.forward(texts),
         }
@@ -144,6 +166,11 @@ impl Encoder {
         let (config, names, prefix) = architecture(&folder.transformer)?;
         let tokens = Tokens::load(&folder.transformer, config.vocab)?;
         let model = match options.backend {
+            Backend::Native => {
+                let weights = Weights::open(&folder.transformer)?.under(prefix, PROBE);
+                let (precision, instructions) = (options.precision, options.instructions);
+                Model::Native(Native::load(&weights, &config, names, precision, instructions)?)
+            }
             Backend::Packed => {
                 let weights = Weights::open(&folder.transformer)?.under(prefix, PROBE);
                 Model::Packed(Transformer::load(&weights, &config, names)?)
@@ -183,6 +210,14 @@ impl Encoder {
     /// The dimensions of a vector.
     pub fn dim(&self) -> usize {
         self.pooling.dim(self.model.hidden())
+    }
+
+    /// The precision the model runs in: never [`Precision::Auto`].
+    pub fn precision(&self) -> Precision {
+        match &self.model {
+            Model::Native(model) => model.precision(),
+            Model::Packed(_) | Model::Stock(_) => Precision::F32,
+        }
     }
 
     /// The tokens of a text the model sees, special ones included. The rest of

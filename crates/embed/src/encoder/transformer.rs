@@ -188,7 +188,7 @@ fn transposed(matrix: &Tensor) -> Result<Tensor> {
     turned.map_err(compute)
 }
 
-fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Norm> {
+pub(super) fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Norm> {
     let values = |part: &str| weights.values(&format!("{name}.{part}"), &[config.hidden]);
     Ok(Norm { weight: values("weight")?, bias: values("bias")?, eps: config.eps as f32 })
 }

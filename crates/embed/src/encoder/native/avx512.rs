@@ -1,0 +1,370 @@
+//! Matrix products with AVX-512: up to 12 rows times 32 columns at a time.
+//!
+//! A tile keeps its sums in 24 registers; each step loads two registers of a
+//! panel and broadcasts a word of each row. What follows a product (scales,
+//! bias, activation) is done before the sums leave the registers.
+//!
+//! Each function says in `target_feature` what it needs; it is called for a
+//! matrix whose level was found on this processor.
+
+#![allow(unsafe_code)] // Loads and stores take pointers.
+
+use core::arch::x86_64::{
+    __m512, __m512i, __mmask16, _CMP_UNORD_Q, _mm_storeu_si128, _mm256_storeu_si256, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8, _mm512_div_ps, _mm512_dpbf16_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_epi32, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_epi32, _mm512_max_ps, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_reduce_min_ps,
+    _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_sub_epi32, _mm512_sub_ps,
+};
+
+use super::super::kernels::{Activation, Norm};
+use super::matrix::{Matrix, WIDTH};
+use super::product::{MOST_ROWS, tiles};
+use super::rows::{Format, Rows, scale_of};
+
+/// The sums of a tile: two registers for each row.
+pub(super) type Sums<const MR: usize> = [[__m512; 2]; MR];
+
+/// The first `count` of sixteen lanes.
+pub(super) fn first(count: usize) -> __mmask16 {
+    if count >= 16 { u16::MAX } else { (1 << count) - 1 }
+}
+
+/// `steps` words of `MR` rows times as many rows of 32 columns.
+macro_rules! kernel {
+    ($name:ident, $features:literal, $add:expr) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name<const MR: usize>(
+            steps: usize,
+            rows: *const u32,
+            stride: usize,
+            columns: *const u32,
+            width: usize,
+        ) -> Sums<MR> {
+            let mut sums = [[_mm512_setzero_ps(); 2]; MR];
+            for step in 0..steps {
+                // SAFETY: the caller's rows and columns have `steps` words.
+                let (left, right) = unsafe {
+                    let at = columns.add(step * width);
+                    (_mm512_loadu_epi32(at.cast()), _mm512_loadu_epi32(at.add(16).cast()))
+                };
+                for row in 0..MR {
+                    // SAFETY: as above.
+                    let word = _mm512_set1_epi32(unsafe { *rows.add(row * stride + step) } as i32);
+                    sums[row][0] = $add(sums[row][0], word, left);
+                    sums[row][1] = $add(sums[row][1], word, right);
+                }
+            }
+            sums
+        }
+    };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_f32(sum: __m512, row: __m512i, column: __m512i) -> __m512 {
+    _mm512_fmadd_ps(_mm512_castsi512_ps(row), _mm512_castsi512_ps(column), sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn add_bf16(sum: __m512, row: __m512i, column: __m512i) -> __m512 {
+    // SAFETY: both types are 64 bytes of any bits.
+    let (row, column) = unsafe { (core::mem::transmute(row), core::mem::transmute(column)) };
+    _mm512_dpbf16_ps(sum, row, column)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_int8(sum: __m512, row: __m512i, column: __m512i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), row, column))
+}
+
+kernel!(kernel_f32, "avx512f,avx512bw,avx512dq,avx512vl", add_f32);
+kernel!(kernel_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", add_bf16);
+kernel!(kernel_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", add_int8);
+
+/// The product of `count` rows with a matrix, into rows of its outputs.
+macro_rules! product {
+    ($name:ident, $features:literal, $kernel:ident) => {
+        #[target_feature(enable = $features)]
+        fn $name(
+            rows: &Rows,
+            count: usize,
+            matrix: &Matrix,
+            activation: Option<Activation>,
+            out: &mut [f32],
+        ) {
+            let steps = matrix.steps();
+            for panel in 0..matrix.outputs.div_ceil(WIDTH) {
+                for (row, height) in tiles(count) {
+                    macro_rules! tile {
+                        ($mr:literal) => {{
+                            // SAFETY: `count` rows were filled for this matrix, whose
+                            // panels have `steps` rows of `WIDTH` words.
+                            let sums: Sums<$mr> = unsafe {
+                                let from = rows.words.as_ptr().cast::<u32>().add(row * rows.stride);
+                                let columns = matrix.words.as_ptr().cast::<u32>().add(panel * steps * WIDTH);
+                                $kernel(steps, from, rows.stride, columns, WIDTH)
+                            };
+                            finish(&sums, rows, row, matrix, panel, activation, out);
+                        }};
+                    }
+                    match height {
+                        1 => tile!(1),
+                        2 => tile!(2),
+                        3 => tile!(3),
+                        4 => tile!(4),
+                        5 => tile!(5),
+                        6 => tile!(6),
+                        7 => tile!(7),
+                        8 => tile!(8),
+                        9 => tile!(9),
+                        10 => tile!(10),
+                        11 => tile!(11),
+                        _ => tile!(12),
+                    }
+                }
+            }
+        }
+    };
+}
+
+product!(product_f32, "avx512f,avx512bw,avx512dq,avx512vl", kernel_f32);
+product!(product_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", kernel_bf16);
+product!(product_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", kernel_int8);
+
+/// See [`super::product::product`]; the level of the matrix has AVX-512.
+pub(super) fn product(
+    rows: &Rows,
+    count: usize,
+    matrix: &Matrix,
+    activation: Option<Activation>,
+    out: &mut [f32],
+) {
+    const { assert!(MOST_ROWS == 12) };
+    assert!(out.len() >= count * matrix.outputs && rows.words.len() * 16 >= count * rows.stride);
+    assert!(matrix.words.len() * 16 >= matrix.outputs.div_ceil(WIDTH) * WIDTH * matrix.steps());
+    // SAFETY: the matrix has a format only at a level this processor has.
+    unsafe {
+        match matrix.format {
+            Format::F32 => product_f32(rows, count, matrix, activation, out),
+            Format::Bf16 => product_bf16(rows, count, matrix, activation, out),
+            Format::Int8 => product_int8(rows, count, matrix, activation, out),
+        }
+    }
+}
+
+/// Scales, bias, activation, and the way into memory.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn finish<const MR: usize>(
+    sums: &Sums<MR>,
+    rows: &Rows,
+    first_row: usize,
+    matrix: &Matrix,
+    panel: usize,
+    activation: Option<Activation>,
+    out: &mut [f32],
+) {
+    for half in 0..2 {
+        let column = panel * WIDTH + half * 16;
+        if column >= matrix.outputs {
+            break;
+        }
+        let mask = first(matrix.outputs - column);
+        // SAFETY: these have a value for each column of each panel.
+        let (bias, scale, whole) = unsafe {
+            (
+                _mm512_loadu_ps(matrix.bias.as_ptr().add(column)),
+                _mm512_loadu_ps(matrix.scale.as_ptr().add(column)),
+                _mm512_loadu_epi32(matrix.sums.as_ptr().add(column)),
+            )
+        };
+        for (row, sums) in sums.iter().enumerate() {
+            let at = first_row + row;
+            let mut x = sums[half];
+            if matrix.format == Format::Int8 {
+                let zero = _mm512_mullo_epi32(_mm512_set1_epi32(rows.zero[at]), whole);
+                x = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(x), zero));
+            }
+            x = _mm512_fmadd_ps(x, _mm512_mul_ps(scale, _mm512_set1_ps(rows.scale[at])), bias);
+            x = match activation {
+                None => x,
+                Some(Activation::Gelu) => gelu(x),
+                Some(Activation::GeluTanh) => gelu_tanh(x),
+                // The order keeps NaN.
+                Some(Activation::Relu) => _mm512_max_ps(_mm512_setzero_ps(), x),
+            };
+            let into = &mut out[at * matrix.outputs + column..];
+            // SAFETY: the mask leaves the columns the row has.
+            unsafe { _mm512_mask_storeu_ps(into.as_mut_ptr(), mask, x) };
+        }
+    }
+}
+
+/// x Φ(x), the error function as a quotient of polynomials on [-4, 4].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gelu(v: __m512) -> __m512 {
+    const P: [f32; 6] =
+        [2.770_681_4e-8, -2.101_024e-6, -5.692_506_3e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
+    const Q: [f32; 4] = [-2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
+    let x = _mm512_mul_ps(v, _mm512_set1_ps(std::f32::consts::FRAC_1_SQRT_2));
+    // The value is the second operand, so that NaN stays.
+    let x = _mm512_max_ps(_mm512_set1_ps(-4.0), _mm512_min_ps(_mm512_set1_ps(4.0), x));
+    let s = _mm512_mul_ps(x, x);
+    let mut p = _mm512_set1_ps(-2.726_142_4e-10);
+    for c in P {
+        p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(c));
+    }
+    let mut q = _mm512_set1_ps(-1.456_607_2e-5);
+    for c in Q {
+        q = _mm512_fmadd_ps(q, s, _mm512_set1_ps(c));
+    }
+    let erf = _mm512_div_ps(_mm512_mul_ps(x, p), q);
+    let half = _mm512_mul_ps(v, _mm512_set1_ps(0.5));
+    _mm512_fmadd_ps(half, erf, half)
+}
+
+/// x (1 + tanh y) / 2 as x sigmoid(2 y).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gelu_tanh(x: __m512) -> __m512 {
+    let cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+    let y = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044_715), x);
+    let y = _mm512_mul_ps(y, _mm512_set1_ps(-2.0 * 0.797_884_6));
+    let y = _mm512_min_ps(_mm512_set1_ps(80.0), y);
+    _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
+}
+
+/// eˣ for x <= 88; smaller than -87 is -87. NaN stays.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn exp(x: __m512) -> __m512 {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    const SERIES: [f32; 6] = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    let x = _mm512_max_ps(_mm512_set1_ps(-87.0), x);
+    let whole = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E)));
+    let r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(LN_2_HIGH), x);
+    let r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(LN_2_LOW), r);
+    let mut series = _mm512_set1_ps(1.0 / 720.0);
+    for c in SERIES {
+        series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(c));
+    }
+    _mm512_scalef_ps(series, whole)
+}
+
+pub(super) fn fill_bf16(into: &mut Rows, values: &[f32], matrix: &Matrix) {
+    assert!(into.stride >= matrix.steps());
+    // SAFETY: the matrix has this format only where the processor has BF16.
+    unsafe { fill_bf16_rows(into, values, matrix.inputs) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn fill_bf16_rows(into: &mut Rows, values: &[f32], inputs: usize) {
+    for (at, row) in values.chunks_exact(inputs).enumerate() {
+        let words = &mut into.words[at * into.stride / 16..][..into.stride / 16];
+        for (half, part) in row.chunks(16).enumerate() {
+            // SAFETY: the mask ends where the row does; a row of words has room
+            // for a whole line.
+            unsafe {
+                let x = _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr());
+                let short = core::mem::transmute::<_, core::arch::x86_64::__m256i>(_mm512_cvtneps_pbh(x));
+                let line = words[half / 2].0.as_mut_ptr().add(half % 2 * 8);
+                _mm256_storeu_si256(line.cast(), short);
+            }
+        }
+    }
+}
+
+pub(super) fn fill_int8(into: &mut Rows, values: &[f32], matrix: &Matrix) {
+    assert!(into.stride >= matrix.steps());
+    // SAFETY: the matrix has this format only where the processor has AVX-512.
+    unsafe { fill_int8_rows(into, values, matrix.inputs) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn fill_int8_rows(into: &mut Rows, values: &[f32], inputs: usize) {
+    for (at, row) in values.chunks_exact(inputs).enumerate() {
+        let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        let mut broken = 0;
+        for part in row.chunks(16) {
+            // SAFETY: the mask ends where the row does.
+            let x = unsafe { _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr()) };
+            low = _mm512_min_ps(low, x);
+            high = _mm512_max_ps(high, x);
+            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        }
+        let (scale, zero) = scale_of(_mm512_reduce_min_ps(low), _mm512_reduce_max_ps(high), broken != 0);
+        into.scale[at] = scale;
+        into.zero[at] = zero as i32;
+        let inverse = _mm512_set1_ps(1.0 / scale);
+        let zero = _mm512_set1_epi32(zero as i32);
+        let words = &mut into.words[at * into.stride / 16..][..into.stride / 16];
+        for (quarter, part) in row.chunks(16).enumerate() {
+            // SAFETY: the mask ends where the row does; a row of words has room
+            // for a whole line.
+            unsafe {
+                let x = _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr());
+                let whole = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
+                let whole = _mm512_max_epi32(_mm512_add_epi32(whole, zero), _mm512_setzero_si512());
+                let line = words[quarter / 4].0.as_mut_ptr().add(quarter % 4 * 4);
+                _mm_storeu_si128(line.cast(), _mm512_cvtusepi32_epi8(whole));
+            }
+        }
+    }
+}
+
+/// Adds the rows of `other` to each row, then normalizes the row.
+pub(super) fn add_norm(rows: &mut [f32], other: &[f32], norm: &Norm) {
+    // SAFETY: called at a level that has AVX-512.
+    unsafe { add_norm_rows(rows, other, norm) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn add_norm_rows(rows: &mut [f32], other: &[f32], norm: &Norm) {
+    let hidden = norm.weight.len();
+    let count = hidden as f32;
+    let load = |from: &[f32]| {
+        // SAFETY: the mask ends where the slice does.
+        unsafe { _mm512_maskz_loadu_ps(first(from.len()), from.as_ptr()) }
+    };
+    for (row, other) in rows.chunks_exact_mut(hidden).zip(other.chunks_exact(hidden)) {
+        let mut sums = [_mm512_setzero_ps(); 4];
+        for (at, (x, o)) in row.chunks_mut(16).zip(other.chunks(16)).enumerate() {
+            let sum = _mm512_add_ps(load(x), load(o));
+            sums[at % 4] = _mm512_add_ps(sums[at % 4], sum);
+            // SAFETY: the mask ends where the row does.
+            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), first(x.len()), sum) };
+        }
+        let mean = _mm512_set1_ps(total(sums) / count);
+        let mut squares = [_mm512_setzero_ps(); 4];
+        for (at, x) in row.chunks(16).enumerate() {
+            // Lanes behind the end are the mean, so they count nothing.
+            // SAFETY: the mask ends where the row does.
+            let x = unsafe { core::arch::x86_64::_mm512_mask_loadu_ps(mean, first(x.len()), x.as_ptr()) };
+            let away = _mm512_sub_ps(x, mean);
+            squares[at % 4] = _mm512_fmadd_ps(away, away, squares[at % 4]);
+        }
+        let scale = _mm512_set1_ps(1.0 / (total(squares) / count + norm.eps).sqrt());
+        let parts = row.chunks_mut(16).zip(norm.weight.chunks(16)).zip(norm.bias.chunks(16));
+        for ((x, weight), bias) in parts {
+            let away = _mm512_mul_ps(_mm512_sub_ps(load(x), mean), scale);
+            let y = _mm512_fmadd_ps(away, load(weight), load(bias));
+            // SAFETY: the mask ends where the row does.
+            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), first(x.len()), y) };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn total(sums: [__m512; 4]) -> f32 {
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
+}

@@ -1,0 +1,133 @@
+//! What the processor can do, found once when a model is loaded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The vector instructions the native engine may use.
+///
+/// Each level includes those before it. `auto` is the best this processor has;
+/// a lower one is for tests, and for finding out what an instruction set gives.
+/// The numbers a model computes differ between levels by rounding only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Instructions {
+    /// The best there is.
+    #[default]
+    Auto,
+    /// Matrix products of the `gemm` crate, loops of any processor family.
+    Portable,
+    /// x86 with AVX2 and FMA.
+    Avx2,
+    /// x86 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// AVX-512 with VNNI: products of 8-bit integers.
+    Vnni,
+    /// AVX-512 with VNNI and BF16: products of bfloat16 as well.
+    Bf16,
+}
+
+impl Instructions {
+    /// The level to run at: this one, or the processor's for `auto`.
+    pub(crate) fn resolve(self) -> Result<Instructions> {
+        let best = Self::detect();
+        match self {
+            Instructions::Auto => Ok(best),
+            asked if asked <= best => Ok(asked),
+            asked => Err(Error::Option {
+                option: "instructions",
+                value: asked.name().into(),
+                want: "`auto`, or a level this processor has",
+            }),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Instructions::Auto => "auto",
+            Instructions::Portable => "portable",
+            Instructions::Avx2 => "avx2",
+            Instructions::Avx512 => "avx512",
+            Instructions::Vnni => "vnni",
+            Instructions::Bf16 => "bf16",
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn detect() -> Instructions {
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        let vnni = avx512 && is_x86_feature_detected!("avx512vnni");
+        if vnni && is_x86_feature_detected!("avx512bf16") {
+            Instructions::Bf16
+        } else if vnni {
+            Instructions::Vnni
+        } else if avx512 {
+            Instructions::Avx512
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            Instructions::Avx2
+        } else {
+            Instructions::Portable
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn detect() -> Instructions {
+        Instructions::Portable
+    }
+}
+
+/// How weights are kept and matrix products are computed.
+///
+/// Sums, norms, softmax and the vectors that come out are f32 in each. The
+/// result does not depend on the processor but for rounding: without the
+/// instructions for a precision its numbers are computed in f32, which gives
+/// no speed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// `bf16` where the processor has instructions for it, else `f32`.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// Weights and inputs of products in bfloat16.
+    Bf16,
+    /// Weights in 8 bits with a scale for each output, inputs in 8 bits with a
+    /// scale and an offset for each token.
+    Int8,
+}
+
+impl Precision {
+    pub(crate) fn resolve(self, level: Instructions) -> Precision {
+        match self {
+            Precision::Auto if level >= Instructions::Bf16 => Precision::Bf16,
+            Precision::Auto => Precision::F32,
+            chosen => chosen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Instructions, Precision};
+
+    #[test]
+    fn auto_is_a_level_of_its_own_accord_and_higher_ones_are_refused() {
+        let best = Instructions::Auto.resolve().expect("there is always one");
+        assert!(best >= Instructions::Portable);
+        assert_eq!(Instructions::Portable.resolve().expect("everywhere"), Instructions::Portable);
+        for level in [Instructions::Avx2, Instructions::Avx512, Instructions::Vnni, Instructions::Bf16] {
+            assert_eq!(level.resolve().is_ok(), level <= best, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn auto_precision_is_bf16_only_where_it_is_fast() {
+        assert_eq!(Precision::Auto.resolve(Instructions::Vnni), Precision::F32);
+        assert_eq!(Precision::Auto.resolve(Instructions::Bf16), Precision::Bf16);
+        assert_eq!(Precision::Int8.resolve(Instructions::Portable), Precision::Int8);
+    }
+}
