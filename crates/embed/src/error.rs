@@ -115,6 +115,15 @@ pub enum Error {
         /// What the engine said.
         reason: String,
     },
+    /// Too many calls wait for the model already.
+    #[error("{waiting} calls wait for the embedding model already: try again in a moment")]
+    Busy {
+        /// The calls that wait.
+        waiting: usize,
+    },
+    /// The caller asked to stop.
+    #[error("the embedding was cancelled")]
+    Cancelled,
     /// The model gave NaN or an infinite number.
     #[error("the model gave a value that is not finite for text {text}: its weights are damaged")]
     NotFinite {

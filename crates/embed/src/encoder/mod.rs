@@ -1,37 +1,40 @@
 //! A sentence encoder: texts in, one vector each out.
 //!
-//! Texts are tokenized in parallel, sorted by length and packed into batches;
-//! each batch runs on one thread of the encoder's own, all threads sharing one
-//! copy of the weights. A call with one batch, such as a query, runs its matrix
-//! products on all threads instead. candle and tokenizers appear only in this
+//! Texts are tokenized on the caller's threads and packed into batches; each
+//! batch runs on one thread, all threads sharing one copy of the weights. Short
+//! calls, such as queries, overtake the others (see `queue`). candle and tokenizers appear only in this
 //! folder.
 
 mod batch;
 mod bert;
+mod cache;
 mod distilbert;
 mod files;
 mod kernels;
 mod native;
 mod pooling;
+mod queue;
 mod roberta;
+mod runner;
 mod stock;
 mod tokens;
 mod transformer;
 mod weights;
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::ThreadPool;
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
+use self::cache::{Cache, Known};
 use self::files::Folder;
 use self::kernels::Activation;
 use self::native::Native;
 pub use self::native::{Instructions, Precision};
-use self::pooling::Pooling;
+pub use self::queue::Cancel;
+use self::queue::{Call, Queue};
+use self::runner::{Model, Runner};
 use self::stock::Stock;
 use self::tokens::Tokens;
 use self::transformer::{Config, PROBE, Transformer};
@@ -53,7 +56,15 @@ pub struct EncoderOptions {
     pub precision: Precision,
     /// The vector instructions used; the native backend's.
     pub instructions: Instructions,
+    /// Calls that may wait for a thread; one more is refused.
+    pub max_waiting: usize,
+    /// Memory for the vectors of texts embedded before, by the hash of the
+    /// text; 0 keeps none. It pays where the same queries come again.
+    pub cache_bytes: usize,
 }
+
+/// A call with at most this many tokens is short: it overtakes others.
+const SHORT_TOKENS: usize = 256;
 
 /// An implementation of the transformer. All give the same vectors, but for
 /// what their precision rounds away.
@@ -79,6 +90,8 @@ impl Default for EncoderOptions {
             backend: Backend::Native,
             precision: Precision::Auto,
             instructions: Instructions::Auto,
+            max_waiting: 1024,
+            cache_bytes: 0,
         }
     }
 }
@@ -101,48 +114,21 @@ pub struct Embeddings {
     pub tokens: usize,
 }
 
-enum Model {
-    Native(Native),
-    Packed(Transformer),
-    Stock(Stock),
-}
-
-impl Model {
-    fn hidden(&self) -> usize {
-        match self {
-            Model::Native(model) => model.hidden(),
-            Model::Packed(model) => model.hidden(),
-            Model::Stock(model) => model.hidden(),
-        }
-    }
-
-    fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
-        match self {
-            Model::Native(model) => {
-                Ok(model.forward(texts, &mut || true, <[f32]>::to_vec).expect("nothing stops it"))
-            }
-            Model::Packed(model) => model.forward(texts),
-            Model::Stock(model) => model.forward(texts),
-        }
-    }
-}
-
 /// A sentence encoder of the BERT family.
 ///
 /// It can be shared between threads; calls at the same time share its threads.
 pub struct Encoder {
-    model: Model,
+    queue: Queue,
+    cache: Option<Cache>,
     tokens: Tokens,
-    pooling: Pooling,
     max_tokens: usize,
     max_batch_tokens: usize,
+    threads: usize,
     lower_case: bool,
     query_prompt: String,
     passage_prompt: String,
-    /// One thread each: a batch runs on one of them.
-    workers: Vec<ThreadPool>,
-    /// All threads: tokenization, and a call with a single batch.
-    wide: ThreadPool,
+    /// Tokenization of calls with many texts.
+    tokenizing: ThreadPool,
 }
 
 impl Encoder {
@@ -193,31 +179,29 @@ impl Encoder {
             0 => std::thread::available_parallelism().map_or(1, Into::into),
             threads => threads,
         };
+        let runner = Runner::new(model, folder.pooling, threads)?;
         Ok(Encoder {
-            model,
+            queue: Queue::start(runner, threads, options.max_waiting)?,
+            cache: Cache::new(options.cache_bytes),
+            threads,
             tokens: tokens.limit(max_tokens),
-            pooling: folder.pooling,
             max_tokens,
             max_batch_tokens: options.max_batch_tokens,
             lower_case: folder.lower_case,
             query_prompt: folder.query_prompt,
             passage_prompt: folder.passage_prompt,
-            workers: (0..threads).map(|_| pool(1)).collect::<Result<_>>()?,
-            wide: pool(threads)?,
+            tokenizing: runner::pool(threads)?,
         })
     }
 
     /// The dimensions of a vector.
     pub fn dim(&self) -> usize {
-        self.pooling.dim(self.model.hidden())
+        self.queue.runner().dim()
     }
 
     /// The precision the model runs in: never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
-        match &self.model {
-            Model::Native(model) => model.precision(),
-            Model::Packed(_) | Model::Stock(_) => Precision::F32,
-        }
+        self.queue.runner().precision()
     }
 
     /// The tokens of a text the model sees, special ones included. The rest of
@@ -232,28 +216,84 @@ impl Encoder {
     /// first 1 MiB is looked at. White space around a text does not count. An
     /// empty text has a vector too, of its special tokens.
     ///
+    /// Calls at the same time share the encoder's threads; a short one, such as
+    /// a query, overtakes the others.
+    ///
     /// # Errors
-    /// [`Error::NotFinite`] if the model's weights are damaged.
+    /// [`Error::NotFinite`] if the model's weights are damaged; [`Error::Busy`]
+    /// if [`EncoderOptions::max_waiting`] calls wait already.
     pub fn embed(&self, texts: &[&str], kind: TextKind) -> Result<Embeddings> {
-        let ids = self.wide.install(|| {
-            let each = texts.par_iter().enumerate().with_min_len(8);
-            each.map(|(text, content)| {
-                self.tokens
-                    .ids(&self.prepare(content, kind))
-                    .map_err(|reason| Error::Tokenize { text, reason })
-            })
-            .collect::<Result<Vec<_>>>()
-        })?;
-        let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let batches = batch::plan(&lengths, self.max_batch_tokens, self.workers.len());
+        self.embed_until(texts, kind, &Cancel::new())
+    }
 
-        let mut vectors = vec![Vec::new(); texts.len()];
-        for (batch, found) in batches.iter().zip(self.run(&ids, &batches)?) {
-            for (&text, vector) in batch.iter().zip(found) {
-                vectors[text] = vector;
-            }
+    /// As [`Encoder::embed`], for a caller that may go away: once `cancel` is
+    /// set, no more is computed than what is under way.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::embed`], and [`Error::Cancelled`].
+    ///
+    /// ```no_run
+    /// # use cairn_embed::{Cancel, Encoder, Error, TextKind};
+    /// # fn run(encoder: &Encoder, texts: &[&str]) {
+    /// let cancel = Cancel::new();
+    /// let other = cancel.clone();
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(move || other.cancel());
+    ///     let found = encoder.embed_until(texts, TextKind::Passage, &cancel);
+    ///     assert!(found.is_ok() || matches!(found, Err(Error::Cancelled)));
+    /// });
+    /// # }
+    /// ```
+    pub fn embed_until(&self, texts: &[&str], kind: TextKind, cancel: &Cancel) -> Result<Embeddings> {
+        let Some(cache) = &self.cache else {
+            return self
+                .compute(texts, kind, cancel)
+                .map(|(vectors, lengths)| Embeddings { vectors, tokens: lengths.iter().sum() });
+        };
+        let keys: Vec<_> = texts.iter().map(|text| Cache::key(text, kind)).collect();
+        let mut known: Vec<_> = keys.iter().map(|key| cache.get(key)).collect();
+        let missing: Vec<usize> = (0..texts.len()).filter(|&text| known[text].is_none()).collect();
+        let unknown: Vec<&str> = missing.iter().map(|&text| texts[text]).collect();
+        let (vectors, lengths) = self.compute(&unknown, kind, cancel)?;
+        for ((&text, vector), tokens) in missing.iter().zip(vectors).zip(lengths) {
+            let found = Known { vector, tokens };
+            cache.put(keys[text], found.clone());
+            known[text] = Some(found);
         }
-        Ok(Embeddings { vectors, tokens: lengths.iter().sum() })
+        let known: Vec<Known> = known.into_iter().flatten().collect();
+        Ok(Embeddings {
+            tokens: known.iter().map(|known| known.tokens).sum(),
+            vectors: known.into_iter().map(|known| known.vector).collect(),
+        })
+    }
+
+    /// The vectors of the texts, and the tokens of each.
+    fn compute(
+        &self,
+        texts: &[&str],
+        kind: TextKind,
+        cancel: &Cancel,
+    ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+        let ids = self.ids(texts, kind)?;
+        let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
+        let short = lengths.iter().sum::<usize>() <= SHORT_TOKENS;
+        // A short call is one batch, on one thread.
+        let threads = if short { 1 } else { self.threads };
+        let batches = batch::plan(&lengths, self.max_batch_tokens, threads);
+        let vectors = self.queue.run(Call::new(ids, batches, cancel.clone()), short)?;
+        Ok((vectors, lengths))
+    }
+
+    fn ids(&self, texts: &[&str], kind: TextKind) -> Result<Vec<Vec<u32>>> {
+        let each = |(text, content): (usize, &&str)| {
+            let ids = self.tokens.ids(&self.prepare(content, kind));
+            ids.map_err(|reason| Error::Tokenize { text, reason })
+        };
+        // Other threads are worth waking for some hundred microseconds of work.
+        if texts.len() <= 16 {
+            return texts.iter().enumerate().map(each).collect();
+        }
+        self.tokenizing.install(|| texts.par_iter().enumerate().with_min_len(8).map(each).collect())
     }
 
     /// The tokens of the whole text, without special ones and not truncated.
@@ -275,69 +315,6 @@ impl Encoder {
         let text = text.trim();
         if self.lower_case { text.to_lowercase() } else { text.to_owned() }
     }
-
-    /// The vectors of each batch.
-    fn run(&self, ids: &[Vec<u32>], batches: &[Vec<usize>]) -> Result<Vec<Vec<Vec<f32>>>> {
-        if let [only] = batches {
-            return Ok(vec![self.wide.install(|| self.run_batch(ids, only))?]);
-        }
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::with_capacity(batches.len()));
-        let work = || {
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(batch) = batches.get(at) else { break };
-                let found = self.run_batch(ids, batch);
-                let failed = found.is_err();
-                done.lock().expect("a push does not panic").push((at, found));
-                if failed {
-                    next.store(batches.len(), Ordering::Relaxed);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for worker in self.workers.iter().take(batches.len()) {
-                scope.spawn(|| worker.install(work));
-            }
-        });
-        let mut done = done.into_inner().expect("no worker panicked");
-        done.sort_unstable_by_key(|(at, _)| *at);
-        done.into_iter().map(|(_, found)| found).collect()
-    }
-
-    fn run_batch(&self, ids: &[Vec<u32>], batch: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let texts: Vec<&[u32]> = batch.iter().map(|&text| &ids[text][..]).collect();
-        let hidden = self.model.hidden();
-        // A tokenizer without special tokens makes nothing of an empty text.
-        if texts.iter().all(|ids| ids.is_empty()) {
-            return Ok(vec![vec![0.0; self.dim()]; batch.len()]);
-        }
-        let states = self.model.forward(&texts)?;
-        let mut rest = &states[..];
-        let mut vectors = Vec::with_capacity(batch.len());
-        for (&text, ids) in batch.iter().zip(&texts) {
-            let (rows, others) = rest.split_at(ids.len() * hidden);
-            rest = others;
-            if ids.is_empty() {
-                vectors.push(vec![0.0; self.dim()]);
-                continue;
-            }
-            let vector = self.pooling.apply(rows, hidden);
-            if !vector.iter().all(|x| x.is_finite()) {
-                return Err(Error::NotFinite { text });
-            }
-            vectors.push(vector);
-        }
-        Ok(vectors)
-    }
-}
-
-fn pool(threads: usize) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|thread| format!("embed-{thread}"))
-        .build()
-        .map_err(|error| Error::Compute { reason: error.to_string() })
 }
 
 type Architecture = (Config, &'static transformer::LayerNames, &'static str);

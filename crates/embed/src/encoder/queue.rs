@@ -1,0 +1,273 @@
+//! Who computes when: threads of the encoder's own, and two queues before them.
+//!
+//! Bulk calls are cut into batches; each thread takes the next batch of the
+//! call that waited longest, so calls share the threads fairly. A short call,
+//! such as a query, does not wait for a batch to end: it runs at once on the
+//! thread that asks if one of the encoder's is idle, otherwise on the first
+//! thread that comes to a pause inside its batch. Bulk threads have a lower
+//! priority than those that search and answer.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use super::runner::Runner;
+use crate::{Error, Result};
+
+/// Tells a running [`Encoder::embed_until`](crate::Encoder::embed_until) that
+/// its caller has gone. Clones are one flag.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A flag that is not set.
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    /// Stops the calls that got this flag, within a batch.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was set.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Texts of one caller, cut into batches.
+pub(super) struct Call {
+    ids: Vec<Vec<u32>>,
+    batches: Vec<Vec<usize>>,
+    cancel: Cancel,
+    /// The batch to be taken next; under the queue's lock.
+    next: AtomicUsize,
+    progress: Mutex<Progress>,
+    ended: Condvar,
+}
+
+struct Progress {
+    vectors: Vec<Vec<f32>>,
+    left: usize,
+    error: Option<Error>,
+}
+
+impl Call {
+    pub(super) fn new(ids: Vec<Vec<u32>>, batches: Vec<Vec<usize>>, cancel: Cancel) -> Call {
+        let vectors = vec![Vec::new(); ids.len()];
+        let progress = Progress { vectors, left: batches.len(), error: None };
+        let (next, progress) = (AtomicUsize::new(0), Mutex::new(progress));
+        Call { ids, batches, cancel, next, progress, ended: Condvar::new() }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("nothing panics under this lock")
+    }
+
+    /// Runs one batch and keeps what came of it.
+    fn run(&self, batch: usize, runner: &Runner, pause: &mut dyn FnMut()) {
+        let mut going = || {
+            pause();
+            !self.cancel.is_cancelled()
+        };
+        let batch = &self.batches[batch];
+        let skip = self.progress().error.is_some() || self.cancel.is_cancelled();
+        let found = if skip { Err(Error::Cancelled) } else { runner.vectors(&self.ids, batch, &mut going) };
+        let mut progress = self.progress();
+        match found {
+            Ok(found) => {
+                for (&text, vector) in batch.iter().zip(found) {
+                    progress.vectors[text] = vector;
+                }
+            }
+            // The first error is the cause of the others.
+            Err(error) => {
+                progress.error.get_or_insert(error);
+            }
+        }
+        progress.left -= 1;
+        if progress.left == 0 {
+            self.ended.notify_all();
+        }
+    }
+
+    /// Waits for the last batch.
+    fn wait(&self) -> Result<Vec<Vec<f32>>> {
+        let progress = self.progress();
+        let mut progress =
+            self.ended.wait_while(progress, |progress| progress.left > 0).expect("nothing panics under it");
+        match progress.error.take() {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut progress.vectors)),
+        }
+    }
+}
+
+/// The threads of an encoder. They end when it is dropped.
+pub(super) struct Queue {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    runner: Runner,
+    /// Batches that may run at the same time.
+    places: usize,
+    limit: usize,
+    waiting: Mutex<Waiting>,
+    work: Condvar,
+    /// Short calls that wait, for a look without the lock.
+    short: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    short: VecDeque<Arc<Call>>,
+    bulk: VecDeque<Arc<Call>>,
+    running: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Starts `threads` threads; no more than `limit` calls wait at a time.
+    pub(super) fn start(runner: Runner, threads: usize, limit: usize) -> Result<Queue> {
+        let shared = Arc::new(Shared {
+            runner,
+            places: threads,
+            limit,
+            waiting: Mutex::default(),
+            work: Condvar::new(),
+            short: AtomicUsize::new(0),
+        });
+        let mut queue = Queue { shared, threads: Vec::new() };
+        for thread in 0..threads {
+            let shared = queue.shared.clone();
+            let started = std::thread::Builder::new().name(format!("embed-{thread}")).spawn(move || {
+                lower_priority();
+                shared.runner.on_one_thread(|| while shared.serve().is_continue() {});
+            });
+            queue.threads.push(started.map_err(|error| Error::Compute { reason: error.to_string() })?);
+        }
+        Ok(queue)
+    }
+
+    pub(super) fn runner(&self) -> &Runner {
+        &self.shared.runner
+    }
+
+    /// Runs a call and waits for it; a `short` one overtakes the others.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many calls wait, [`Error::Cancelled`], or what
+    /// the model says.
+    pub(super) fn run(&self, call: Call, short: bool) -> Result<Vec<Vec<f32>>> {
+        let shared = &*self.shared;
+        if call.batches.is_empty() {
+            return Ok(call.progress().vectors.clone());
+        }
+        let mut waiting = shared.lock();
+        if short && waiting.running < shared.places {
+            waiting.running += 1;
+            drop(waiting);
+            shared.runner.on_all_threads(|| call.run_all(&shared.runner));
+            shared.lock().running -= 1;
+            // A call may have come while all places were taken.
+            shared.work.notify_one();
+            return call.wait();
+        }
+        if waiting.short.len() + waiting.bulk.len() >= shared.limit {
+            return Err(Error::Busy { waiting: shared.limit });
+        }
+        let call = Arc::new(call);
+        if short {
+            waiting.short.push_back(call.clone());
+            shared.short.store(waiting.short.len(), Ordering::Relaxed);
+            shared.work.notify_one();
+        } else {
+            waiting.bulk.push_back(call.clone());
+            shared.work.notify_all();
+        }
+        drop(waiting);
+        call.wait()
+    }
+}
+
+impl Call {
+    fn run_all(&self, runner: &Runner) {
+        for batch in 0..self.batches.len() {
+            self.run(batch, runner, &mut || ());
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics under this lock")
+    }
+
+    fn take_short(&self, waiting: &mut Waiting) -> Option<Arc<Call>> {
+        let call = waiting.short.pop_front();
+        self.short.store(waiting.short.len(), Ordering::Relaxed);
+        call
+    }
+
+    /// Waits for work and does one piece of it.
+    fn serve(&self) -> ControlFlow<()> {
+        let idle = |waiting: &mut Waiting| {
+            let empty = waiting.short.is_empty() && waiting.bulk.is_empty();
+            !waiting.closed && (empty || waiting.running >= self.places)
+        };
+        let mut waiting = self.work.wait_while(self.lock(), idle).expect("nothing panics under this lock");
+        if waiting.closed {
+            return ControlFlow::Break(());
+        }
+        waiting.running += 1;
+        if let Some(call) = self.take_short(&mut waiting) {
+            drop(waiting);
+            call.run_all(&self.runner);
+        } else if let Some(call) = waiting.bulk.pop_front() {
+            let batch = call.next.fetch_add(1, Ordering::Relaxed);
+            if batch + 1 < call.batches.len() {
+                waiting.bulk.push_back(call.clone());
+            }
+            drop(waiting);
+            call.run(batch, &self.runner, &mut || self.pause());
+        }
+        self.lock().running -= 1;
+        self.work.notify_one();
+        ControlFlow::Continue(())
+    }
+
+    /// A short call that waits is run here and now, one at each pause, so that
+    /// bulk goes on under any number of them.
+    fn pause(&self) {
+        if self.short.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let call = self.take_short(&mut self.lock());
+        if let Some(call) = call {
+            call.run_all(&self.runner);
+        }
+    }
+}
+
+/// A third of a core that others want, too. Where a thread cannot have a
+/// priority of its own, nothing happens.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5);
+}
