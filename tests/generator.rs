@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
 use cairn_index::Database;
-use cairn_rag::{Document, Engine, Event, Format, GeneratorOptions, ModelOptions, RagOptions, TextSearch};
+use cairn_rag::{Document, Engine, Event, Format, GeneratorOptions, ModelOptions, Question, RagOptions};
 use serde_json::{Value, json};
 
 /// Answers one request with `reply` and hands on what was asked.
@@ -52,8 +52,12 @@ fn stream_of(
 }
 
 fn engine(dir: &Path, url: &str) -> Engine {
-    let generator =
-        GeneratorOptions { url: url.to_owned(), model: "scripted".to_owned(), ..Default::default() };
+    let generator = GeneratorOptions {
+        url: url.to_owned(),
+        model: "scripted".to_owned(),
+        retries: 0,
+        ..Default::default()
+    };
     let options = RagOptions { generator, ..RagOptions::default() };
     let index = cairn_index::Options { min_free_bytes: 0, ..cairn_index::Options::default() };
     let engine = Engine::new(Database::open_with(dir, index).unwrap(), ModelOptions::default(), options);
@@ -80,7 +84,7 @@ fn a_generated_answer_is_cited_by_sentences_that_stand_in_the_sources() {
     let dir = tempfile::tempdir().unwrap();
     let mut events = Vec::new();
     let answer = engine(dir.path(), &url)
-        .ask("c", &TextSearch::new(QUESTION), &mut |event| {
+        .ask("c", &Question::new(QUESTION), &mut |event| {
             events.push(event);
             Ok(())
         })
@@ -107,7 +111,7 @@ fn a_model_that_finds_no_answer_makes_a_refusal() {
     let dir = tempfile::tempdir().unwrap();
     let mut told = String::new();
     let answer = engine(dir.path(), &url)
-        .ask("c", &TextSearch::new(QUESTION), &mut |event| {
+        .ask("c", &Question::new(QUESTION), &mut |event| {
             if let Event::Delta(piece) = event {
                 told.push_str(&piece);
             }
@@ -136,7 +140,7 @@ fn a_model_that_fails_leaves_an_extractive_answer_and_a_warning() {
     for (reply, reason) in failures {
         let (url, _asked) = language_model(reply);
         let dir = tempfile::tempdir().unwrap();
-        let answer = engine(dir.path(), &url).ask("c", &TextSearch::new(QUESTION), &mut |_| Ok(())).unwrap();
+        let answer = engine(dir.path(), &url).ask("c", &Question::new(QUESTION), &mut |_| Ok(())).unwrap();
         assert_eq!(answer.generator, "extractive");
         assert!(answer.answer.contains("marks a path"), "{}", answer.answer);
         assert!(answer.warnings[0].contains(reason), "{:?}", answer.warnings);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cairn_embed::{Encoder, EncoderOptions, ModelStore, Silent, StoreOptions, TextKind};
 use cairn_index::{CollectionConfig, Database, Metric, Options, Point, Search};
-use cairn_rag::{Document, Engine, Format, ModelOptions, RagOptions, TextSearch};
+use cairn_rag::{Document, Engine, Format, ModelOptions, Question, RagOptions};
 use cairn_tests::{JudgedSet, Quality, handbook, larger_set};
 
 fn encoder() -> Encoder {
@@ -118,8 +118,7 @@ fn answers(engine: &Engine, set: &JudgedSet, questions: &[(String, Vec<String>)]
         set.corpus.iter().map(|one| (one.id.as_str(), one.text.chars().collect())).collect();
     let (mut answered, mut right) = (0, 0);
     for (question, gold) in questions {
-        let wanted = TextSearch { limit: 8, ..TextSearch::new(question.as_str()) };
-        let answer = engine.ask("c", &wanted, &mut |_| Ok(())).unwrap();
+        let answer = engine.ask("c", &Question::new(question.as_str()), &mut |_| Ok(())).unwrap();
         assert_eq!(answer.refused, answer.citations.is_empty());
         for citation in &answer.citations {
             let source = &sources[citation.document_id.as_str()][citation.start..citation.end];

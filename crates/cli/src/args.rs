@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use cairn_rag::Format;
+use cairn_rag::{Format, Mode, RetrievalChange};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use crate::failure::Failure;
 
 /// Vector search and cited answers over your own documents.
 #[derive(Debug, Parser)]
@@ -30,10 +32,12 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Add text and Markdown files to a collection
     Add(Add),
-    /// Find the passages nearest in meaning
+    /// Find the passages nearest in meaning and words
     Search(Find),
     /// Answer a question with citations
-    Ask(Find),
+    Ask(Ask),
+    /// Measure retrieval and answers on judged questions
+    Eval(crate::eval::Eval),
     /// Get, list and remove models
     #[command(subcommand)]
     Model(Model),
@@ -102,6 +106,74 @@ pub(crate) struct Find {
     /// Only passages that match, as JSON: {"must": [{"key": …, "match": {"value": …}}]}
     #[arg(long, value_name = "JSON")]
     pub(crate) filter: Option<String>,
+    /// Tell the stages and each passage's path through them
+    #[arg(long)]
+    pub(crate) explain: bool,
+    #[command(flatten)]
+    pub(crate) retrieval: RetrievalArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    pub(crate) find: Find,
+    /// Go on with a conversation; `new` starts one and prints its id
+    #[arg(long, value_name = "ID")]
+    pub(crate) conversation: Option<String>,
+    /// Sentences of an extractive answer at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) sentences: Option<u8>,
+    /// Confidence, 0 to 1, below which there is no answer
+    #[arg(long, value_name = "C")]
+    pub(crate) min_confidence: Option<f32>,
+    /// Answer from the passages even where a language model is set
+    #[arg(long)]
+    pub(crate) extractive: bool,
+}
+
+/// How passages are found, where it differs from the collection's way.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct RetrievalArgs {
+    /// What is compared: meaning, words, or both
+    #[arg(long, value_enum)]
+    mode: Option<ModeArg>,
+    /// Reorder with the rerank model, if there is one
+    #[arg(long)]
+    rerank: Option<bool>,
+    /// More options, as JSON: {"fusion": {"method": "weighted", "dense": 0.7}, "diversity": 0.3}
+    #[arg(long, value_name = "JSON")]
+    retrieval: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Dense,
+    Sparse,
+    Hybrid,
+}
+
+impl RetrievalArgs {
+    pub(crate) fn change(&self) -> Result<RetrievalChange, Failure> {
+        let mut change: RetrievalChange = match &self.retrieval {
+            Some(json) => {
+                serde_json::from_str(json).map_err(|error| Failure::Retrieval(error.to_string()))?
+            }
+            None => RetrievalChange::default(),
+        };
+        change.rerank = self.rerank.or(change.rerank);
+        change.mode = self.mode.map(Mode::from).or(change.mode);
+        Ok(change)
+    }
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Dense => Self::Dense,
+            ModeArg::Sparse => Self::Sparse,
+            ModeArg::Hybrid => Self::Hybrid,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cairn_rag::{Document, TextSearch};
+use cairn_rag::{Document, Question};
 use serde_json::Map;
 
 use crate::documents::{Found, corpus_line};
@@ -55,8 +55,7 @@ pub(crate) fn run(settings: &Settings, then_serve: bool) -> Result<(), Box<dyn s
     for question in QUESTIONS {
         out::line(format!("> {question}"));
         let asked = Instant::now();
-        let wanted = TextSearch { limit: 8, ..TextSearch::new(question) };
-        let answer = engine.ask(COLLECTION, &wanted, &mut |_| Ok(()))?;
+        let answer = engine.ask(COLLECTION, &Question::new(question), &mut |_| Ok(()))?;
         print_answer(&answer);
         out::line(format!("  answered in {} ms\n", asked.elapsed().as_millis()));
     }

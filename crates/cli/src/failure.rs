@@ -9,6 +9,17 @@ pub(crate) enum Failure {
     Settings(String),
     #[error("the filter is not valid: {0}")]
     Filter(String),
+    #[error("the retrieval options are not valid: {0}")]
+    Retrieval(String),
+    #[error("cannot write {path}", path = path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error(
+        "there is no measure `{0}`: take ndcg, recall, mrr or map, with a system before it as in sparse.ndcg, \
+         or of answers contains, f1, verbatim, refused or unanswerable_refused"
+    )]
+    Measure(String),
+    #[error("below what was asked for: {0}")]
+    Below(String),
     #[error("cannot read {path}", path = path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}", path = path.display())]

@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod documents;
+mod eval;
 mod failure;
 mod out;
 mod progress;

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use cairn_embed::{ModelStore, Silent};
 use cairn_index::Filter;
-use cairn_rag::{Format, TextSearch};
+use cairn_rag::{Format, Question, Retrieval, TextSearch};
 use clap::CommandFactory;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Add, Args, Command, Find, Health, Model, Serve};
+use crate::args::{Add, Args, Ask, Command, Find, Health, Model, Serve};
 use crate::documents::Found;
 use crate::failure::{Failure, Outcome};
 use crate::progress::Download;
 use crate::settings::{LogFormat, Settings};
 use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve};
-use crate::{demo, out, snapshots};
+use crate::{demo, eval, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -33,6 +33,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Add(wanted) => add(&settings, &wanted, args.json),
         Command::Search(wanted) => search(&settings, &wanted, args.json),
         Command::Ask(wanted) => ask(&settings, &wanted, args.json),
+        Command::Eval(wanted) => eval::run(&settings, &wanted, args.json),
         Command::Model(wanted) => model(&settings, &wanted, args.json),
         Command::Demo(wanted) => {
             apply(&mut settings, &wanted.listen);
@@ -112,38 +113,75 @@ fn text_search(wanted: &Find) -> Outcome<TextSearch> {
         None => None,
         Some(json) => Some(serde_json::from_str(json).map_err(|error| Failure::Filter(error.to_string()))?),
     };
-    Ok(TextSearch { query: wanted.text.clone(), limit: usize::from(wanted.limit), filter })
+    Ok(TextSearch {
+        limit: usize::from(wanted.limit),
+        filter,
+        retrieval: wanted.retrieval.change()?,
+        explain: wanted.explain,
+        ..TextSearch::new(wanted.text.as_str())
+    })
 }
 
 fn search(settings: &Settings, wanted: &Find, as_json: bool) -> Outcome {
     let query = text_search(wanted)?;
     let engine = open(settings)?;
     load_default_model(&engine)?;
-    let hits = engine.search(&wanted.collection, &query)?;
+    let found = engine.search(&wanted.collection, &query)?;
     if as_json {
-        out::json(&json!({ "hits": hits }));
+        out::json(&json!({
+            "hits": found.passages, "seq": found.seq, "stages": found.stages, "warnings": found.warnings
+        }));
         return Ok(());
     }
-    for hit in hits {
+    print_found(&found);
+    Ok(())
+}
+
+fn print_found(found: &Retrieval) {
+    for hit in &found.passages {
         let heading = hit.heading.iter().map(|heading| format!(" > {heading}")).collect::<String>();
         out::line(format!(
             "{:.3}  {}{heading}  ({}, {}..{})",
             hit.score, hit.title, hit.document_id, hit.start, hit.end
         ));
+        for step in &hit.path {
+            out::line(format!("       {}: rank {}, {:.4}", step.stage, step.rank, step.score));
+        }
         out::line(format!("       {}\n", one_line(&hit.text, 240)));
     }
-    Ok(())
+    for stage in &found.stages {
+        let detail = stage.detail.as_deref().unwrap_or_default();
+        out::line(format!("{:<10} {:>5} found, {:>6} us  {detail}", stage.stage, stage.found, stage.micros));
+    }
+    for warning in &found.warnings {
+        out::note(format!("warning: {warning}"));
+    }
 }
 
-fn ask(settings: &Settings, wanted: &Find, as_json: bool) -> Outcome {
-    let question = text_search(wanted)?;
+fn ask(settings: &Settings, wanted: &Ask, as_json: bool) -> Outcome {
+    let search = text_search(&wanted.find)?;
     let engine = open(settings)?;
     load_default_model(&engine)?;
-    let answer = engine.ask(&wanted.collection, &question, &mut |_| Ok(()))?;
+    let collection = &wanted.find.collection;
+    let conversation_id = match wanted.conversation.as_deref() {
+        Some("new") => Some(engine.start_conversation(collection)?.id),
+        other => other.map(str::to_owned),
+    };
+    let question = Question {
+        conversation_id,
+        max_sentences: wanted.sentences.map(usize::from),
+        min_confidence: wanted.min_confidence,
+        generate: !wanted.extractive,
+        ..search.into()
+    };
+    let answer = engine.ask(collection, &question, &mut |_| Ok(()))?;
     if as_json {
         out::json(&answer);
     } else {
         print_answer(&answer);
+        if let Some(id) = &answer.conversation_id {
+            out::line(format!("  (go on with --conversation {id})"));
+        }
     }
     Ok(())
 }

@@ -135,13 +135,13 @@ mod tests {
             ("CAIRN__SERVER__PORT", "7000"),
             ("CAIRN__DATA_DIR", "/data"),
             ("CAIRN__RAG__GENERATOR__MODEL", "123"),
-            ("CAIRN__RAG__EXTRACT__MIN_SUPPORT", "0.5"),
+            ("CAIRN__RAG__EXTRACT__MIN_CONFIDENCE", "0.7"),
         ])
         .unwrap();
         assert_eq!(settings.server.port, 7000);
         assert_eq!(settings.data_dir, Path::new("/data"));
         assert_eq!(settings.rag.generator.model, "123");
-        assert!((settings.rag.extract.min_support - 0.5).abs() < f32::EPSILON);
+        assert!((settings.rag.extract.min_confidence - 0.7).abs() < f32::EPSILON);
     }
 
     #[test]

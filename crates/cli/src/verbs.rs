@@ -94,7 +94,14 @@ pub(crate) fn print_answer(answer: &Answer) {
         ));
     }
     if let Some(reason) = &answer.reason {
-        out::line(format!("  ({reason})"));
+        let searched = &answer.searched;
+        out::line(format!(
+            "  ({reason}: {} of {} passages read, confidence {:.2})",
+            searched.read, searched.passages, searched.confidence
+        ));
+        if !searched.missing.is_empty() {
+            out::line(format!("  (in none of them: {})", searched.missing.join(", ")));
+        }
     }
     for warning in &answer.warnings {
         out::note(format!("warning: {warning}"));

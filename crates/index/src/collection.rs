@@ -402,7 +402,7 @@ impl Collection {
     }
 
     /// Moves the expiry of points that live on by being read.
-    fn renew(&self, view: &View, places: &[Place]) -> Result<()> {
+    pub(crate) fn renew(&self, view: &View, places: &[Place]) -> Result<()> {
         let mut due: Vec<(PointId, Expiry)> = Vec::new();
         for place in places {
             let part = view.part(*place);

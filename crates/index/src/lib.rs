@@ -132,6 +132,7 @@ mod plan;
 mod point;
 mod queried;
 mod query;
+mod reading;
 mod schema;
 mod search;
 mod segment;
@@ -172,6 +173,7 @@ pub use query::{
     MatrixRequest, MatrixResult, Mmr, OrderBy, Prefetch, Query, QueryHit, QueryRequest, SearchParams,
     Strategy, Target, WithLookup,
 };
+pub use reading::Reading;
 pub use schema::{
     CommonOptions, FieldKind, FieldOptions, FieldSchema, IntegerOptions, KeywordOptions, PrincipalOptions,
     Schema, TenantOptions,

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::document::Format;
+use crate::provenance::Provenance;
+use crate::retrieval::{RetrievalChange, Step};
 
 /// A search by text.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,13 +18,41 @@ pub struct TextSearch {
     /// Which passages may be found; keys are `document_id`, `title` and
     /// `metadata.…`.
     pub filter: Option<Filter>,
+    /// How they are found, where it differs from the collection's way.
+    pub retrieval: RetrievalChange,
+    /// Tell each passage's path through the stages.
+    pub explain: bool,
 }
 
 impl TextSearch {
     /// The ten best passages for a query.
     pub fn new(query: impl Into<String>) -> Self {
-        Self { query: query.into(), limit: 10, filter: None }
+        Self {
+            query: query.into(),
+            limit: 10,
+            filter: None,
+            retrieval: RetrievalChange::default(),
+            explain: false,
+        }
     }
+}
+
+/// What the stages of a retrieval gave a passage; absent where one did not see
+/// it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Cosine of the embeddings, -1 to 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dense: Option<f32>,
+    /// BM25, from 0 without an upper bound.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sparse: Option<f32>,
+    /// What [`Fusion`](crate::Fusion) made of both, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fused: Option<f32>,
+    /// The rerank model's, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rerank: Option<f32>,
 }
 
 /// A passage that was found, best first.
@@ -42,10 +72,23 @@ pub struct Retrieved {
     pub end: usize,
     /// The source text in between.
     pub text: String,
-    /// Similarity to the query, larger is better.
+    /// Score of the last stage that put passages in order, larger is better. It
+    /// compares passages of one search and nothing else: see
+    /// [`scores`](Self::scores) for what each stage means.
     pub score: f32,
+    /// What each stage gave it.
+    #[serde(default)]
+    pub scores: Scores,
     /// The document's metadata.
     pub metadata: Map<String, Value>,
+    /// The hit that this passage stands around, when it is no hit itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expanded_from: Option<cairn_index::PointId>,
+    /// Where it stood after each stage, if the search asked to explain itself.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub path: Vec<Step>,
+    #[serde(skip)]
+    pub(crate) number: u32,
     #[serde(skip)]
     pub(crate) format: Format,
 }
@@ -63,8 +106,37 @@ pub struct Citation {
     pub end: usize,
     /// The source text in between.
     pub quote: String,
-    /// How well the quote supports the answer, larger is better.
+    /// How well the quote supports the answer, 0 to 1, larger is better.
     pub score: f32,
+}
+
+/// A sentence of an answer and what it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sentence {
+    /// As it stands in the answer, without source numbers.
+    pub text: String,
+    /// Places in [`Answer::citations`].
+    pub citations: Vec<usize>,
+    /// How well the best citation supports it, 0 to 1; for a verbatim sentence
+    /// how well it answers the question.
+    pub support: f32,
+    /// Whether that is enough.
+    pub supported: bool,
+}
+
+/// What was looked through for a question.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Searched {
+    /// The question as it was searched: on its own, without the conversation.
+    pub query: String,
+    /// Passages in the collection.
+    pub passages: usize,
+    /// Passages that were read for the answer.
+    pub read: usize,
+    /// How sure it is that what was read answers the question, 0 to 1.
+    pub confidence: f32,
+    /// Words of the question that no passage read has.
+    pub missing: Vec<String>,
 }
 
 /// What came of a question.
@@ -74,12 +146,24 @@ pub struct Answer {
     pub answer: String,
     /// What it rests on, in the order of the answer.
     pub citations: Vec<Citation>,
+    /// The sentences of the answer with their support; none in a refusal.
+    #[serde(default)]
+    pub sentences: Vec<Sentence>,
     /// True when nothing in the collection supports an answer.
     pub refused: bool,
     /// Why it was refused.
     pub reason: Option<String>,
     /// Who wrote the answer: `extractive`, or the language model's name.
     pub generator: String,
+    /// What was looked through.
+    #[serde(default)]
+    pub searched: Searched,
+    /// What it takes to get the same answer again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub provenance: Option<Provenance>,
+    /// The conversation it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub conversation_id: Option<String>,
     /// What did not go as configured.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub warnings: Vec<String>,
@@ -90,6 +174,9 @@ pub struct Answer {
 pub enum Event {
     /// The passages the answer may rest on.
     Retrieval(Vec<Retrieved>),
+    /// Nothing yet; a language model is at work. Told a few times a second, so
+    /// that whoever asked can say that it has gone.
+    Waiting,
     /// The next piece of the answer.
     Delta(String),
     /// A citation, checked.
@@ -141,7 +228,11 @@ mod tests {
             end: 20,
             text: "Größe 🪨 ab".chars().take(10).collect(),
             score: 0.5,
+            scores: Scores::default(),
             metadata: Map::new(),
+            expanded_from: None,
+            path: Vec::new(),
+            number: 0,
             format: Format::Markdown,
         }
     }

@@ -1,31 +1,62 @@
 //! The verbs of text: add documents, search them, ask them.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use cairn_embed::{Embeddings, Encoder, Progress, TextKind};
-use cairn_index::{Collection, CollectionConfig, Database, Metric};
+use cairn_index::{Collection, CollectionConfig, ConfigChange, Database, Metric, Modifier, Reading};
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::answer::{Answer, Citation, Event, Retrieved, TextSearch};
+use crate::answer::TextSearch;
+use crate::ask::used;
+use crate::conversation::{Conversation, ConversationOptions, Conversations, now_ms};
 use crate::document::{Document, Format};
 use crate::error::{Error, Result};
-use crate::extract::{self, ExtractOptions};
-use crate::generate::{self, Generator, GeneratorOptions};
+use crate::extract::ExtractOptions;
+use crate::generate::{Generator, GeneratorOptions};
 use crate::models::{ModelOptions, Models};
 use crate::passages::passages;
-use crate::stored::{Prepared, embed_passages, fingerprints, of_documents, retrieve};
+use crate::provenance::{ModelUsed, Provenance, Replayed};
+use crate::retrieval::{Rerank, Retrieval, RetrievalChange, RetrievalOptions, Retriever, SharedRerank};
+use crate::stored::{Prepared, embed_passages, fingerprints, of_documents};
+use crate::verify::VerifyOptions;
+use crate::words::{WORDS, Words, new_options};
 
 /// How documents are cut, found and answered from.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RagOptions {
     /// How documents are cut.
     pub chunk: ChunkOptions,
+    /// How passages are found.
+    pub retrieval: RetrievalOptions,
     /// How extractive answers are made.
     pub extract: ExtractOptions,
+    /// When a sentence of a language model counts as supported.
+    pub verify: VerifyOptions,
     /// Which language model answers, if any.
     pub generator: GeneratorOptions,
+    /// How much of a conversation is remembered.
+    pub conversation: ConversationOptions,
+    /// States of collections that are held so that answers made from them can
+    /// be replayed; each may keep replaced passages on the disk.
+    pub held_readings: usize,
+}
+
+impl Default for RagOptions {
+    fn default() -> Self {
+        Self {
+            chunk: ChunkOptions::default(),
+            retrieval: RetrievalOptions::default(),
+            extract: ExtractOptions::default(),
+            verify: VerifyOptions::default(),
+            generator: GeneratorOptions::default(),
+            conversation: ConversationOptions::default(),
+            held_readings: 4,
+        }
+    }
 }
 
 /// How documents are cut.
@@ -47,10 +78,14 @@ impl Default for ChunkOptions {
 ///
 /// Blocking and safe to share between threads.
 pub struct Engine {
-    db: Database,
-    models: Models,
-    generator: Option<Generator>,
-    options: RagOptions,
+    pub(crate) db: Database,
+    pub(crate) models: Models,
+    pub(crate) generator: Option<Generator>,
+    pub(crate) options: RagOptions,
+    pub(crate) conversations: Conversations,
+    reranker: RwLock<Option<SharedRerank>>,
+    /// What the last answers were made from, newest first.
+    held: Mutex<VecDeque<Reading>>,
 }
 
 /// What became of documents that were added.
@@ -70,13 +105,22 @@ pub struct Added {
 const BATCH_DOCUMENTS: usize = 32;
 
 /// The key under which a collection's metadata holds what this crate needs.
-const METADATA_KEY: &str = "cairn";
+pub(crate) const METADATA_KEY: &str = "cairn";
 
 impl Engine {
     /// An engine over an open database.
     pub fn new(db: Database, models: ModelOptions, options: RagOptions) -> Self {
         let generator = Generator::new(options.generator.clone());
-        Self { db, models: Models::new(models), generator, options }
+        let conversations = Conversations::new(db.path(), options.conversation.clone());
+        Self {
+            models: Models::new(models),
+            generator,
+            conversations,
+            reranker: RwLock::default(),
+            held: Mutex::default(),
+            db,
+            options,
+        }
     }
 
     /// The database below.
@@ -135,6 +179,7 @@ impl Engine {
         let encoder = self.models.get(&model)?;
         let max_tokens = self.options.chunk.max_tokens.min(encoder.max_tokens().saturating_sub(2)).max(1);
         let recipe = format!("{model} {max_tokens}");
+        let words = Words::of(&collection.config())?;
 
         let mut added = Added::default();
         let mut done = 0;
@@ -151,7 +196,7 @@ impl Engine {
                 fresh.push(Prepared { document, fingerprint, passages: found });
             }
             if !fresh.is_empty() {
-                let (points, tokens) = embed_passages(&encoder, &fresh, format)?;
+                let (points, tokens) = embed_passages(&encoder, &fresh, format, words.as_ref())?;
                 added.documents += fresh.len();
                 added.passages += points.len();
                 added.tokens += tokens;
@@ -173,171 +218,151 @@ impl Engine {
         Ok(collection.delete(of_documents([id].into_iter())?)?.deleted)
     }
 
-    /// The passages nearest in meaning to a query, best first.
+    /// The passages that answer a query best, and how they were found.
     ///
     /// # Errors
-    /// [`Error::EmptyText`], [`Error::NoTextModel`], or an unknown collection.
-    pub fn search(&self, collection: &str, wanted: &TextSearch) -> Result<Vec<Retrieved>> {
+    /// [`Error::EmptyText`], [`Error::NoTextModel`], [`Error::NoWords`],
+    /// [`Error::Option`], or an unknown collection.
+    pub fn search(&self, collection: &str, wanted: &TextSearch) -> Result<Retrieval> {
         if wanted.query.trim().is_empty() {
             return Err(Error::EmptyText { field: "query" });
         }
         let (collection, model) = self.text_collection(collection)?;
-        let embedded = self.models.get(&model)?.embed(&[&wanted.query], TextKind::Query)?;
-        retrieve(&collection, first(embedded), wanted)
+        let encoder = self.models.get(&model)?;
+        let now = now_ms() as i64 * 1000;
+        self.retriever(&collection.reading()?, &encoder, wanted, now, false)?.run(wanted)
     }
 
-    /// Answers a question from a collection, telling `on_event` as it goes; an
-    /// error from `on_event` ends the work.
+    /// Retrieves again what an answer was made from, at the seq it was made at
+    /// where that is still held: the last few readings that answers were made
+    /// from are. Otherwise from the collection as it is, and says so.
     ///
     /// # Errors
-    /// [`Error::EmptyText`], [`Error::NoTextModel`], an unknown collection. A
-    /// generator that fails is not an error: the answer is then extractive and
-    /// carries a warning.
-    pub fn ask(
-        &self,
-        collection: &str,
-        wanted: &TextSearch,
-        on_event: &mut dyn FnMut(Event) -> Result<()>,
-    ) -> Result<Answer> {
-        if wanted.query.trim().is_empty() {
-            return Err(Error::EmptyText { field: "question" });
+    /// As for [`Engine::search`].
+    pub fn replay(&self, record: &Provenance) -> Result<Replayed> {
+        let (collection, model) = self.text_collection(&record.collection)?;
+        let mut reasons = Vec::new();
+        let digest = self.models.digest(&model);
+        if record.embedder != (ModelUsed { name: model.clone(), sha256: digest }) {
+            reasons.push(format!("the collection's model is `{model}` by now, or has other weights"));
         }
-        let (collection, model) = self.text_collection(collection)?;
-        let encoder = self.models.get(&model)?;
-        let question = first(encoder.embed(&[&wanted.query], TextKind::Query)?);
-        let passages = retrieve(&collection, question.clone(), wanted)?;
-        on_event(Event::Retrieval(passages.clone()))?;
-
-        let mut asked =
-            Asked { encoder: &encoder, text: &wanted.query, vector: &question, passages: &passages };
-        let answer = match &self.generator {
-            None => self.extract(&asked, on_event)?,
-            Some(_) if passages.is_empty() => refusal("extractive", NOTHING_FOUND),
-            Some(generator) => match self.generate(generator, &mut asked, on_event) {
-                Err(error @ Error::Generator { .. }) => {
-                    tracing::warn!(%error, "answering from the passages instead");
-                    let mut answer = self.extract(&asked, on_event)?;
-                    answer.warnings.push(format!("{error}; this answer is extractive"));
-                    answer
-                }
-                other => other?,
-            },
+        let held =
+            self.held.lock().iter().find(|held| held.seq() == record.seq && same(held, &collection)).cloned();
+        let reading = match held {
+            Some(held) => held,
+            None => collection.reading()?,
         };
-        on_event(Event::Done(answer.clone()))?;
-        Ok(answer)
+        if reading.seq() != record.seq {
+            reasons.push(format!(
+                "the collection is at seq {}, and what it held at seq {} is no longer kept",
+                reading.seq(),
+                record.seq
+            ));
+        }
+        let encoder = self.models.get(&model)?;
+        let wanted = TextSearch {
+            limit: record.limit,
+            filter: record.filter.clone(),
+            ..TextSearch::new(record.query.as_str())
+        };
+        let retriever = Retriever {
+            options: record.retrieval.clone(),
+            ..self.retriever(&reading, &encoder, &wanted, record.asked_at, true)?
+        };
+        let mut found = retriever.run(&wanted)?;
+        reasons.append(&mut found.warnings);
+        let same = used(&found.passages) == record.passages;
+        if !same && reasons.is_empty() {
+            reasons.push("the search found other passages, as an approximate one may".to_owned());
+        }
+        Ok(Replayed { same, reasons, seq: found.seq, passages: found.passages })
     }
 
-    fn extract(&self, asked: &Asked<'_>, on_event: &mut dyn FnMut(Event) -> Result<()>) -> Result<Answer> {
-        let options = &self.options.extract;
-        let candidates = extract::candidates(asked.passages, options);
-        if candidates.is_empty() {
-            return Ok(refusal("extractive", NOTHING_FOUND));
-        }
-        let alone = candidates.iter().map(|candidate| candidate.text.as_str());
-        let in_context = candidates.iter().map(|candidate| candidate.in_context.as_str());
-        let texts: Vec<&str> = alone.chain(in_context).collect();
-        let vectors = asked.encoder.embed(&texts, TextKind::Passage)?.vectors;
-        let (alone, in_context) = vectors.split_at(candidates.len());
-        let words = extract::question_words(asked.text);
-        let scores: Vec<f32> = candidates
-            .iter()
-            .zip(alone.iter().zip(in_context))
-            .map(|(candidate, (alone, in_context))| {
-                let similarity = 0.5 * (cosine(asked.vector, alone) + cosine(asked.vector, in_context));
-                let passage = asked.passages[candidate.passage].score;
-                extract::support(&words, similarity, passage, &candidate.text)
-            })
-            .collect();
-        let citations = extract::choose(asked.passages, &candidates, &scores, options);
-        if citations.is_empty() {
-            return Ok(refusal("extractive", NOT_SUPPORTED));
-        }
-        let mut answer = String::new();
-        for citation in &citations {
-            let gap = if answer.is_empty() { "" } else { " " };
-            let piece = format!("{gap}{}", citation.quote);
-            answer.push_str(&piece);
-            on_event(Event::Delta(piece))?;
-            on_event(Event::Citation(citation.clone()))?;
-        }
-        Ok(answered(answer, citations, "extractive"))
+    /// Starts a conversation about a collection.
+    ///
+    /// # Errors
+    /// An unknown collection, or when the disk cannot take it.
+    pub fn start_conversation(&self, collection: &str) -> Result<Conversation> {
+        let collection = self.db.collection(collection)?;
+        self.conversations.start(collection.name())
     }
 
-    fn generate(
-        &self,
-        generator: &Generator,
-        asked: &mut Asked<'_>,
-        on_event: &mut dyn FnMut(Event) -> Result<()>,
-    ) -> Result<Answer> {
-        // Held back while it could still be the word for "no answer".
-        let mut held = String::new();
-        let mut told = false;
-        let text = generator.answer(asked.text, asked.passages, &mut |piece| {
-            held.push_str(piece);
-            if told || !generate::NO_ANSWER.starts_with(held.trim()) {
-                told = true;
-                on_event(Event::Delta(std::mem::take(&mut held)))?;
-            }
-            Ok(())
-        })?;
-        let text = text.trim().to_owned();
-        if text.is_empty() || text.contains(generate::NO_ANSWER) {
-            return Ok(refusal(generator.name(), NOT_SUPPORTED));
-        }
-        let (citations, unsupported) = self.verify(asked, &text)?;
-        for citation in &citations {
-            on_event(Event::Citation(citation.clone()))?;
-        }
-        let mut answer = answered(text, citations, generator.name());
-        if unsupported > 0 {
-            answer
-                .warnings
-                .push(format!("{unsupported} sentences of the answer cite nothing that supports them"));
-        }
-        Ok(answer)
+    /// What was said in a conversation so far.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], or an unknown collection.
+    pub fn conversation(&self, collection: &str, id: &str) -> Result<Conversation> {
+        let collection = self.db.collection(collection)?;
+        self.conversations.get(collection.name(), id)
     }
 
-    /// Finds, for each sentence the model wrote, the sentence of a cited
-    /// passage that supports it best. Returns the citations and how many
-    /// sentences have none.
-    fn verify(&self, asked: &Asked<'_>, answer: &str) -> Result<(Vec<Citation>, usize)> {
-        let options = ExtractOptions { max_passages: asked.passages.len(), ..self.options.extract.clone() };
-        let candidates = extract::candidates(asked.passages, &options);
-        let sentences = generate::cited(answer, asked.passages.len());
-        let mut texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
-        let spoken: Vec<&str> =
-            sentences.iter().map(|(text, _)| if text.is_empty() { "-" } else { text }).collect();
-        texts.extend(&spoken);
-        let vectors = asked.encoder.embed(&texts, TextKind::Passage)?.vectors;
-        let (sources, claims) = vectors.split_at(candidates.len());
+    /// Deletes a conversation.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], or an unknown collection.
+    pub fn delete_conversation(&self, collection: &str, id: &str) -> Result<()> {
+        let collection = self.db.collection(collection)?;
+        self.conversations.delete(collection.name(), id)
+    }
 
-        let mut citations: Vec<Citation> = Vec::new();
-        let mut unsupported = 0;
-        for ((_, numbers), claim) in sentences.iter().zip(claims) {
-            let mut supported = false;
-            for number in numbers {
-                let best = candidates
-                    .iter()
-                    .zip(sources)
-                    .filter(|(candidate, _)| candidate.passage == *number)
-                    .map(|(candidate, vector)| (candidate, cosine(claim, vector)))
-                    .max_by(|(_, a), (_, b)| a.total_cmp(b));
-                let Some((candidate, score)) = best.filter(|(_, score)| *score >= options.min_support) else {
-                    continue;
-                };
-                supported = true;
-                let citation = asked.passages[*number].cite(candidate.bytes.clone(), score);
-                citations.extend(citation.filter(|new| {
-                    citations.iter().all(|old| (&old.document_id, old.start) != (&new.document_id, new.start))
-                }));
-            }
-            unsupported += usize::from(!supported);
+    /// The model that reranks from now on; none by default.
+    pub fn set_reranker(&self, reranker: Option<Arc<dyn Rerank>>) {
+        *self.reranker.write() = reranker;
+    }
+
+    pub(crate) fn reranker(&self) -> Option<SharedRerank> {
+        self.reranker.read().clone()
+    }
+
+    /// Sets how passages of a collection are found, where it differs from the
+    /// settings.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::NoTextModel`], or an unknown collection.
+    pub fn set_retrieval(&self, collection: &str, change: &RetrievalChange) -> Result<()> {
+        self.options.retrieval.with(change).check()?;
+        let (collection, _) = self.text_collection(collection)?;
+        let mut metadata = collection.config().metadata.clone();
+        metadata[METADATA_KEY]["retrieval"] = serde_json::to_value(change).expect("options have string keys");
+        collection.configure(ConfigChange::Metadata(metadata))?;
+        Ok(())
+    }
+
+    /// What finds passages: the settings, with what the collection and then the
+    /// request change about them.
+    pub(crate) fn retriever<'e>(
+        &'e self,
+        reading: &'e Reading,
+        encoder: &'e Encoder,
+        wanted: &TextSearch,
+        now: i64,
+        for_answer: bool,
+    ) -> Result<Retriever<'e>> {
+        let kept = reading.config().metadata.get(METADATA_KEY).and_then(|ours| ours.get("retrieval"));
+        let kept: RetrievalChange = match kept {
+            Some(kept) => RetrievalChange::deserialize(kept).map_err(|error| {
+                cairn_index::Error::Request(format!("the collection's retrieval options: {error}"))
+            })?,
+            None => RetrievalChange::default(),
+        };
+        let options = self.options.retrieval.with(&kept).with(&wanted.retrieval);
+        let reranker = self.reranker();
+        let generator = self.generator.as_ref();
+        Ok(Retriever { reading, encoder, options, generator, reranker, now, for_answer })
+    }
+
+    /// Keeps what an answer was made from, so that it can be replayed.
+    pub(crate) fn hold(&self, reading: &Reading) {
+        let mut held = self.held.lock();
+        if held.iter().any(|old| old.seq() == reading.seq() && same(old, reading.collection())) {
+            return;
         }
-        Ok((citations, unsupported))
+        held.push_front(reading.clone());
+        held.truncate(self.options.held_readings);
     }
 
     /// A collection and the name of its model.
-    fn text_collection(&self, name: &str) -> Result<(Collection, String)> {
+    pub(crate) fn text_collection(&self, name: &str) -> Result<(Collection, String)> {
         let collection = self.db.collection(name)?;
         let config = collection.config();
         let model = config.metadata.get(METADATA_KEY).and_then(|ours| ours["model"].as_str());
@@ -352,7 +377,9 @@ impl Engine {
         }
         let model = self.models.default_name();
         let mut config = CollectionConfig::new(self.models.get(&model)?.dim(), Metric::Cosine);
-        config.metadata.insert(METADATA_KEY.to_owned(), json!({ "model": model }));
+        config = config.with_sparse(WORDS, Modifier::Idf);
+        let ours = json!({ "model": model, "bm25": new_options() });
+        config.metadata.insert(METADATA_KEY.to_owned(), ours);
         match self.db.create_collection(name, config) {
             // Somebody else was quicker.
             Err(cairn_index::Error::CollectionExists { .. }) => self.text_collection(name),
@@ -361,37 +388,9 @@ impl Engine {
     }
 }
 
-const NOTHING_FOUND: &str = "nothing was found that could answer the question";
-const NOT_SUPPORTED: &str = "nothing that was found supports an answer";
-
-/// A question on its way to an answer.
-struct Asked<'a> {
-    encoder: &'a Encoder,
-    text: &'a str,
-    vector: &'a [f32],
-    passages: &'a [Retrieved],
-}
-
-fn answered(answer: String, citations: Vec<Citation>, generator: &str) -> Answer {
-    Answer {
-        answer,
-        citations,
-        refused: false,
-        reason: None,
-        generator: generator.to_owned(),
-        warnings: Vec::new(),
-    }
-}
-
-fn refusal(generator: &str, reason: &str) -> Answer {
-    Answer {
-        answer: "The documents do not answer this question.".to_owned(),
-        citations: Vec::new(),
-        refused: true,
-        reason: Some(reason.to_owned()),
-        generator: generator.to_owned(),
-        warnings: Vec::new(),
-    }
+/// Whether a reading is of this collection.
+fn same(reading: &Reading, collection: &Collection) -> bool {
+    reading.collection().name() == collection.name()
 }
 
 fn check_documents(documents: &[Document]) -> Result<()> {
@@ -403,14 +402,4 @@ fn check_documents(documents: &[Document]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn first(embedded: Embeddings) -> Vec<f32> {
-    embedded.vectors.into_iter().next().expect("one text gives one vector")
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-    let norms = dot(a, a).sqrt() * dot(b, b).sqrt();
-    if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }

@@ -46,6 +46,47 @@ pub enum Error {
         /// The collection.
         name: String,
     },
+    /// Words are to be searched where none are indexed.
+    #[error(
+        "collection `{name}` has no BM25 vectors and cannot be searched by words alone; \
+         search it with mode dense, or add its documents to a new collection"
+    )]
+    NoWords {
+        /// The collection.
+        name: String,
+    },
+    /// An option of a request or of the settings is out of range.
+    #[error("{field}: value {value} invalid, must be {range}")]
+    Option {
+        /// The option.
+        field: &'static str,
+        /// What it was.
+        value: String,
+        /// What it may be.
+        range: String,
+    },
+    /// There is no such conversation about this collection.
+    #[error("there is no conversation `{id}` about collection `{collection}`, start one first")]
+    UnknownConversation {
+        /// The id asked for.
+        id: String,
+        /// The collection.
+        collection: String,
+    },
+    /// Conversations cannot be read or written.
+    #[error("conversations cannot be kept in {}", folder.display())]
+    Conversation {
+        /// Where they are kept.
+        folder: std::path::PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// Queries or judgements of an evaluation cannot be used.
+    #[error("{what}")]
+    Judged {
+        /// What is wrong, and where.
+        what: String,
+    },
     /// The model's vectors do not fit the collection.
     #[error("model `{model}` makes vectors of {got} dimensions, collection `{name}` has {want}")]
     ModelDimension {

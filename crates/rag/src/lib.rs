@@ -9,7 +9,7 @@
 //!
 //! ```no_run
 //! use cairn_index::Database;
-//! use cairn_rag::{Document, Engine, Format, ModelOptions, RagOptions, TextSearch};
+//! use cairn_rag::{Document, Engine, Format, ModelOptions, Question, RagOptions};
 //!
 //! let db = Database::open("data")?;
 //! let engine = Engine::new(db, ModelOptions::default(), RagOptions::default());
@@ -20,24 +20,38 @@
 //!     metadata: serde_json::Map::new(),
 //! };
 //! engine.add("docs", &[guide], Format::Markdown, &mut |_| {})?;
-//! let answer = engine.ask("docs", &TextSearch::new("What marks the way?"), &mut |_| Ok(()))?;
+//! let answer = engine.ask("docs", &Question::new("What marks the way?"), &mut |_| Ok(()))?;
 //! println!("{}", answer.answer);
 //! # Ok::<(), cairn_rag::Error>(())
 //! ```
 
 mod answer;
+mod ask;
+mod confidence;
+mod conversation;
+mod cues;
 mod document;
 mod engine;
 mod error;
+pub mod eval;
 mod extract;
 mod generate;
 mod models;
+mod overlap;
 mod passages;
+mod provenance;
+mod retrieval;
 mod sections;
 mod sentences;
+mod similarity;
+mod stop_words;
 mod stored;
+mod verify;
+mod words;
 
-pub use answer::{Answer, Citation, Event, Retrieved, TextSearch};
+pub use answer::{Answer, Citation, Event, Retrieved, Scores, Searched, Sentence, TextSearch};
+pub use ask::Question;
+pub use conversation::{Conversation, ConversationOptions, Turn};
 pub use document::{Document, Format};
 pub use engine::{Added, ChunkOptions, Engine, RagOptions};
 pub use error::{Error, Result};
@@ -45,3 +59,8 @@ pub use extract::ExtractOptions;
 pub use generate::GeneratorOptions;
 pub use models::ModelOptions;
 pub use passages::Passage;
+pub use provenance::{ModelUsed, Provenance, Replayed, Used};
+pub use retrieval::{
+    Decay, Expand, Fusion, Mode, Rerank, Retrieval, RetrievalChange, RetrievalOptions, Stage, Step,
+};
+pub use verify::{Unsupported, VerifyOptions};

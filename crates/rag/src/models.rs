@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cairn_embed::{Encoder, EncoderOptions, ModelStore, Progress, Silent, StoreOptions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -39,6 +40,7 @@ pub(crate) struct Models {
     options: ModelOptions,
     store: ModelStore,
     slots: Mutex<HashMap<String, Slot>>,
+    digests: Mutex<HashMap<String, Option<String>>>,
 }
 
 /// A model that is loaded or about to be. Its own lock, so that loading one
@@ -48,7 +50,7 @@ type Slot = Arc<Mutex<Option<Arc<Encoder>>>>;
 impl Models {
     pub(crate) fn new(options: ModelOptions) -> Self {
         let store = ModelStore::new(options.store.clone());
-        Self { options, store, slots: Mutex::default() }
+        Self { options, store, slots: Mutex::default(), digests: Mutex::default() }
     }
 
     pub(crate) fn default_name(&self) -> String {
@@ -111,6 +113,22 @@ impl Models {
             Err(_) => drop(self.slots.lock().remove(&name)),
         }
         result
+    }
+
+    /// SHA-256 of the weights of a model that is here, computed once.
+    pub(crate) fn digest(&self, name: &str) -> Option<String> {
+        let name = self.canonical(name);
+        if let Some(known) = self.digests.lock().get(&name) {
+            return known.clone();
+        }
+        let digest = self.folder(&name, &Silent).ok().and_then(|folder| {
+            let mut hash = Sha256::new();
+            let mut weights = std::fs::File::open(folder.join("model.safetensors")).ok()?;
+            std::io::copy(&mut weights, &mut hash).ok()?;
+            Some(crate::provenance::hex(&hash.finalize()))
+        });
+        self.digests.lock().insert(name, digest.clone());
+        digest
     }
 
     fn folder(&self, name: &str, progress: &dyn Progress) -> Result<PathBuf> {

@@ -7,15 +7,16 @@
 use std::collections::HashMap;
 
 use cairn_embed::{Encoder, TextKind};
-use cairn_index::{Collection, Condition, Filter, Parts, Point, PointId, Scalar, Search, Selector, Test};
+use cairn_index::{Collection, Condition, Filter, Parts, Point, PointId, Scalar, Selector, Test};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::answer::{Retrieved, TextSearch};
+use crate::answer::{Retrieved, Scores};
 use crate::document::{Document, Format};
 use crate::error::Result;
 use crate::passages::Passage;
+use crate::words::{WORDS, Words};
 
 /// A document on its way in.
 pub(crate) struct Prepared<'d> {
@@ -47,7 +48,7 @@ pub(crate) fn fingerprints(
     Ok(known.collect())
 }
 
-fn passage_id(document: &str, number: usize) -> PointId {
+pub(crate) fn passage_id(document: &str, number: usize) -> PointId {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{document}\0{number}").as_bytes()).into()
 }
 
@@ -55,6 +56,7 @@ pub(crate) fn embed_passages(
     encoder: &Encoder,
     prepared: &[Prepared<'_>],
     format: Format,
+    words: Option<&Words>,
 ) -> Result<(Vec<Point>, usize)> {
     let texts: Vec<String> = prepared
         .iter()
@@ -62,12 +64,15 @@ pub(crate) fn embed_passages(
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let embedded = encoder.embed(&texts, TextKind::Passage)?;
-    let mut vectors = embedded.vectors.into_iter();
+    let mut vectors = texts.into_iter().zip(embedded.vectors);
     let mut points = Vec::new();
     for one in prepared {
         for (number, passage) in one.passages.iter().enumerate() {
-            let vector = vectors.next().expect("there is a vector for each text");
+            let (text, vector) = vectors.next().expect("there is a vector for each text");
             let mut point = Point::new(passage_id(&one.document.id, number), vector);
+            if let Some(words) = words {
+                point = point.with_vector(WORDS, words.document(text));
+            }
             point.payload = payload(one, number, passage, format);
             points.push(point);
         }
@@ -103,40 +108,35 @@ fn payload(prepared: &Prepared<'_>, number: usize, passage: &Passage, format: Fo
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-pub(crate) fn retrieve(
-    collection: &Collection,
-    vector: Vec<f32>,
-    wanted: &TextSearch,
-) -> Result<Vec<Retrieved>> {
-    let mut search = Search::nearest(vector).limit(wanted.limit).with(Parts::payload());
-    search.filter.clone_from(&wanted.filter);
-    let found = collection.search(&search)?;
-    let passages = found.hits.into_iter().filter_map(|hit| {
-        // Points without a text came from elsewhere and cannot be quoted.
-        let mut payload = hit.payload?;
-        let text = payload.get("text")?.as_str()?.to_owned();
-        let document_id = text_at(&payload, "document_id");
-        let start = payload.get("start").and_then(Value::as_u64).unwrap_or(0) as usize;
-        Some(Retrieved {
-            id: hit.id,
-            document_id: if document_id.is_empty() { hit.id.to_string() } else { document_id },
-            title: text_at(&payload, "title"),
-            heading: payload
-                .get("heading")
-                .and_then(|list| Deserialize::deserialize(list).ok())
-                .unwrap_or_default(),
-            start,
-            end: start + text.chars().count(),
-            text,
-            score: hit.score,
-            format: payload.get("format").and_then(|name| Format::deserialize(name).ok()).unwrap_or_default(),
-            metadata: match payload.remove("metadata") {
-                Some(Value::Object(metadata)) => metadata,
-                _ => Map::new(),
-            },
-        })
-    });
-    Ok(passages.collect())
+/// A passage as it is stored; nothing for a point without a text, which came
+/// from elsewhere and cannot be quoted.
+pub(crate) fn retrieved(id: PointId, mut payload: Map<String, Value>) -> Option<Retrieved> {
+    let text = payload.get("text")?.as_str()?.to_owned();
+    let document_id = text_at(&payload, "document_id");
+    let number = |key: &str| payload.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let start = number("start") as usize;
+    Some(Retrieved {
+        id,
+        document_id: if document_id.is_empty() { id.to_string() } else { document_id },
+        title: text_at(&payload, "title"),
+        heading: payload
+            .get("heading")
+            .and_then(|list| Deserialize::deserialize(list).ok())
+            .unwrap_or_default(),
+        start,
+        end: start + text.chars().count(),
+        text,
+        score: 0.0,
+        scores: Scores::default(),
+        expanded_from: None,
+        path: Vec::new(),
+        number: number("passage") as u32,
+        format: payload.get("format").and_then(|name| Format::deserialize(name).ok()).unwrap_or_default(),
+        metadata: match payload.remove("metadata") {
+            Some(Value::Object(metadata)) => metadata,
+            _ => Map::new(),
+        },
+    })
 }
 
 fn text_at(payload: &Map<String, Value>, key: &str) -> String {

@@ -141,7 +141,11 @@ impl From<cairn_rag::Error> for ApiError {
             | Error::DuplicateDocument { .. }
             | Error::EmptyText { .. }
             | Error::NoTextModel { .. }
+            | Error::NoWords { .. }
+            | Error::Judged { .. }
             | Error::ModelDimension { .. } => Self::bad_request(error),
+            Error::Option { .. } => Self::validation(error),
+            Error::UnknownConversation { .. } => Self::not_found(error),
             Error::Generator { .. } => Self::new(StatusCode::BAD_GATEWAY, error.to_string()),
             error => Self::internal(with_causes(&error)),
         }

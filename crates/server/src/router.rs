@@ -132,12 +132,17 @@ fn snapshots() -> OpenApiRouter<App> {
 }
 
 fn texts() -> OpenApiRouter<App> {
-    use routes::{openai, text};
+    use routes::{answers, conversations, evaluation, openai, text};
     OpenApiRouter::new()
         .routes(routes!(text::add))
         .routes(routes!(text::delete))
-        .routes(routes!(text::search))
-        .routes(routes!(text::ask))
+        .routes(routes!(answers::search))
+        .routes(routes!(answers::ask))
+        .routes(routes!(answers::replay))
+        .routes(routes!(answers::set_retrieval))
+        .routes(routes!(conversations::start))
+        .routes(routes!(conversations::get, conversations::delete))
+        .routes(routes!(evaluation::evaluate))
         .routes(routes!(openai::embeddings))
         .routes(routes!(openai::models))
 }

@@ -19,7 +19,7 @@ pub(crate) enum Need {
 const OPEN: [&str; 7] = ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
-const READS: [&str; 20] = [
+const READS: [&str; 23] = [
     "/points",
     "/points/scroll",
     "/points/count",
@@ -40,6 +40,9 @@ const READS: [&str; 20] = [
     "/facet",
     "/search",
     "/ask",
+    "/replay",
+    "/conversations",
+    "/eval",
 ];
 
 /// What is as good as making a collection anew.

@@ -1,7 +1,10 @@
 //! The handlers: parse, call one verb, render.
 
 pub(crate) mod aliases;
+pub(crate) mod answers;
 pub(crate) mod collections;
+pub(crate) mod conversations;
+pub(crate) mod evaluation;
 pub(crate) mod explain;
 pub(crate) mod openai;
 pub(crate) mod points;

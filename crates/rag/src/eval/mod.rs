@@ -1,0 +1,17 @@
+//! How good retrieval and answers are, measured on judged questions.
+//!
+//! [`JudgedSet`] reads the usual layout, [`Measures`] are those of `trec_eval`,
+//! [`Engine::evaluate`](crate::Engine::evaluate) runs a collection's questions
+//! through each way of searching and [`html`] shows what came of it.
+
+mod bootstrap;
+mod judged;
+mod measures;
+mod report;
+mod run;
+
+pub use bootstrap::Interval;
+pub use judged::{JudgedQuery, JudgedSet, Text, read_lines};
+pub use measures::{Measures, contains, token_f1};
+pub use report::html;
+pub use run::{AnswersReport, EvalOptions, Report, SystemReport};
