@@ -8,8 +8,9 @@ use std::path::Path;
 
 use cairn_embed::{Encoder, EncoderOptions, ModelStore, Silent, StoreOptions, TextKind};
 use cairn_index::{CollectionConfig, Database, Metric, Options, Point, Search};
+use cairn_rag::eval::Measures;
 use cairn_rag::{Document, Engine, Format, ModelOptions, Question, RagOptions};
-use cairn_tests::{JudgedSet, Quality, handbook, larger_set};
+use cairn_tests::{JudgedSet, handbook, larger_set};
 
 fn encoder() -> Encoder {
     let store = ModelStore::new(StoreOptions::default());
@@ -18,7 +19,7 @@ fn encoder() -> Encoder {
 }
 
 /// Dense retrieval of whole documents: title, space, text; compared one by one.
-fn dense(encoder: &Encoder, set: &JudgedSet) -> Quality {
+fn dense(encoder: &Encoder, set: &JudgedSet) -> Measures {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { min_free_bytes: 0, ..Options::default() };
     let db = Database::open_with(dir.path(), options).unwrap();
@@ -28,9 +29,10 @@ fn dense(encoder: &Encoder, set: &JudgedSet) -> Quality {
     let vectors = encoder.embed(&texts, TextKind::Passage).unwrap().vectors;
     collection.upsert((0..).zip(vectors).map(|(id, vector)| Point::new(id, vector)).collect()).unwrap();
 
-    let questions: Vec<&str> = set.queries.iter().map(|query| query.text.as_str()).collect();
+    let questions: Vec<&str> = set.judged.queries.iter().map(|query| query.text.as_str()).collect();
     let vectors = encoder.embed(&questions, TextKind::Query).unwrap().vectors;
     let found: BTreeMap<String, Vec<String>> = set
+        .judged
         .queries
         .iter()
         .zip(vectors)
@@ -46,11 +48,11 @@ fn dense(encoder: &Encoder, set: &JudgedSet) -> Quality {
     set.measure(&found)
 }
 
-fn report(name: &str, set: &JudgedSet, quality: Quality) {
+fn report(name: &str, set: &JudgedSet, quality: Measures) {
     println!(
         "{name:<10} {:>5} documents {:>4} queries   nDCG@10 {:.4}   recall@100 {:.4}   MRR@10 {:.4}",
         set.corpus.len(),
-        set.queries.len(),
+        set.judged.queries.len(),
         quality.ndcg_10,
         quality.recall_100,
         quality.mrr_10
@@ -138,7 +140,7 @@ fn extractive_answers_quote_verbatim_and_refuse_what_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path(), &set);
     let questions: Vec<_> =
-        set.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
+        set.judged.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
     let (answered, right) = answers(&engine, &set, &questions);
     println!("handbook   answered {answered:.3}   answers holding a gold string {right:.3}");
 
@@ -167,11 +169,11 @@ fn extractive_answers_on_xquad() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path(), &set);
     let questions: Vec<_> =
-        set.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
+        set.judged.queries.iter().map(|query| (query.text.clone(), query.answers.clone())).collect();
     let (answered, right) = answers(&engine, &set, &questions);
     println!("xquad-en   answered {answered:.3}   answers holding a gold string {right:.3}");
     if let Some(other) = larger_set("cranfield") {
-        let foreign = JudgedSet::read(&other).queries;
+        let foreign = JudgedSet::read(&other).judged.queries;
         let foreign: Vec<_> = foreign.into_iter().map(|query| (query.text, Vec::new())).collect();
         let (accepted, _) = answers(&engine, &set, &foreign);
         println!("xquad-en   cranfield's questions, answered all the same {accepted:.3}");

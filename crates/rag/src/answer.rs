@@ -4,6 +4,7 @@ use cairn_index::Filter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::confidence::Evidence;
 use crate::document::Format;
 use crate::provenance::Provenance;
 use crate::retrieval::{RetrievalChange, Step};
@@ -135,6 +136,9 @@ pub struct Searched {
     pub read: usize,
     /// How sure it is that what was read answers the question, 0 to 1.
     pub confidence: f32,
+    /// What an extractive answer's confidence comes from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evidence: Option<Evidence>,
     /// Words of the question that no passage read has.
     pub missing: Vec<String>,
 }

@@ -226,9 +226,12 @@ impl Asked<'_> {
             return self.refusal(EXTRACTIVE, NOTHING_FOUND, 0.0);
         }
         let scored = self.scored(candidates)?;
+        let evidence = Some(scored.evidence);
         let confidence = scored.evidence.confidence();
         if confidence < self.extract.min_confidence {
-            return self.refusal(EXTRACTIVE, NOT_SUPPORTED, confidence);
+            let refusal = self.refusal(EXTRACTIVE, NOT_SUPPORTED, confidence)?;
+            let searched = Searched { evidence, ..refusal.searched };
+            return Ok(Answer { searched, ..refusal });
         }
         let citations = extract::choose(self.passages, &scored.candidates, &scored.support, &self.extract);
         if citations.is_empty() {
@@ -249,7 +252,7 @@ impl Asked<'_> {
                 supported: true,
             });
         }
-        let searched = self.searched(confidence, self.extract.max_passages)?;
+        let searched = Searched { evidence, ..self.searched(confidence, self.extract.max_passages)? };
         Ok(Answer { answer: text, citations, sentences, searched, ..blank(EXTRACTIVE) })
     }
 
@@ -377,6 +380,7 @@ impl Asked<'_> {
             passages: self.reading.count(None)?,
             read: read.len(),
             confidence,
+            evidence: None,
             missing: overlap.missing(self.text, &texts),
         })
     }

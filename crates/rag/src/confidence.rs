@@ -4,17 +4,19 @@
 //! good, so it has no part in this. Cosines, and the share of the question's
 //! words that were found, do.
 
+use serde::{Deserialize, Serialize};
+
 /// What is known when it has to be decided whether to answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Evidence {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
     /// The largest cosine of a passage with the question.
-    pub(crate) passage: f32,
+    pub passage: f32,
     /// The largest cosine of a sentence with the question.
-    pub(crate) sentence: f32,
+    pub sentence: f32,
     /// The largest share of the question's words in one passage, by idf.
-    pub(crate) words: f32,
+    pub words: f32,
     /// The largest share of them around one sentence, by idf.
-    pub(crate) words_around: f32,
+    pub words_around: f32,
 }
 
 impl Evidence {
@@ -23,7 +25,7 @@ impl Evidence {
     /// A logistic regression on the first halves of the questions of xquad-en
     /// and cranfield, each asked of its own and of the other's documents. The
     /// curve over the other halves is printed by `cargo xtask bench answers`.
-    pub(crate) fn confidence(&self) -> f32 {
+    pub fn confidence(&self) -> f32 {
         let sum =
             -6.0 + 6.0 * self.passage + 4.0 * self.sentence + 3.0 * self.words + 2.0 * self.words_around;
         1.0 / (1.0 + (-sum).exp())

@@ -51,6 +51,7 @@ mod words;
 
 pub use answer::{Answer, Citation, Event, Retrieved, Scores, Searched, Sentence, TextSearch};
 pub use ask::Question;
+pub use confidence::Evidence;
 pub use conversation::{Conversation, ConversationOptions, Turn};
 pub use document::{Document, Format};
 pub use engine::{Added, ChunkOptions, Engine, RagOptions};
@@ -61,6 +62,7 @@ pub use models::ModelOptions;
 pub use passages::Passage;
 pub use provenance::{ModelUsed, Provenance, Replayed, Used};
 pub use retrieval::{
-    Decay, Expand, Fusion, Mode, Rerank, Retrieval, RetrievalChange, RetrievalOptions, Stage, Step,
+    Decay, Expand, Fusion, FusionMethod, Mode, Rerank, Retrieval, RetrievalChange, RetrievalOptions, Stage,
+    Step,
 };
 pub use verify::{Unsupported, VerifyOptions};

@@ -65,6 +65,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Extractive answers: right ones, verbatim quotes, refusals, time to the first event
+    Answers {
+        /// Passed on: --data DIR and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Distances and search, by criterion
     Kernels,
     /// Retrieval quality on the judged sets: nDCG@10, recall@100, MRR@10
@@ -109,6 +115,7 @@ fn run_bench(bench: Bench) -> Outcome {
         Bench::Bm25 { args } => measure("bm25", &args),
         Bench::Segments { args } => measure("segments", &args),
         Bench::Http { args } => measure("http", &args),
+        Bench::Answers { args } => measure("answers", &args),
         Bench::Kernels => run(cargo().args(["bench", "-p", "cairn-benches"])),
         Bench::Quality => {
             let quality =

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("cairn-server", &["cairn-embed", "cairn-index", "cairn-rag"]),
     ("cairn", &["cairn-embed", "cairn-index", "cairn-rag", "cairn-server"]),
     ("xtask", &[]),
-    ("cairn-benches", &["cairn-ann", "cairn-index"]),
+    ("cairn-benches", &["cairn-ann", "cairn-embed", "cairn-index", "cairn-rag"]),
 ];
 
 /// A foreign crate, the packages that may name it as a dependency, and the

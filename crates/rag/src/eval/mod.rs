@@ -14,4 +14,10 @@ pub use bootstrap::Interval;
 pub use judged::{JudgedQuery, JudgedSet, Text, read_lines};
 pub use measures::{Measures, contains, token_f1};
 pub use report::html;
+/// The sentences of a plain text, as answers are made of.
+pub fn split_sentences(text: &str) -> Vec<String> {
+    let ranges = crate::sentences::sentences(text, crate::Format::Text);
+    ranges.into_iter().map(|range| text[range].to_owned()).collect()
+}
+
 pub use run::{AnswersReport, EvalOptions, Report, SystemReport};

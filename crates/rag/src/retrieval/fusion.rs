@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cairn_index::PointId;
 
-use super::options::Fusion;
+use super::options::{Fusion, FusionMethod};
 
 /// What a list was ranked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub(crate) fn fuse(lists: &[Ranked], fusion: Fusion) -> Vec<(PointId, f32)> {
                 fused.push((*id, 0.0));
                 fused.len() - 1
             });
-            fused[at].1 += match fusion {
-                Fusion::Rrf { k } => (k + 1.0) / (k + rank as f32 + 1.0) / lists.len() as f32,
-                Fusion::Weighted { dense } => weight(list.by, dense, lists) * scale.of_score(*score),
+            fused[at].1 += match fusion.method {
+                FusionMethod::Rrf => (fusion.k + 1.0) / (fusion.k + rank as f32 + 1.0) / lists.len() as f32,
+                FusionMethod::Weighted => weight(list.by, fusion.dense, lists) * scale.of_score(*score),
             };
         }
     }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn first_everywhere_is_one_and_rrf_is_the_formula() {
         let lists = [list(By::Meaning, &[1, 2, 3], &[0.9, 0.5, 0.1]), list(By::Words, &[1, 3], &[12.0, 3.0])];
-        let fused = fuse(&lists, Fusion::Rrf { k: 60.0 });
+        let fused = fuse(&lists, Fusion { method: FusionMethod::Rrf, ..Fusion::default() });
         let naive = |ranks: &[f32]| ranks.iter().map(|rank| 1.0 / (60.0 + rank)).sum::<f32>() / (2.0 / 61.0);
         let want = [(1, naive(&[1.0, 1.0])), (3, naive(&[3.0, 2.0])), (2, naive(&[2.0]))];
         for ((id, score), (want_id, want)) in fused.iter().zip(want) {
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn weighted_scores_share_as_told_and_a_lone_list_counts_whole() {
         let lists = [list(By::Meaning, &[1, 2], &[0.8, 0.2]), list(By::Words, &[2, 1], &[9.0, 1.0])];
-        let fused = fuse(&lists, Fusion::Weighted { dense: 0.75 });
+        let fused = fuse(&lists, Fusion { dense: 0.75, ..Fusion::default() });
         assert_eq!(fused[0], (PointId::from(1), 0.75));
         assert_eq!(fused[1], (PointId::from(2), 0.25));
-        let alone = fuse(&lists[..1], Fusion::Weighted { dense: 0.25 });
+        let alone = fuse(&lists[..1], Fusion { dense: 0.25, ..Fusion::default() });
         assert_eq!(alone[0], (PointId::from(1), 1.0));
     }
 }

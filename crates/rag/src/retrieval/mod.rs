@@ -17,7 +17,7 @@ use cairn_embed::{Encoder, TextKind};
 use cairn_index::{Parts, PointId, Reading, Search, Selector};
 
 pub use explain::{Stage, Step};
-pub use options::{Decay, Expand, Fusion, Mode, RetrievalChange, RetrievalOptions};
+pub use options::{Decay, Expand, Fusion, FusionMethod, Mode, RetrievalChange, RetrievalOptions};
 pub use rerank::Rerank;
 
 pub(crate) use options::within;
@@ -214,7 +214,13 @@ impl Retriever<'_> {
             return alone.hits.clone();
         }
         let fused = fuse(lists, self.options.fusion);
-        trace.ranked("fuse", &fused, || Some(format!("{:?}", self.options.fusion)));
+        trace.ranked("fuse", &fused, || {
+            let Fusion { method, k, dense } = self.options.fusion;
+            Some(match method {
+                FusionMethod::Weighted => format!("weighted, dense {dense}"),
+                FusionMethod::Rrf => format!("rrf, k {k}"),
+            })
+        });
         fused
     }
 
