@@ -6,10 +6,10 @@ import type {
   Added,
   Answer,
   AskEvent,
+  AskOptions,
   CairnOptions,
   Citation,
   Document,
-  Filter,
   Format,
   Hit,
   SearchOptions,
@@ -50,12 +50,13 @@ export class Cairn {
   /** Finds the passages nearest in meaning to `query`, best first. */
   async search(collection: string, query: string, options: SearchOptions = {}): Promise<Hit[]> {
     const path = `${collectionPath(collection)}/search`;
-    const { limit, filter } = options;
-    return (await this.#result<{ hits: Hit[] }>("POST", path, { query, limit, filter })).hits;
+    const { limit, filter, retrieval, explain } = options;
+    const body = { query, limit, filter, retrieval, explain };
+    return (await this.#result<{ hits: Hit[] }>("POST", path, body)).hits;
   }
 
   /** Answers from the collection, with citations, or says that it cannot. */
-  async ask(collection: string, question: string, options: SearchOptions = {}): Promise<Answer> {
+  async ask(collection: string, question: string, options: AskOptions = {}): Promise<Answer> {
     return this.#result("POST", ...askRequest(collection, question, options, false));
   }
 
@@ -66,7 +67,7 @@ export class Cairn {
   async *askStream(
     collection: string,
     question: string,
-    options: SearchOptions = {},
+    options: AskOptions = {},
   ): AsyncGenerator<AskEvent, void, undefined> {
     const clock = new Clock(this.#timeoutMs);
     try {
@@ -238,10 +239,21 @@ async function* chunks(response: Response): AsyncGenerator<Uint8Array, void, und
 function askRequest(
   collection: string,
   question: string,
-  { limit, filter }: { limit?: number; filter?: Filter },
+  options: AskOptions,
   stream: boolean,
 ): [path: string, body: unknown] {
-  return [`${collectionPath(collection)}/ask`, { question, limit, filter, stream }];
+  const { limit, filter, retrieval, explain, conversationId, maxSentences } = options;
+  const body = {
+    question,
+    limit,
+    filter,
+    retrieval,
+    explain,
+    conversation_id: conversationId,
+    max_sentences: maxSentences,
+    stream,
+  };
+  return [`${collectionPath(collection)}/ask`, body];
 }
 
 function collectionPath(name: string): string {

@@ -11,6 +11,7 @@ export type {
   Added,
   Answer,
   AskEvent,
+  AskOptions,
   CairnOptions,
   Citation,
   Document,

@@ -30,6 +30,17 @@ export interface SearchOptions {
   /** Most passages to find, or to make an answer from. */
   limit?: number;
   filter?: Filter;
+  /** How passages are found, for example `{ mode: "sparse" }`. */
+  retrieval?: Record<string, unknown>;
+  /** Fills `path` of each hit: stage, rank and score. */
+  explain?: boolean;
+}
+
+export interface AskOptions extends SearchOptions {
+  /** Goes on with a conversation; the question may point back to earlier ones. */
+  conversationId?: string;
+  /** Most sentences of an extractive answer. */
+  maxSentences?: number;
 }
 
 /** What was stored: documents, the passages they became, and their tokens. */
@@ -55,6 +66,9 @@ export interface Hit {
   end: number;
   text: string;
   score: number;
+  /** What each stage gave: `dense` (cosine), `sparse` (BM25), `fused`, `rerank`. */
+  scores?: { dense?: number; sparse?: number; fused?: number; rerank?: number };
+  path?: { stage: string; rank: number; score: number }[];
   metadata: Record<string, unknown>;
 }
 
@@ -81,6 +95,13 @@ export interface Answer {
   generator: string;
   /** What did not go as the server is configured. */
   warnings?: string[];
+  /** The sentences with their support; `citations` are places in those above. */
+  sentences?: { text: string; citations: number[]; support: number; supported: boolean }[];
+  /** What was looked through, and how sure the answer is. */
+  searched?: Record<string, unknown>;
+  /** What it takes to find the same passages again. */
+  provenance?: Record<string, unknown>;
+  conversation_id?: string;
 }
 
 /** One event of `askStream`, in this order; `done` holds the whole answer. */

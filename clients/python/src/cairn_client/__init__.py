@@ -21,7 +21,9 @@ from .types import (
     Done,
     Event,
     Hit,
+    Replayed,
     Retrieved,
+    Sentence,
 )
 
 __all__ = [
@@ -37,5 +39,7 @@ __all__ = [
     "Done",
     "Event",
     "Hit",
+    "Replayed",
     "Retrieved",
+    "Sentence",
 ]

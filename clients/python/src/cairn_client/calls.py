@@ -16,7 +16,20 @@ from urllib.parse import quote
 
 from .errors import CairnError, from_response
 from .events import EventParser
-from .types import Added, Answer, Citation, Cited, Delta, Document, Done, Event, Hit, Retrieved
+from .types import (
+    Added,
+    Answer,
+    Citation,
+    Cited,
+    Delta,
+    Document,
+    Done,
+    Event,
+    Hit,
+    Replayed,
+    Retrieved,
+    Sentence,
+)
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
@@ -65,8 +78,17 @@ def delete_document(collection: str, id: str) -> Call[int]:
     return Call("DELETE", path, None, _result(lambda result: int(result["deleted"])))
 
 
-def search(collection: str, query: str, limit: int | None, filter: Json | None) -> Call[list[Hit]]:
-    body = _present(query=query, limit=limit, filter=filter)
+def search(
+    collection: str,
+    query: str,
+    limit: int | None,
+    filter: Json | None,
+    retrieval: Json | None = None,
+    explain: bool = False,
+) -> Call[list[Hit]]:
+    body = _present(query=query, limit=limit, filter=filter, retrieval=retrieval)
+    if explain:
+        body = {**body, "explain": True}
     read = _result(lambda result: [_hit(hit) for hit in result["hits"]])
     return Call("POST", f"{_collection(collection)}/search", body, read)
 
@@ -77,10 +99,35 @@ def ask(
     limit: int | None,
     filter: Json | None,
     *,
+    retrieval: Json | None = None,
+    conversation_id: str | None = None,
+    max_sentences: int | None = None,
     stream: bool = False,
 ) -> Call[Answer]:
-    body = _present(question=question, limit=limit, filter=filter, stream=stream)
+    body = _present(
+        question=question,
+        limit=limit,
+        filter=filter,
+        retrieval=retrieval,
+        conversation_id=conversation_id,
+        max_sentences=max_sentences,
+        stream=stream,
+    )
     return Call("POST", f"{_collection(collection)}/ask", body, _result(_answer))
+
+
+def replay(collection: str, provenance: Json) -> Call[Replayed]:
+    return Call("POST", f"{_collection(collection)}/replay", provenance, _result(_replayed))
+
+
+def start_conversation(collection: str) -> Call[str]:
+    read = _result(lambda result: str(result["id"]))
+    return Call("POST", f"{_collection(collection)}/conversations", None, read)
+
+
+def delete_conversation(collection: str, id: str) -> Call[None]:
+    path = f"{_collection(collection)}/conversations/{_segment('conversation id', id)}"
+    return Call("DELETE", path, None, lambda body: None)
 
 
 def embed(texts: Sequence[str], model: str | None) -> Call[list[list[float]]]:
@@ -170,6 +217,8 @@ def _hit(hit: Any) -> Hit:
         text=hit["text"],
         score=hit["score"],
         metadata=hit.get("metadata") or {},
+        scores=hit.get("scores") or {},
+        path=tuple(hit.get("path") or ()),
     )
 
 
@@ -192,6 +241,27 @@ def _answer(result: Any) -> Answer:
         reason=result.get("reason"),
         generator=result["generator"],
         warnings=tuple(result.get("warnings") or ()),
+        sentences=tuple(_sentence(sentence) for sentence in result.get("sentences") or ()),
+        conversation_id=result.get("conversation_id"),
+        searched=result.get("searched") or {},
+        provenance=result.get("provenance"),
+    )
+
+
+def _sentence(sentence: Any) -> Sentence:
+    return Sentence(
+        text=sentence["text"],
+        citations=tuple(sentence["citations"]),
+        support=sentence["support"],
+        supported=sentence["supported"],
+    )
+
+
+def _replayed(result: Any) -> Replayed:
+    return Replayed(
+        same=result["same"],
+        reasons=tuple(result.get("reasons") or ()),
+        passages=tuple(_hit(hit) for hit in result["passages"]),
     )
 
 

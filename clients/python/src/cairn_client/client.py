@@ -17,7 +17,7 @@ from . import calls
 from .calls import Call
 from .errors import from_response, from_transport
 from .events import EventParser
-from .types import Added, Answer, Document, Done, Event, Hit
+from .types import Added, Answer, Document, Done, Event, Hit, Replayed
 
 T = TypeVar("T")
 Filter = Mapping[str, Any]
@@ -58,12 +58,18 @@ class Cairn:
         *,
         limit: int | None = None,
         filter: Filter | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        explain: bool = False,
     ) -> list[Hit]:
-        """Finds the passages nearest in meaning to `query`, best first.
+        """Finds the passages that match `query` in meaning and words, best first.
 
         `filter` has Qdrant's grammar, over keys such as `metadata.lang`.
+        `retrieval` changes how they are found, for example `{"mode": "sparse"}`;
+        `explain` fills `path` of each hit.
         """
-        return self._send(calls.search(collection, query, limit, filter))
+        return self._send(
+            calls.search(collection, query, limit, filter, retrieval, explain)
+        )
 
     def ask(
         self,
@@ -72,12 +78,37 @@ class Cairn:
         *,
         limit: int | None = None,
         filter: Filter | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
+        max_sentences: int | None = None,
     ) -> Answer:
         """Answers from the collection, with citations, or says that it cannot.
 
-        `limit` is how many passages the answer may be made from.
+        `limit` is how many passages the answer may be made from. With a
+        `conversation_id` the question may point back to earlier ones.
         """
-        return self._send(calls.ask(collection, question, limit, filter))
+        call = calls.ask(
+            collection,
+            question,
+            limit,
+            filter,
+            retrieval=retrieval,
+            conversation_id=conversation_id,
+            max_sentences=max_sentences,
+        )
+        return self._send(call)
+
+    def replay(self, collection: str, provenance: Mapping[str, Any]) -> Replayed:
+        """Finds again what an answer was made from, by its `provenance`."""
+        return self._send(calls.replay(collection, provenance))
+
+    def start_conversation(self, collection: str) -> str:
+        """Starts a conversation; `ask` takes its id and remembers what was said."""
+        return self._send(calls.start_conversation(collection))
+
+    def delete_conversation(self, collection: str, id: str) -> None:
+        """Deletes a conversation and what was said in it."""
+        return self._send(calls.delete_conversation(collection, id))
 
     def ask_stream(
         self,
@@ -86,9 +117,21 @@ class Cairn:
         *,
         limit: int | None = None,
         filter: Filter | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
+        max_sentences: int | None = None,
     ) -> Iterator[Event]:
         """Like `ask`, event by event: `Retrieved`, `Delta`s, `Cited`s, `Done`."""
-        call = calls.ask(collection, question, limit, filter, stream=True)
+        call = calls.ask(
+            collection,
+            question,
+            limit,
+            filter,
+            retrieval=retrieval,
+            conversation_id=conversation_id,
+            max_sentences=max_sentences,
+            stream=True,
+        )
         parser = EventParser()
         with _transport(self._url):
             with self._http.stream(call.method, call.path, json=call.body) as response:
@@ -154,9 +197,13 @@ class AsyncCairn:
         *,
         limit: int | None = None,
         filter: Filter | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        explain: bool = False,
     ) -> list[Hit]:
         """See `Cairn.search`."""
-        return await self._send(calls.search(collection, query, limit, filter))
+        return await self._send(
+            calls.search(collection, query, limit, filter, retrieval, explain)
+        )
 
     async def ask(
         self,
@@ -165,9 +212,33 @@ class AsyncCairn:
         *,
         limit: int | None = None,
         filter: Filter | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
+        max_sentences: int | None = None,
     ) -> Answer:
         """See `Cairn.ask`."""
-        return await self._send(calls.ask(collection, question, limit, filter))
+        call = calls.ask(
+            collection,
+            question,
+            limit,
+            filter,
+            retrieval=retrieval,
+            conversation_id=conversation_id,
+            max_sentences=max_sentences,
+        )
+        return await self._send(call)
+
+    async def replay(self, collection: str, provenance: Mapping[str, Any]) -> Replayed:
+        """See `Cairn.replay`."""
+        return await self._send(calls.replay(collection, provenance))
+
+    async def start_conversation(self, collection: str) -> str:
+        """See `Cairn.start_conversation`."""
+        return await self._send(calls.start_conversation(collection))
+
+    async def delete_conversation(self, collection: str, id: str) -> None:
+        """See `Cairn.delete_conversation`."""
+        return await self._send(calls.delete_conversation(collection, id))
 
     async def ask_stream(
         self,
@@ -176,9 +247,21 @@ class AsyncCairn:
         *,
         limit: int | None = None,
         filter: Filter | None = None,
+        retrieval: Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
+        max_sentences: int | None = None,
     ) -> AsyncIterator[Event]:
         """See `Cairn.ask_stream`."""
-        call = calls.ask(collection, question, limit, filter, stream=True)
+        call = calls.ask(
+            collection,
+            question,
+            limit,
+            filter,
+            retrieval=retrieval,
+            conversation_id=conversation_id,
+            max_sentences=max_sentences,
+            stream=True,
+        )
         parser = EventParser()
         with _transport(self._url):
             async with self._http.stream(call.method, call.path, json=call.body) as response:

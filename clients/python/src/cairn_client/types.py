@@ -34,6 +34,10 @@ class Added:
 class Hit:
     """A passage that was found; a larger `score` is better.
 
+    `score` compares the hits of one search and nothing else; `scores` has what
+    each stage gave: `dense` (cosine), `sparse` (BM25), `fused`, `rerank`. A
+    search with `explain` fills `path`: stage, rank and score, in order.
+
     `start` and `end` count Unicode characters of the document's source text,
     so `text == source[start:end]` in Python. `heading` is the path of headings
     above the passage, outermost first.
@@ -48,6 +52,8 @@ class Hit:
     text: str
     score: float
     metadata: Mapping[str, Any]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    path: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,33 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """A sentence of an answer; `citations` are places in those of the answer."""
+
+    text: str
+    citations: tuple[int, ...]
+    support: float
+    supported: bool
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Whether an answer's passages were found again, and if not, why."""
+
+    same: bool
+    reasons: tuple[str, ...]
+    passages: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """An answer with its citations.
 
     When nothing supports an answer, `refused` is true, `reason` says why and
     `citations` is empty. `generator` names what wrote the text; `warnings`
-    tell what did not go as the server is configured.
+    tell what did not go as the server is configured. `searched` says what was
+    looked through and how sure the answer is; `provenance`, handed to `replay`,
+    gets the same passages again.
     """
 
     answer: str
@@ -77,6 +104,10 @@ class Answer:
     reason: str | None
     generator: str
     warnings: tuple[str, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
+    conversation_id: str | None = None
+    searched: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    provenance: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
