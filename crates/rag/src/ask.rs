@@ -67,6 +67,9 @@ const NOTHING_FOUND: &str = "nothing was found that could answer the question";
 const NOT_SUPPORTED: &str = "nothing that was found supports an answer";
 const EXTRACTIVE: &str = "extractive";
 
+/// Sentences that the model looks at for one extractive answer at most.
+const EMBEDDED: usize = 32;
+
 /// Sentences that are quoted in one answer at most.
 const MAX_SENTENCES: usize = 100;
 
@@ -256,41 +259,56 @@ impl Asked<'_> {
         Ok(Answer { answer: text, citations, sentences, searched, ..blank(EXTRACTIVE) })
     }
 
-    /// Weighs each sentence, and how sure it is that they answer.
+    /// Weighs each sentence, and how sure it is that they answer. What needs no
+    /// model decides which sentences the model sees.
     fn scored(&self, candidates: Vec<Candidate>) -> Result<Scored> {
-        let alone = candidates.iter().map(|candidate| candidate.text.as_str());
-        let in_context = candidates.iter().map(|candidate| candidate.in_context.as_str());
-        let texts: Vec<&str> = alone.chain(in_context).collect();
-        let vectors = self.encoder.embed(&texts, TextKind::Passage)?.vectors;
-        let (alone, in_context) = vectors.split_at(candidates.len());
         let overlap = Overlap::new(self.text, self.reading)?;
         let cue = Cue::of(self.text);
         let read = &self.passages[..self.extract.max_passages.min(self.passages.len())];
-        let best = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
-        let mut evidence = Evidence {
-            passage: best(&mut read.iter().filter_map(|passage| passage.scores.dense)),
-            words: best(&mut read.iter().map(|passage| overlap.share(&whole(passage)))),
-            ..Evidence::default()
+        let of_passages: Vec<f32> = read.iter().map(|passage| overlap.share(&whole(passage))).collect();
+        let known = candidates.into_iter().map(|candidate| {
+            let signals = Signals {
+                passage: self.passages[candidate.passage].scores.dense.unwrap_or(0.0),
+                words: overlap.share(&candidate.text),
+                beginnings: overlap.share_of_beginnings(&candidate.text),
+                words_around: overlap.share(&candidate.around),
+                words_of_passage: of_passages[candidate.passage],
+                cue: cue.signal(&candidate.text),
+                first: f32::from(candidate.passage == 0),
+                ..Signals::default()
+            };
+            (candidate, signals)
+        });
+        let mut known: Vec<(Candidate, Signals)> = known.collect();
+        known.sort_by(|a, b| b.1.support().total_cmp(&a.1.support()));
+        known.truncate(EMBEDDED);
+        self.embed(&mut known)?;
+
+        let best =
+            |of: &dyn Fn(&Signals) -> f32| known.iter().map(|(_, signals)| of(signals)).fold(0.0, f32::max);
+        let evidence = Evidence {
+            passage: read.iter().filter_map(|passage| passage.scores.dense).fold(0.0, f32::max),
+            words: of_passages.iter().copied().fold(0.0, f32::max),
+            sentence: best(&|signals| signals.alone.max(signals.in_context)),
+            words_around: best(&|signals| signals.words_around),
         };
-        let support = candidates
-            .iter()
-            .zip(alone.iter().zip(in_context))
-            .map(|(candidate, (alone, in_context))| {
-                let signals = Signals {
-                    alone: cosine(self.vector, alone),
-                    in_context: cosine(self.vector, in_context),
-                    passage: self.passages[candidate.passage].scores.dense.unwrap_or(0.0),
-                    words: overlap.share(&candidate.text),
-                    words_around: overlap.share(&candidate.around),
-                    cue: cue.signal(&candidate.text),
-                    first: f32::from(candidate.passage == 0),
-                };
-                evidence.sentence = evidence.sentence.max(signals.alone.max(signals.in_context));
-                evidence.words_around = evidence.words_around.max(signals.words_around);
-                signals.support()
-            })
-            .collect();
+        let support = known.iter().map(|(_, signals)| signals.support()).collect();
+        let candidates = known.into_iter().map(|(candidate, _)| candidate).collect();
         Ok(Scored { candidates, support, evidence })
+    }
+
+    /// Adds what the model says of each sentence.
+    fn embed(&self, known: &mut [(Candidate, Signals)]) -> Result<()> {
+        let alone = known.iter().map(|(candidate, _)| candidate.text.as_str());
+        let in_context = known.iter().map(|(candidate, _)| candidate.in_context.as_str());
+        let texts: Vec<&str> = alone.chain(in_context).collect();
+        let vectors = self.encoder.embed(&texts, TextKind::Passage)?.vectors;
+        let (alone, in_context) = vectors.split_at(known.len());
+        for ((_, signals), (alone, in_context)) in known.iter_mut().zip(alone.iter().zip(in_context)) {
+            signals.alone = cosine(self.vector, alone);
+            signals.in_context = cosine(self.vector, in_context);
+        }
+        Ok(())
     }
 
     fn generated(

@@ -30,7 +30,7 @@ pub struct ExtractOptions {
 
 impl Default for ExtractOptions {
     fn default() -> Self {
-        Self { max_sentences: 3, max_passages: 5, min_confidence: 0.5, min_share: 0.8 }
+        Self { max_sentences: 3, max_passages: 8, min_confidence: 0.5, min_share: 0.8 }
     }
 }
 
@@ -85,8 +85,12 @@ pub(crate) struct Signals {
     pub(crate) passage: f32,
     /// The share of the question's words that it has, each by its idf.
     pub(crate) words: f32,
-    /// The same, with the sentences on both sides.
+    /// The same of their first letters.
+    pub(crate) beginnings: f32,
+    /// The share of the words that are there with the sentences on both sides.
     pub(crate) words_around: f32,
+    /// The share of the words that its passage has.
+    pub(crate) words_of_passage: f32,
     /// Whether it has what the question asks for: a date, a number, a name.
     pub(crate) cue: f32,
     /// Whether its passage is the first.
@@ -96,18 +100,23 @@ pub(crate) struct Signals {
 impl Signals {
     /// How well the sentence answers, 0 to 1: the mean of the signals, each
     /// weighing what a listwise logistic regression gave it on half of the
-    /// questions of xquad-en, with the sentence that holds the answer as truth
-    /// (`cargo xtask bench answers` measures on the other half).
+    /// questions of xquad-en, with the sentences that hold an answer as truth
+    /// (`cargo xtask bench answers` reports the other half).
     pub(crate) fn support(&self) -> f32 {
-        const SUM: f32 = 3.3 + 3.1 + 1.9 + 4.0 + 3.5 + 1.85 + 1.7;
-        let sum = 3.3 * self.alone
-            + 3.1 * self.in_context
-            + 1.9 * self.passage
-            + 4.0 * self.words
-            + 3.5 * self.words_around
-            + 1.85 * self.cue
-            + 1.7 * self.first;
-        (sum / SUM).clamp(0.0, 1.0)
+        let weighed = [
+            (3.1, self.alone),
+            (3.2, self.in_context),
+            (1.9, self.passage),
+            (2.1, self.words),
+            (2.1, self.beginnings),
+            (2.9, self.words_around),
+            (2.6, self.words_of_passage),
+            (1.8, self.cue),
+            (1.6, self.first),
+        ];
+        let sum: f32 = weighed.iter().map(|(weight, signal)| weight * signal).sum();
+        let all: f32 = weighed.iter().map(|(weight, _)| weight).sum();
+        (sum / all).clamp(0.0, 1.0)
     }
 }
 

@@ -1,5 +1,7 @@
 //! How much of a question's words a text has, rare words counting more.
 
+use std::collections::HashSet;
+
 use cairn_index::Reading;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -12,7 +14,13 @@ pub(crate) struct Overlap {
     /// By position in ascending order.
     weights: Vec<(u32, f32)>,
     total: f32,
+    /// The beginnings of the words, each with the weight of its word.
+    beginnings: Vec<(String, f32)>,
 }
+
+/// Letters of a word that are its beginning: "Nationals" meets "national" by it,
+/// whose stems may differ.
+const BEGINNING: usize = 5;
 
 impl Overlap {
     /// In a collection without BM25 vectors all words weigh the same.
@@ -29,7 +37,28 @@ impl Overlap {
             }
         };
         let total = weights.iter().map(|(_, weight)| weight).sum();
-        Ok(Self { words, weights, total })
+        let mut beginnings: Vec<(String, f32)> = Vec::new();
+        for word in question.unicode_words() {
+            for position in words.query(word).indices() {
+                let weight = weights.iter().find(|(at, _)| at == position).map_or(0.0, |(_, weight)| *weight);
+                beginnings.push((beginning(word), weight));
+            }
+        }
+        beginnings.sort_by(|a, b| a.0.cmp(&b.0));
+        beginnings.dedup_by(|a, b| a.0 == b.0);
+        Ok(Self { words, weights, total, beginnings })
+    }
+
+    /// The share of the question's words whose beginning some word of a text
+    /// has, 0 to 1.
+    pub(crate) fn share_of_beginnings(&self, text: &str) -> f32 {
+        let total: f32 = self.beginnings.iter().map(|(_, weight)| weight).sum();
+        if total <= 0.0 {
+            return 0.0;
+        }
+        let there: HashSet<String> = text.unicode_words().map(beginning).collect();
+        let shared = self.beginnings.iter().filter(|(word, _)| there.contains(word));
+        shared.map(|(_, weight)| weight).sum::<f32>() / total
     }
 
     /// The share of the question's words that a text has, 0 to 1.
@@ -56,4 +85,8 @@ impl Overlap {
         }
         missing
     }
+}
+
+fn beginning(word: &str) -> String {
+    word.to_lowercase().chars().take(BEGINNING).collect()
 }
