@@ -186,7 +186,7 @@ pub enum Event {
     /// A citation, checked.
     Citation(Citation),
     /// The whole answer; nothing follows.
-    Done(Answer),
+    Done(Box<Answer>),
 }
 
 impl Retrieved {

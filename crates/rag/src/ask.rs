@@ -113,7 +113,7 @@ impl Engine {
             reading: &reading,
             reranker: self.reranker(),
             text: &query,
-            as_asked: &question.search.query,
+            original: &question.search.query,
             history: remembered(&history, self.options.conversation.max_chars),
             passages: &found.passages,
             vector: &found.vector,
@@ -136,7 +136,7 @@ impl Engine {
             self.conversations.add(&name, id, turn)?;
         }
         self.hold(&reading);
-        on_event(Event::Done(answer.clone()))?;
+        on_event(Event::Done(Box::new(answer.clone())))?;
         Ok(answer)
     }
 
@@ -168,7 +168,7 @@ impl Engine {
                 Ok(query) if !query.is_empty() => return query,
                 Ok(_) => {}
                 Err(error) => {
-                    warnings.push(format!("{error}; the question was completed from the one before"))
+                    warnings.push(format!("{error}; the question was completed from the one before"));
                 }
             }
         }
@@ -184,7 +184,7 @@ struct Asked<'a> {
     reranker: Option<SharedRerank>,
     /// As it is searched.
     text: &'a str,
-    as_asked: &'a str,
+    original: &'a str,
     history: &'a [Turn],
     passages: &'a [Retrieved],
     vector: &'a [f32],
@@ -320,7 +320,7 @@ impl Asked<'_> {
         let model = generator.model()?;
         let history: Vec<(String, String)> =
             self.history.iter().map(|turn| (turn.question.clone(), turn.answer.clone())).collect();
-        let messages = generate::messages(self.as_asked, self.passages, &history);
+        let messages = generate::messages(self.original, self.passages, &history);
         let digest = sha256(&serde_json::to_string(&messages).expect("messages have string keys"));
         let wrote = Some((ModelUsed { name: model.name.clone(), sha256: None }, digest));
         let drops = self.verify.unsupported == Unsupported::Drop;

@@ -34,7 +34,7 @@ impl Words {
         if !config.sparse_vectors.contains_key(WORDS) {
             return Ok(None);
         }
-        let kept = config.metadata.get(METADATA_KEY).map(|ours| &ours["bm25"]).unwrap_or(&Value::Null);
+        let kept = config.metadata.get(METADATA_KEY).map_or(&Value::Null, |ours| &ours["bm25"]);
         let options = match kept {
             Value::Null => new_options(),
             kept => serde_json::from_value(kept.clone()).map_err(|error| {

@@ -148,15 +148,16 @@ impl Engine {
             done += 1;
             progress(done, all);
         };
-        let mut warnings = self.doubts(&reading, set)?;
+        let mut warnings = doubts(&reading, set)?;
         let mut reports = Vec::new();
         for (name, options) in systems {
             let system = System { engine: self, reading: &reading, encoder: &encoder, options };
             reports.push(system.measure(name, set, &mut warnings, &mut step)?);
         }
-        let answers = match options.answers {
-            true => Some(self.measure_answers(collection, &reading, set, options, &mut step)?),
-            false => None,
+        let answers = if options.answers {
+            Some(self.measure_answers(collection, &reading, set, options, &mut step)?)
+        } else {
+            None
         };
         Ok(Report {
             collection: held.name().to_owned(),
@@ -170,19 +171,6 @@ impl Engine {
             answers,
             warnings,
         })
-    }
-
-    /// Judged documents that the collection does not have.
-    fn doubts(&self, reading: &Reading, set: &JudgedSet) -> Result<Vec<String>> {
-        let judged: std::collections::HashSet<&String> =
-            set.relevant.values().flat_map(HashMap::keys).collect();
-        let ids: Vec<PointId> = judged.iter().map(|document| passage_id(document, 0)).collect();
-        let there = reading.get(&ids, &Parts::default())?.len();
-        let missing = judged.len() - there;
-        if missing == 0 {
-            return Ok(Vec::new());
-        }
-        Ok(vec![format!("{missing} of {} relevant documents are not in the collection", judged.len())])
     }
 
     fn measure_answers(
@@ -213,6 +201,19 @@ impl Engine {
         }
         Ok(tally.report())
     }
+}
+
+/// Judged documents that the collection does not have.
+fn doubts(reading: &Reading, set: &JudgedSet) -> Result<Vec<String>> {
+    let judged: std::collections::HashSet<&String> =
+        set.relevant.values().flat_map(HashMap::keys).collect();
+    let ids: Vec<PointId> = judged.iter().map(|document| passage_id(document, 0)).collect();
+    let there = reading.get(&ids, &Parts::default())?.len();
+    let missing = judged.len() - there;
+    if missing == 0 {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!("{missing} of {} relevant documents are not in the collection", judged.len())])
 }
 
 /// The ways of searching that are compared, and which of them is in force.
