@@ -22,8 +22,6 @@ pub(crate) enum Failure {
     Below(String),
     #[error("cannot read {path}", path = path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("cannot write {path}", path = path.display())]
-    Write { path: PathBuf, source: std::io::Error },
     #[error("found nothing to add: only .md, .txt and .jsonl files are read from folders")]
     NothingToAdd,
     #[error("no file could be added, see the reasons above")]
