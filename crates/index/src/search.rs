@@ -51,7 +51,8 @@ pub struct Search {
     pub ef: Option<usize>,
     /// The part of the true nearest neighbours to find, above 0 and at most 1,
     /// where `ef` is not given: each graph knows which effort reached it on a
-    /// sample of its own points, within about 0.01. 1 compares with every point.
+    /// sample of its own points, and where no walk does, all codes are compared. 1
+    /// compares with every point in full.
     /// A graph whose sample was not taken yet takes the usual `ef`.
     pub recall: Option<f32>,
     /// Compare with every point instead of walking the graph.
