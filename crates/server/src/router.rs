@@ -32,6 +32,7 @@ use crate::routes;
         (name = "collections", description = "Collections of points"),
         (name = "aliases", description = "Other names for collections"),
         (name = "points", description = "Points: vectors with a payload"),
+        (name = "mcp", description = "The Model Context Protocol"),
         (name = "snapshots", description = "Copies of a collection at one moment"),
         (name = "openai", description = "Endpoints in the OpenAI shape"),
         (name = "service", description = "Health and metrics")
@@ -145,6 +146,8 @@ fn texts() -> OpenApiRouter<App> {
         .routes(routes!(evaluation::evaluate))
         .routes(routes!(openai::embeddings))
         .routes(routes!(openai::models))
+        .routes(routes!(routes::chat::completions))
+        .routes(routes!(routes::mcp::post))
 }
 
 /// What only a cluster can do, which this is not.

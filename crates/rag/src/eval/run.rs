@@ -205,8 +205,7 @@ impl Engine {
 
 /// Judged documents that the collection does not have.
 fn doubts(reading: &Reading, set: &JudgedSet) -> Result<Vec<String>> {
-    let judged: std::collections::HashSet<&String> =
-        set.relevant.values().flat_map(HashMap::keys).collect();
+    let judged: std::collections::HashSet<&String> = set.relevant.values().flat_map(HashMap::keys).collect();
     let ids: Vec<PointId> = judged.iter().map(|document| passage_id(document, 0)).collect();
     let there = reading.get(&ids, &Parts::default())?.len();
     let missing = judged.len() - there;

@@ -61,6 +61,15 @@ impl Access {
         }
     }
 
+    /// Whether anything may be written.
+    pub(crate) fn can_write_somewhere(&self) -> bool {
+        match self {
+            Self::Manage => true,
+            Self::Read => false,
+            Self::Collections(grants) => grants.iter().any(|grant| grant.access == GrantLevel::Write),
+        }
+    }
+
     /// Fails unless a collection may be used so.
     pub(crate) fn check(&self, collection: &str, level: Level) -> ApiResult<()> {
         if self.allows(collection, level) {

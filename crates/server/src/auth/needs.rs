@@ -68,7 +68,7 @@ pub(crate) fn of(method: &Method, route: &str, path: &str) -> Need {
         // There is no such route, which any key may know.
         "" | "/collections" | "/aliases" if reads => Need::AnyKey,
         "" => Need::AnyKey,
-        "/v1/embeddings" | "/v1/models" => Need::AnyKey,
+        "/v1/embeddings" | "/v1/models" | "/v1/chat/completions" | "/mcp" => Need::AnyKey,
         "/collections/aliases" => Need::Everywhere(Level::Manage),
         _ if reads => Need::Everywhere(Level::Read),
         _ => Need::Everywhere(Level::Manage),

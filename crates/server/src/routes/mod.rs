@@ -2,10 +2,12 @@
 
 pub(crate) mod aliases;
 pub(crate) mod answers;
+pub(crate) mod chat;
 pub(crate) mod collections;
 pub(crate) mod conversations;
 pub(crate) mod evaluation;
 pub(crate) mod explain;
+pub(crate) mod mcp;
 pub(crate) mod openai;
 pub(crate) mod points;
 pub(crate) mod query;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::auth::Access;
 use crate::body::Input;
 use crate::error::ApiError;
 
@@ -157,15 +158,16 @@ fn cut(mut vector: Vec<f32>, dimensions: usize) -> Result<Vec<f32>, ApiError> {
     Ok(vector)
 }
 
-/// The models that can be named.
+/// The models that can be named, and the collections that can be asked.
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = Object)))]
-pub(crate) async fn models(State(app): State<App>) -> Json<Value> {
+pub(crate) async fn models(State(app): State<App>, access: Access) -> Json<Value> {
     let model = |id: String| json!({ "id": id, "object": "model", "created": 0, "owned_by": "cairn" });
-    let data: Vec<Value> = app.engine.models().into_iter().map(model).collect();
+    let asked = super::chat::models(&app, &access);
+    let data: Vec<Value> = app.engine.models().into_iter().chain(asked).map(model).collect();
     Json(json!({ "object": "list", "data": data }))
 }
 
-fn openai_error(error: &ApiError) -> Response {
+pub(crate) fn openai_error(error: &ApiError) -> Response {
     let (kind, code) = match error.status {
         StatusCode::NOT_FOUND => ("invalid_request_error", Some("model_not_found")),
         status if status.is_client_error() => ("invalid_request_error", None),
