@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Model(Model),
     /// Add a small real corpus and answer three questions from it
     Demo(Demo),
+    /// Serve an assistant on standard input and output (Model Context Protocol)
+    Mcp,
     /// Everything, or one collection, into a file and back, while no server runs
     #[command(subcommand)]
     Snapshot(Snapshot),

@@ -16,7 +16,7 @@ use crate::documents::Found;
 use crate::failure::{Failure, Outcome};
 use crate::progress::Download;
 use crate::settings::{LogFormat, Settings};
-use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve};
+use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve, serve_mcp};
 use crate::{demo, eval, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
@@ -39,6 +39,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             apply(&mut settings, &wanted.listen);
             demo::run(&settings, wanted.serve)
         }
+        Command::Mcp => serve_mcp(&Arc::new(open(&settings)?), &settings),
         Command::Snapshot(wanted) => snapshots::run(&settings, &wanted, args.json),
         Command::Health(wanted) => health(&wanted),
         Command::Config => {

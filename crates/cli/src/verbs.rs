@@ -41,6 +41,15 @@ pub(crate) fn serve(engine: &Arc<Engine>, settings: &Settings) -> Outcome {
     Ok(())
 }
 
+pub(crate) fn serve_mcp(engine: &Arc<Engine>, settings: &Settings) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime
+        .block_on(cairn_server::serve_mcp_stdio(engine.clone(), settings.server.clone()))
+        .map_err(Failure::Serve)?;
+    Ok(())
+}
+
 async fn stop_signal() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]

@@ -59,6 +59,15 @@ pub async fn listen(options: &ServerOptions) -> std::io::Result<TcpListener> {
     TcpListener::bind(SocketAddr::new(options.host, options.port)).await
 }
 
+/// Answers the Model Context Protocol on standard input and output, until the
+/// input ends.
+///
+/// # Errors
+/// When the streams fail.
+pub async fn serve_mcp_stdio(engine: Arc<Engine>, options: ServerOptions) -> std::io::Result<()> {
+    routes::mcp::stdio(&app::App::new(engine, options)?).await
+}
+
 /// Serves until `shutdown` is ready, then lets open requests finish.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The Model Context Protocol over HTTP: collections as tools of an assistant.
+//! The Model Context Protocol, over HTTP and standard streams: collections as tools of an assistant.
 //!
 //! Two eras share one address. A client of 2026-07-28 names its version with every
 //! request, in `_meta` and in headers that must say the same; an earlier one shakes
@@ -6,6 +6,8 @@
 //! are no sessions. What the tools do is in `tools`.
 
 pub(crate) mod tools;
+
+use std::io::Write;
 
 use axum::Json;
 use axum::extract::State;
@@ -79,38 +81,91 @@ pub(crate) async fn post(
     headers: HeaderMap,
     input: Result<Input<Value>, ApiError>,
 ) -> Response {
-    let message = match input.map(|Input(body)| serde_json::from_value::<Message>(body)) {
-        Ok(Ok(message)) if message.jsonrpc.as_deref() == Some("2.0") && message.method.is_some() => message,
-        // An answer to what was never asked.
-        Ok(Ok(Message { method: None, id: Some(_), .. })) => return StatusCode::ACCEPTED.into_response(),
-        Ok(_) => {
-            let text = "one JSON-RPC 2.0 message is taken at a time, with `jsonrpc`, `method` and `params`";
-            return refusal(&Value::Null, &Fault::new(StatusCode::BAD_REQUEST, INVALID, text));
-        }
-        Err(error) => return refusal(&Value::Null, &Fault::new(error.status, PARSE, error.text)),
+    let reply = match input {
+        Ok(Input(body)) => replied(&app, access, Some(&headers), body).await,
+        Err(error) => Some(refusal(&Value::Null, Fault::new(error.status, PARSE, error.text))),
     };
-    let Some(id) = message.id.clone() else {
-        // Notifications say that something happened, and nothing follows from it.
-        return StatusCode::ACCEPTED.into_response();
-    };
-    match answered(app, access, &headers, message).await {
-        Ok(result) => Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response(),
-        Err(fault) => refusal(&id, &fault),
+    match reply {
+        Some((status, body)) => (status, Json(body)).into_response(),
+        None => StatusCode::ACCEPTED.into_response(),
     }
 }
 
-fn refusal(id: &Value, fault: &Fault) -> Response {
+/// Messages from standard input, a line each, are answered on standard output,
+/// until it ends. Whoever started this process may do everything.
+pub(crate) async fn stdio(app: &App) -> std::io::Result<()> {
+    let (sender, mut lines) = tokio::sync::mpsc::channel(1);
+    // Nothing can end the wait for a line but the end of the input, so that it is
+    // no task of the runtime, which would wait for it too.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(line) = lines.recv().await {
+        let line = line?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let reply = match serde_json::from_str(&line) {
+            Ok(body) => replied(app, Access::Manage, None, body).await,
+            Err(error) => {
+                Some(refusal(&Value::Null, Fault::new(StatusCode::BAD_REQUEST, PARSE, error.to_string())))
+            }
+        };
+        if let Some((_, body)) = reply {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{body}")?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// What a message is answered; nothing for one that wants no answer. Over HTTP it
+/// comes with headers.
+async fn replied(
+    app: &App,
+    access: Access,
+    headers: Option<&HeaderMap>,
+    body: Value,
+) -> Option<(StatusCode, Value)> {
+    let message = match serde_json::from_value::<Message>(body) {
+        Ok(message) if message.jsonrpc.as_deref() == Some("2.0") && message.method.is_some() => message,
+        // An answer to what was never asked.
+        Ok(Message { method: None, id: Some(_), .. }) => return None,
+        _ => {
+            let text = "one JSON-RPC 2.0 message is taken at a time, with `jsonrpc`, `method` and `params`";
+            return Some(refusal(&Value::Null, Fault::new(StatusCode::BAD_REQUEST, INVALID, text)));
+        }
+    };
+    // Notifications say that something happened, and nothing follows from it.
+    let id = message.id.clone()?;
+    Some(match answered(app, access, headers, message).await {
+        Ok(result) => (StatusCode::OK, json!({ "jsonrpc": "2.0", "id": id, "result": result })),
+        Err(fault) => refusal(&id, fault),
+    })
+}
+
+fn refusal(id: &Value, fault: Fault) -> (StatusCode, Value) {
     let mut error = json!({ "code": fault.code, "message": fault.text });
     if !fault.data.is_null() {
-        error["data"] = fault.data.clone();
+        error["data"] = fault.data;
     }
-    (fault.status, Json(json!({ "jsonrpc": "2.0", "id": id, "error": error }))).into_response()
+    (fault.status, json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
-async fn answered(app: App, access: Access, headers: &HeaderMap, message: Message) -> Result<Value, Fault> {
+async fn answered(
+    app: &App,
+    access: Access,
+    headers: Option<&HeaderMap>,
+    message: Message,
+) -> Result<Value, Fault> {
     let method = message.method.as_deref().unwrap_or_default();
     let modern = is_modern(headers, &message)?;
-    if modern {
+    if modern && let Some(headers) = headers {
         check_headers(headers, method, &message.params)?;
     }
     let mut result = match method {
@@ -150,9 +205,9 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// Whether the request says all that is needed by itself.
-fn is_modern(headers: &HeaderMap, message: &Message) -> Result<bool, Fault> {
+fn is_modern(headers: Option<&HeaderMap>, message: &Message) -> Result<bool, Fault> {
     let told = message.params["_meta"][VERSION_KEY].as_str();
-    let version = told.or_else(|| header(headers, "mcp-protocol-version"));
+    let version = told.or_else(|| header(headers?, "mcp-protocol-version"));
     match version {
         Some(MODERN) => Ok(true),
         // A handshake settles the version itself.
@@ -199,7 +254,7 @@ fn initialized(params: &Value) -> Value {
     })
 }
 
-async fn called(app: App, access: Access, params: Value) -> Result<Value, Fault> {
+async fn called(app: &App, access: Access, params: Value) -> Result<Value, Fault> {
     let Some(name) = params["name"].as_str() else {
         return Err(Fault::new(StatusCode::OK, BAD_PARAMS, "params.name must name a tool"));
     };
@@ -244,10 +299,10 @@ mod tests {
         old.insert("mcp-protocol-version", "2025-06-18".parse().unwrap());
         let mut unknown = HeaderMap::new();
         unknown.insert("mcp-protocol-version", "1999-01-01".parse().unwrap());
-        assert!(is_modern(&none, &message("tools/list", Some(MODERN))).is_ok_and(|modern| modern));
-        assert!(is_modern(&old, &message("tools/list", None)).is_ok_and(|modern| !modern));
-        assert!(is_modern(&none, &message("initialize", None)).is_ok_and(|modern| !modern));
-        let refused = is_modern(&unknown, &message("tools/list", None)).err().unwrap();
+        assert!(is_modern(Some(&none), &message("tools/list", Some(MODERN))).is_ok_and(|modern| modern));
+        assert!(is_modern(Some(&old), &message("tools/list", None)).is_ok_and(|modern| !modern));
+        assert!(is_modern(Some(&none), &message("initialize", None)).is_ok_and(|modern| !modern));
+        let refused = is_modern(Some(&unknown), &message("tools/list", None)).err().unwrap();
         assert_eq!((refused.code, refused.status), (UNSUPPORTED_VERSION, StatusCode::BAD_REQUEST));
         assert_eq!(refused.data["supported"][0], MODERN);
     }
