@@ -17,7 +17,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 const BUDGETS: [usize; 2] = [1, 3];
 
 /// Questions of another set that are asked of each.
-const FOREIGN: usize = 200;
+const FOREIGN: usize = 150;
 
 pub(crate) fn run(wanted: &crate::Quality) -> Outcome {
     let handbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handbook");
