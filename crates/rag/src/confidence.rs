@@ -22,9 +22,10 @@ pub struct Evidence {
 impl Evidence {
     /// The chance that the question is answered, 0 to 1.
     ///
-    /// A logistic regression on the first halves of the questions of xquad-en
-    /// and cranfield, each asked of its own and of the other's documents. The
-    /// curve over the other halves is printed by `cargo xtask bench answers`.
+    /// The weights were set by hand. A logistic regression over questions of the
+    /// judged sets, each asked of its own and of another set's documents, gives
+    /// nearly the same. `cargo xtask bench answers quality` prints what is
+    /// refused at each confidence.
     pub fn confidence(&self) -> f32 {
         let sum =
             -6.0 + 6.0 * self.passage + 4.0 * self.sentence + 3.0 * self.words + 2.0 * self.words_around;
