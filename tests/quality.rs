@@ -107,6 +107,7 @@ fn engine(dir: &Path, set: &JudgedSet) -> Engine {
             title: one.title.clone(),
             text: one.text.clone(),
             metadata: serde_json::Map::new(),
+            pages: Vec::new(),
         })
         .collect();
     engine.add("c", &documents, Format::Text, &mut |_| {}).unwrap();

@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Serve the API over HTTP
     Serve(Serve),
-    /// Add text and Markdown files to a collection
+    /// Add files to a collection: Markdown, text, HTML, PDF, DOCX, PPTX, EPUB, CSV, code
     Add(Add),
     /// Find the passages nearest in meaning and words
     Search(Find),
@@ -73,7 +73,7 @@ pub(crate) struct Serve {
 pub(crate) struct Add {
     /// The collection; made when it is not there
     pub(crate) collection: String,
-    /// Files or folders: .md, .txt, or .jsonl with {"_id", "title", "text"} a line
+    /// Files or folders; a .jsonl file has {"_id", "title", "text"} a line
     #[arg(required = true)]
     pub(crate) paths: Vec<PathBuf>,
     /// Read every file as this instead of by its name

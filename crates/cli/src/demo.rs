@@ -86,6 +86,7 @@ fn corpus() -> Result<Found, serde_json::Error> {
         title: title.to_owned(),
         text: text.to_owned(),
         metadata: Map::new(),
+        pages: Vec::new(),
     }));
     for line in HANDBOOK.lines() {
         found.text.extend(corpus_line(line)?);

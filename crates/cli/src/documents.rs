@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use cairn_rag::parse::{MAX_FILE_BYTES, is_known, parse};
 use cairn_rag::{Document, Format};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -35,11 +36,8 @@ struct CorpusLine {
     metadata: Map<String, Value>,
 }
 
-/// Files larger than this are not prose.
-const MAX_FILE_BYTES: u64 = 64 << 20;
-
 impl Found {
-    /// Reads files, and the text files below folders.
+    /// Reads files, and those of known kinds below folders.
     pub(crate) fn read(paths: &[PathBuf], format: Option<Format>) -> Result<Self, Failure> {
         let mut found = Self::default();
         for path in paths {
@@ -73,7 +71,7 @@ impl Found {
             }
             if kind.is_dir() {
                 self.read_folder(root, &path, format)?;
-            } else if kind.is_file() && kind_of(&path).is_some() {
+            } else if kind.is_file() && (is_corpus(&path) || is_known(&entry.file_name().to_string_lossy())) {
                 let id = path.strip_prefix(root).unwrap_or(&path).display().to_string();
                 self.read_file(&path, &id, format);
             }
@@ -82,26 +80,29 @@ impl Found {
     }
 
     fn read_file(&mut self, path: &Path, id: &str, format: Option<Format>) {
-        let read = match kind_of(path) {
-            Some(Kind::Corpus) => self.read_corpus(path),
-            kind => read_text(path).map(|text| {
-                let format = format.unwrap_or(match kind {
-                    Some(Kind::Text) => Format::Text,
-                    _ => Format::Markdown,
-                });
-                let title = if format == Format::Markdown { first_heading(&text) } else { None };
-                let document = Document {
-                    id: id.to_owned(),
-                    title: title.unwrap_or_default(),
-                    text,
-                    metadata: Map::new(),
-                };
-                self.of(format).push(document);
-            }),
-        };
+        let read =
+            if is_corpus(path) { self.read_corpus(path) } else { self.read_document(path, id, format) };
         if let Err(reason) = read {
             self.skipped.push(Skipped { path: path.to_owned(), reason });
         }
+    }
+
+    fn read_document(&mut self, path: &Path, id: &str, format: Option<Format>) -> Result<(), String> {
+        let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if bytes > MAX_FILE_BYTES {
+            return Err(format!("it has {bytes} bytes, more than the {MAX_FILE_BYTES} a file may have"));
+        }
+        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let parsed = parse(&path.to_string_lossy(), &bytes).map_err(|error| error.to_string())?;
+        let document = Document {
+            id: id.to_owned(),
+            title: parsed.title,
+            text: parsed.text,
+            metadata: Map::new(),
+            pages: parsed.pages,
+        };
+        self.of(format.unwrap_or(parsed.format)).push(document);
+        Ok(())
     }
 
     fn of(&mut self, format: Format) -> &mut Vec<Document> {
@@ -129,46 +130,18 @@ pub(crate) fn corpus_line(line: &str) -> Result<Option<Document>, serde_json::Er
         return Ok(None);
     }
     let line: CorpusLine = serde_json::from_str(line)?;
-    let document = Document { id: line.id, title: line.title, text: line.text, metadata: line.metadata };
+    let document = Document {
+        id: line.id,
+        title: line.title,
+        text: line.text,
+        metadata: line.metadata,
+        pages: Vec::new(),
+    };
     Ok(Some(document).filter(|document| !document.text.trim().is_empty()))
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Markdown,
-    Text,
-    Corpus,
-}
-
-fn kind_of(path: &Path) -> Option<Kind> {
-    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-    match extension.as_str() {
-        "md" | "markdown" | "mdx" => Some(Kind::Markdown),
-        "txt" | "text" | "rst" | "org" | "adoc" => Some(Kind::Text),
-        "jsonl" | "ndjson" => Some(Kind::Corpus),
-        _ => None,
-    }
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    let bytes = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if bytes > MAX_FILE_BYTES {
-        return Err(format!("it has {bytes} bytes, more than the {MAX_FILE_BYTES} a text file may have"));
-    }
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    if bytes.contains(&0) {
-        return Err("it is not text: it holds NUL bytes".to_owned());
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        format!("it is not UTF-8 text (byte {}), convert it first", error.utf8_error().valid_up_to())
-    })?;
-    if text.trim().is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    Ok(text)
-}
-
-fn first_heading(text: &str) -> Option<String> {
-    let heading = text.lines().find_map(|line| line.strip_prefix("# "))?;
-    Some(heading.trim().to_owned())
+/// A file of many documents, a line each.
+fn is_corpus(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("jsonl") || end.eq_ignore_ascii_case("ndjson"))
 }

@@ -22,7 +22,9 @@ pub(crate) enum Failure {
     Below(String),
     #[error("cannot read {path}", path = path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("found nothing to add: only .md, .txt and .jsonl files are read from folders")]
+    #[error(
+        "found nothing to add: of folders, files of known kinds are read, such as .md, .txt, .html, .pdf, .docx, .csv or .jsonl"
+    )]
     NothingToAdd,
     #[error("no file could be added, see the reasons above")]
     AllSkipped,

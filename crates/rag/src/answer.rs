@@ -73,6 +73,9 @@ pub struct Retrieved {
     pub end: usize,
     /// The source text in between.
     pub text: String,
+    /// The page it stands on, from 1, where the document has pages.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub page: Option<u32>,
     /// Score of the last stage that put passages in order, larger is better. It
     /// compares passages of one search and nothing else: see
     /// [`scores`](Self::scores) for what each stage means.
@@ -107,6 +110,9 @@ pub struct Citation {
     pub end: usize,
     /// The source text in between.
     pub quote: String,
+    /// The page it stands on, from 1, where the document has pages.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub page: Option<u32>,
     /// How well the quote supports the answer, 0 to 1, larger is better.
     pub score: f32,
 }
@@ -200,6 +206,7 @@ impl Retrieved {
             start,
             end: start + quote.chars().count(),
             quote: quote.to_owned(),
+            page: self.page,
             score,
         };
         self.supports(&citation).then_some(citation)
@@ -237,6 +244,7 @@ mod tests {
             expanded_from: None,
             path: Vec::new(),
             number: 0,
+            page: None,
             format: Format::Markdown,
         }
     }

@@ -20,6 +20,10 @@ pub struct Document {
     /// Anything the application wants to filter by or get back.
     #[serde(default)]
     pub metadata: Map<String, Value>,
+    /// The character of the text that each page begins with, ascending, where it
+    /// has pages. Passages then end with their page, and citations name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<usize>,
 }
 
 /// How the text of a document is written.
@@ -43,6 +47,10 @@ impl Document {
         if self.id == "." || self.id == ".." {
             return Err(Error::Document { id: self.id.clone(), reason: "its id must not be a dot or two" });
         }
+        if !self.pages.is_sorted() {
+            let reason = "its pages must begin one after the other";
+            return Err(Error::Document { id: self.id.clone(), reason });
+        }
         if self.text.trim().is_empty() {
             return Err(Error::Document { id: self.id.clone(), reason: "its text is empty, leave it out" });
         }
@@ -57,7 +65,9 @@ impl Document {
     /// Changes whenever anything that reaches the passages changes.
     pub(crate) fn fingerprint(&self, format: Format, recipe: &str) -> String {
         let metadata = serde_json::to_string(&self.metadata).expect("keys are strings");
-        let parts = [recipe, &format!("{format:?}"), &self.title, &metadata, &self.text].join("\0");
+        let pages = if self.pages.is_empty() { String::new() } else { format!("{:?}", self.pages) };
+        let format = format!("{format:?}{pages}");
+        let parts = [recipe, &format, &self.title, &metadata, &self.text].join("\0");
         Uuid::new_v5(&Uuid::NAMESPACE_OID, parts.as_bytes()).simple().to_string()
     }
 }

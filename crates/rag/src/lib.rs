@@ -18,6 +18,7 @@
 //!     title: "Guide".to_owned(),
 //!     text: "A cairn is a pile of stones. It marks the way.".to_owned(),
 //!     metadata: serde_json::Map::new(),
+//!     pages: Vec::new(),
 //! };
 //! engine.add("docs", &[guide], Format::Markdown, &mut |_| {})?;
 //! let answer = engine.ask("docs", &Question::new("What marks the way?"), &mut |_| Ok(()))?;
@@ -39,6 +40,7 @@ mod generate;
 mod kept;
 mod models;
 mod overlap;
+pub mod parse;
 mod passages;
 mod provenance;
 mod retrieval;

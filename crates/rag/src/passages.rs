@@ -6,7 +6,7 @@
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 
 use crate::document::{Document, Format};
-use crate::sections::sections;
+use crate::sections::{Section, sections};
 
 /// A stretch of a document's source text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Passage {
     pub end: usize,
     /// The source text in between.
     pub text: String,
+    /// The page it stands on, from 1, where the document has pages.
+    pub page: Option<u32>,
 }
 
 /// Measures text in tokens of the model that will embed it.
@@ -42,7 +44,9 @@ pub(crate) fn passages(
     let config = || ChunkConfig::new(max_tokens).with_sizer(Tokens(&count_tokens));
     let mut offsets = CharOffsets::new(text);
     let mut found = Vec::new();
-    for section in sections(text, format) {
+    let ends = page_ends(document);
+    let whole = sections(text, format).into_iter().flat_map(|section| divided(section, &ends));
+    for (section, page) in whole {
         let body = &text[section.range.clone()];
         let chunks: Vec<(usize, &str)> = match format {
             Format::Markdown => MarkdownSplitter::new(config()).chunk_indices(body).collect(),
@@ -55,10 +59,42 @@ pub(crate) fn passages(
                 start,
                 end: start + chunk.chars().count(),
                 text: chunk.to_owned(),
+                page,
             });
         }
     }
     found
+}
+
+/// The byte at which each page ends, the last at the end of the text.
+fn page_ends(document: &Document) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let (mut chars, mut starts) = (0, document.pages.iter().skip(1).peekable());
+    for (byte, _) in document.text.char_indices() {
+        while starts.next_if(|start| **start <= chars).is_some() {
+            ends.push(byte);
+        }
+        chars += 1;
+    }
+    ends.resize(document.pages.len(), document.text.len());
+    ends
+}
+
+/// A section cut where pages end, each piece with its page.
+fn divided(section: Section, ends: &[usize]) -> Vec<(Section, Option<u32>)> {
+    let mut pieces = Vec::new();
+    let mut from = section.range.start;
+    let first = ends.partition_point(|end| *end <= from);
+    for (page, end) in (1..).zip(ends).skip(first) {
+        let to = section.range.end.min(*end);
+        pieces.push((Section { range: from..to, ..section.clone() }, Some(page)));
+        from = to;
+        if from == section.range.end {
+            return pieces;
+        }
+    }
+    pieces.push((Section { range: from..section.range.end, ..section }, None));
+    pieces
 }
 
 /// Turns byte offsets into character offsets, going forward through a text.
@@ -97,6 +133,7 @@ mod tests {
             title: String::new(),
             text: text.to_owned(),
             metadata: serde_json::Map::new(),
+            pages: Vec::new(),
         };
         passages(&document, format, max, words)
     }

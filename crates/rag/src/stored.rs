@@ -102,10 +102,12 @@ fn payload(prepared: &Prepared<'_>, number: usize, passage: &Passage, format: Fo
         ("start", json!(passage.start)),
         ("end", json!(passage.end)),
         ("format", json!(format)),
+        ("page", json!(passage.page)),
         ("text", json!(passage.text)),
         ("metadata", Value::Object(prepared.document.metadata.clone())),
     ];
-    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let there = fields.into_iter().filter(|(_, value)| !value.is_null());
+    there.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// A passage as it is stored; nothing for a point without a text, which came
@@ -131,6 +133,7 @@ pub(crate) fn retrieved(id: PointId, mut payload: Map<String, Value>) -> Option<
         expanded_from: None,
         path: Vec::new(),
         number: number("passage") as u32,
+        page: payload.get("page").and_then(Value::as_u64).map(|page| page as u32),
         format: payload.get("format").and_then(|name| Format::deserialize(name).ok()).unwrap_or_default(),
         metadata: match payload.remove("metadata") {
             Some(Value::Object(metadata)) => metadata,

@@ -22,6 +22,7 @@ fn document(id: &str, text: &str) -> Document {
         title: String::new(),
         text: text.to_owned(),
         metadata: serde_json::Map::new(),
+        pages: Vec::new(),
     }
 }
 

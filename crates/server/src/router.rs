@@ -137,6 +137,7 @@ fn texts() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(text::add))
         .routes(routes!(text::delete))
+        .routes(routes!(text::add_files))
         .routes(routes!(answers::search))
         .routes(routes!(answers::ask))
         .routes(routes!(answers::replay))

@@ -30,7 +30,7 @@ const WALLS: [(&str, &[&str], &[&str]); 18] = [
     ("redb", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/redb.rs"]),
     ("postcard", &["cairn-index"], &["crates/index/src/op.rs", "crates/index/src/id.rs"]),
     ("memmap2", &["cairn-index"], &["crates/index/src/bytes.rs"]),
-    ("tar", &["cairn-index"], &["crates/index/src/snapshot.rs"]),
+    ("tar", &["cairn-index"], &["crates/index/src/snapshot"]),
     ("rust_stemmers", &["cairn-index"], &["crates/index/src/text/", "crates/index/src/text.rs"]),
     ("jiff", &["cairn-index"], &["crates/index/src/filter/time.rs"]),
     ("candle_core", &["cairn-embed"], &["crates/embed/src/"]),

@@ -35,6 +35,7 @@ pub(crate) fn run(wanted: &crate::FirstEvent) -> Result<(), Box<dyn Error>> {
         title: String::new(),
         text: "A first text makes the collection.".to_owned(),
         metadata: serde_json::Map::new(),
+        pages: Vec::new(),
     };
     engine.add(COLLECTION, &[first], Format::Text, &mut |_| {})?;
     let collection = engine.database().collection(COLLECTION)?;

@@ -84,6 +84,7 @@ impl Set {
             title: one.title.clone(),
             text: one.text.clone(),
             metadata: serde_json::Map::new(),
+            pages: Vec::new(),
         };
         self.corpus.iter().map(document).collect()
     }

@@ -1,13 +1,15 @@
 //! Documents in and out of a collection.
 
-use axum::extract::State;
+use axum::extract::multipart::MultipartRejection;
+use axum::extract::{Multipart, State};
+use cairn_rag::parse::parse;
 use cairn_rag::{Added, Document, Format};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::body::{At, Input, Reply, Started};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 
 /// Documents to add.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,6 +46,66 @@ pub(crate) async fn add(
 ) -> ApiResult<Reply<Added>> {
     let added = app.write(move |engine| engine.add(&name, &body.documents, body.format, &mut |_| {})).await?;
     Ok(started.reply(added))
+}
+
+/// What became of a file.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FileAdded {
+    /// Its name, which is the document's id.
+    name: String,
+    /// Absent when it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    added: Option<Added>,
+    /// Why it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Adds files, each a part of a form with a file name: Markdown, text, HTML, PDF,
+/// DOCX, PPTX, EPUB, CSV, source code. A file that cannot be read is reported, and
+/// the others are added.
+#[utoipa::path(
+    post, path = "/collections/{collection}/documents/files", tag = "text",
+    params(("collection" = String, Path)),
+    request_body(content = Object, content_type = "multipart/form-data"),
+    responses((status = 200, body = Reply<Vec<FileAdded>>), (status = "4XX"), (status = 507))
+)]
+pub(crate) async fn add_files(
+    State(app): State<App>,
+    started: Started,
+    At(collection): At<String>,
+    form: Result<Multipart, MultipartRejection>,
+) -> ApiResult<Reply<Vec<FileAdded>>> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| ApiError::bad_request(format!("the form cannot be read: {error}"));
+    let mut form = form.map_err(|error| unreadable(&error))?;
+    let mut files = Vec::new();
+    while let Some(part) = form.next_field().await.map_err(|error| unreadable(&error))? {
+        let Some(name) = part.file_name().map(str::to_owned) else { continue };
+        let bytes = part.bytes().await.map_err(|error| unreadable(&error))?;
+        let into = collection.clone();
+        let added = app.write(move |engine| {
+            let parsed = match parse(&name, &bytes) {
+                Ok(parsed) => parsed,
+                Err(error) => return Ok(FileAdded { name, added: None, error: Some(error.to_string()) }),
+            };
+            let document = Document {
+                id: name.clone(),
+                title: parsed.title,
+                text: parsed.text,
+                metadata: serde_json::Map::new(),
+                pages: parsed.pages,
+            };
+            let added = engine.add(&into, &[document], parsed.format, &mut |_| {})?;
+            Ok::<_, cairn_rag::Error>(FileAdded { name, added: Some(added), error: None })
+        });
+        files.push(added.await?);
+    }
+    if files.is_empty() {
+        return Err(ApiError::bad_request("the form has no file: send parts with a file name"));
+    }
+    Ok(started.reply(files))
 }
 
 /// Removes a document.

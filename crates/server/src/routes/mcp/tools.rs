@@ -393,6 +393,7 @@ fn remember(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Va
         title: String::new(),
         text: given.information,
         metadata: given.metadata.unwrap_or_default(),
+        pages: Vec::new(),
     };
     engine.add(&collection, &[document], Format::Text, &mut |_| {})?;
     Ok(json!({ "id": id, "collection": collection }))
