@@ -44,7 +44,7 @@ impl Found {
             let metadata =
                 fs::metadata(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
             if metadata.is_dir() {
-                found.read_folder(path, path, format)?;
+                found.read_folder(path, path, format);
             } else {
                 found.read_file(path, &path.display().to_string(), format);
             }
@@ -56,10 +56,11 @@ impl Found {
         self.markdown.len() + self.text.len()
     }
 
-    fn read_folder(&mut self, root: &Path, folder: &Path, format: Option<Format>) -> Result<(), Failure> {
-        let failed = |source| Failure::Read { path: folder.to_owned(), source };
-        let mut entries =
-            fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
+    fn read_folder(&mut self, root: &Path, folder: &Path, format: Option<Format>) {
+        let mut entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+            Ok(entries) => entries,
+            Err(error) => return self.skip(folder, &error),
+        };
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = entry.path();
@@ -70,20 +71,25 @@ impl Found {
                 continue;
             }
             if kind.is_dir() {
-                self.read_folder(root, &path, format)?;
+                self.read_folder(root, &path, format);
             } else if kind.is_file() && (is_corpus(&path) || is_known(&entry.file_name().to_string_lossy())) {
                 let id = path.strip_prefix(root).unwrap_or(&path).display().to_string();
                 self.read_file(&path, &id, format);
+            } else if kind.is_file() {
+                self.skip(&path, &"files of this kind are not read from folders");
             }
         }
-        Ok(())
+    }
+
+    fn skip(&mut self, path: &Path, reason: &dyn std::fmt::Display) {
+        self.skipped.push(Skipped { path: path.to_owned(), reason: reason.to_string() });
     }
 
     fn read_file(&mut self, path: &Path, id: &str, format: Option<Format>) {
         let read =
             if is_corpus(path) { self.read_corpus(path) } else { self.read_document(path, id, format) };
         if let Err(reason) = read {
-            self.skipped.push(Skipped { path: path.to_owned(), reason });
+            self.skip(path, &reason);
         }
     }
 

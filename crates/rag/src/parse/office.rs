@@ -1,7 +1,7 @@
 //! Documents and slides of office programs (Office Open XML, ECMA-376).
 
-use quick_xml::{Reader, XmlVersion};
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 use super::text::first_heading;
 use super::{Packed, Parsed, Result, Unreadable, chars};
@@ -131,7 +131,9 @@ impl Open {
             return None;
         }
         let marks = "#".repeat(level.min(6));
-        Some(if level > 0 { format!("{marks} {text}") } else { text.to_owned() })
+        // A paragraph must not look like a heading to whoever reads it as Markdown.
+        let hidden = if level == 0 && text.starts_with('#') { "\\" } else { "" };
+        Some(if level > 0 { format!("{marks} {text}") } else { format!("{hidden}{text}") })
     }
 
     fn end_cell(&mut self) {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use htmd::HtmlToMarkdown;
 use percent_encoding::percent_decode_str;
-use quick_xml::{Reader, XmlVersion};
 use quick_xml::events::Event;
+use quick_xml::{Reader, XmlVersion};
 
 use super::office::{attribute, unreadable};
 use super::text::first_heading;
@@ -87,7 +87,15 @@ impl Package {
                     "itemref" => package.spine.extend(attribute(&tag, "idref")?),
                     _ => {}
                 },
-                Event::Text(text) if in_title => package.title.push_str(&text.xml_content(XmlVersion::Implicit1_0)),
+                Event::Text(text) if in_title => {
+                    package.title.push_str(&text.xml_content(XmlVersion::Implicit1_0))
+                }
+                Event::GeneralRef(entity) if in_title => {
+                    let name = entity.xml_content(XmlVersion::Implicit1_0);
+                    let text =
+                        quick_xml::escape::unescape(&format!("&{name};")).map_err(unreadable)?.into_owned();
+                    package.title.push_str(&text);
+                }
                 Event::End(_) => in_title = false,
                 Event::Eof => return Ok(package),
                 _ => {}

@@ -84,7 +84,7 @@ pub(crate) async fn add_files(
     while let Some(part) = form.next_field().await.map_err(|error| unreadable(&error))? {
         let Some(name) = part.file_name().map(str::to_owned) else { continue };
         let bytes = part.bytes().await.map_err(|error| unreadable(&error))?;
-        let into = collection.clone();
+        let (into, named) = (collection.clone(), name.clone());
         let added = app.write(move |engine| {
             let parsed = match parse(&name, &bytes) {
                 Ok(parsed) => parsed,
@@ -100,7 +100,16 @@ pub(crate) async fn add_files(
             let added = engine.add(&into, &[document], parsed.format, &mut |_| {})?;
             Ok::<_, cairn_rag::Error>(FileAdded { name, added: Some(added), error: None })
         });
-        files.push(added.await?);
+        match added.await {
+            Ok(file) => files.push(file),
+            // What was written before must be told.
+            Err(error) if !files.is_empty() => {
+                let told = FileAdded { name: named, added: None, error: Some(error.text) };
+                files.push(told);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
     if files.is_empty() {
         return Err(ApiError::bad_request("the form has no file: send parts with a file name"));
