@@ -113,8 +113,11 @@ impl Collection {
             // Several may be asked for within a millisecond. One gets its final name
             // without the collection's lock, so the other name is looked at first.
             let named = |ms: u64| all.join(format!("{}-{ms}-{}", self.name(), entry.seq));
-            let is_free = |ms: &u64| !partial_of(&named(*ms)).exists() && !named(*ms).exists();
-            let free = (created_ms..).find(is_free).expect("there is always a later moment");
+            let is_free = |ms| !partial_of(&named(ms)).exists() && !named(ms).exists();
+            let mut free = created_ms;
+            while !is_free(free) {
+                free += 1;
+            }
             (free, named(free))
         })?;
         let partial = partial_of(&folder);

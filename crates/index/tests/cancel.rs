@@ -8,6 +8,8 @@ use serde_json::json;
 
 const POINTS: u64 = 10_000;
 
+type Read<'a> = (&'a str, Box<dyn Fn() -> Result<(), Error> + 'a>);
+
 #[test]
 fn every_read_ends_with_the_error_and_works_again_afterwards() {
     let dir = tempfile::tempdir().unwrap();
@@ -34,7 +36,6 @@ fn every_read_ends_with_the_error_and_works_again_afterwards() {
     let path = |text: &str| text.parse::<Path>().unwrap();
     let nearest = || Search::nearest(vec![1.0, 0.5]);
     let words = SparseVector::new(vec![(3, 1.0)]).unwrap();
-    type Read<'a> = (&'a str, Box<dyn Fn() -> Result<(), Error> + 'a>);
     let reads: Vec<Read<'_>> = vec![
         ("search", Box::new(|| stones.search(&nearest().exact()).map(drop))),
         ("filtered", Box::new(|| stones.search(&nearest().filter(filter())).map(drop))),

@@ -88,7 +88,7 @@ impl Package {
                     _ => {}
                 },
                 Event::Text(text) if in_title => {
-                    package.title.push_str(&text.xml_content(XmlVersion::Implicit1_0))
+                    package.title.push_str(&text.xml_content(XmlVersion::Implicit1_0));
                 }
                 Event::GeneralRef(entity) if in_title => {
                     let name = entity.xml_content(XmlVersion::Implicit1_0);

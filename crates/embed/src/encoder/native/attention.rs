@@ -199,7 +199,7 @@ impl Head {
                     let row = scores.add(at * self.keys);
                     *inverse = 1.0 / self.softmax(row);
                     for block in (0..self.keys).step_by(16) {
-                        let into = weights.add((at * self.keys + block) / 2);
+                        let into = weights.add(usize::midpoint(at * self.keys, block));
                         _mm256_storeu_si256(into.cast(), pairs(row.add(block)));
                     }
                 }
@@ -303,6 +303,7 @@ unsafe fn store_scaled<const MR: usize>(
 /// Sixteen rows of sixteen words as columns.
 #[inline]
 #[target_feature(enable = "avx512f")]
+#[allow(clippy::large_types_passed_by_value)] // Sixteen registers, inlined.
 fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
     let mut pairs = [_mm512_setzero_si512(); 16];
     for i in 0..8 {

@@ -75,11 +75,11 @@ unsafe fn kernel<const MR: usize>(
             let at = columns.add(step * WIDTH);
             (_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8)))
         };
-        for row in 0..MR {
+        for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
             let x = _mm256_set1_ps(unsafe { *rows.add(row * stride + step) });
-            sums[row][0] = _mm256_fmadd_ps(x, left, sums[row][0]);
-            sums[row][1] = _mm256_fmadd_ps(x, right, sums[row][1]);
+            sums[0] = _mm256_fmadd_ps(x, left, sums[0]);
+            sums[1] = _mm256_fmadd_ps(x, right, sums[1]);
         }
     }
     sums

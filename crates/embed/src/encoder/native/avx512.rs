@@ -10,14 +10,14 @@
 #![allow(unsafe_code)] // Loads and stores take pointers.
 
 use core::arch::x86_64::{
-    __m512, __m512i, __mmask16, _CMP_UNORD_Q, _mm_storeu_si128, _mm256_storeu_si256, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
-    _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8, _mm512_div_ps, _mm512_dpbf16_ps,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_epi32, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_epi32, _mm512_max_ps, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_reduce_min_ps,
-    _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_sub_epi32, _mm512_sub_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_UNORD_Q, _mm_storeu_si128,
+    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8,
+    _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+    _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_epi32,
+    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_epi32, _mm512_sub_ps,
 };
 
 use super::super::kernels::{Activation, Norm};
@@ -74,7 +74,8 @@ fn add_f32(sum: __m512, row: __m512i, column: __m512i) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn add_bf16(sum: __m512, row: __m512i, column: __m512i) -> __m512 {
     // SAFETY: both types are 64 bytes of any bits.
-    let (row, column) = unsafe { (core::mem::transmute(row), core::mem::transmute(column)) };
+    let bf16 = |words| unsafe { core::mem::transmute::<__m512i, __m512bh>(words) };
+    let (row, column) = (bf16(row), bf16(column));
     _mm512_dpbf16_ps(sum, row, column)
 }
 
@@ -275,7 +276,7 @@ fn fill_bf16_rows(into: &mut Rows, values: &[f32], inputs: usize) {
             // for a whole line.
             unsafe {
                 let x = _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr());
-                let short = core::mem::transmute::<_, core::arch::x86_64::__m256i>(_mm512_cvtneps_pbh(x));
+                let short = core::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
                 let line = words[half / 2].0.as_mut_ptr().add(half % 2 * 8);
                 _mm256_storeu_si256(line.cast(), short);
             }

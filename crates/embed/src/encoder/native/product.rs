@@ -36,7 +36,7 @@ pub(super) fn product(
     match matrix.level {
         #[cfg(target_arch = "x86_64")]
         level if level >= Instructions::Avx512 => {
-            super::avx512::product(rows, count, matrix, activation, out)
+            super::avx512::product(rows, count, matrix, activation, out);
         }
         #[cfg(target_arch = "x86_64")]
         Instructions::Avx2 => {

@@ -305,6 +305,7 @@ fn query(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value
     Ok(json!({ "hits": found.passages, "warnings": found.warnings }))
 }
 
+#[allow(clippy::unnecessary_wraps)] // As the other tools.
 fn list(engine: &Engine, access: &Access, _: &Value) -> ApiResult<Value> {
     let names = engine.database().collections().into_iter();
     let seen = names.filter(|name| access.allows(name, Level::Read));
