@@ -53,6 +53,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Texts to vectors, speed and exactness, beside ONNX Runtime and OpenVINO
+    Embed {
+        /// Passed on: --systems LIST and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Opening, searching while writing, disk, memory, durable writing
     Segments {
         /// Passed on: what to measure and more, see --help
@@ -113,6 +119,7 @@ fn run_bench(bench: Bench) -> Outcome {
         Bench::Ann { args } => measure("ann", &args),
         Bench::Filtered { args } => measure("filtered", &args),
         Bench::Bm25 { args } => measure("bm25", &args),
+        Bench::Embed { args } => measure("embed", &args),
         Bench::Segments { args } => measure("segments", &args),
         Bench::Http { args } => measure("http", &args),
         Bench::Answers { args } => measure("answers", &args),
