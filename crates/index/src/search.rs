@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::bits::Bits;
 use crate::cancel;
-use crate::config::{Datatype, Modifier, Options};
+use crate::config::{Codes, Datatype, Modifier, Options};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
@@ -51,8 +51,9 @@ pub struct Search {
     pub ef: Option<usize>,
     /// The part of the true nearest neighbours to find, above 0 and at most 1,
     /// where `ef` is not given: each graph knows which effort reached it on a
-    /// sample of its own points, and where no walk does, all codes are compared. 1
-    /// compares with every point in full.
+    /// sample of its own points, and where no walk does, all codes are compared, or
+    /// with [`Codes::Compact`](crate::Codes::Compact) all points. 1 compares with
+    /// every point in full.
     /// A graph whose sample was not taken yet takes the usual `ef`.
     pub recall: Option<f32>,
     /// Compare with every point instead of walking the graph.
@@ -586,6 +587,15 @@ impl Walk<'_> {
         self.graph?.effort(ask.k, ask.params.recall?)
     }
 
+    /// Whether the recall that was asked for needs the rows themselves: half a byte a
+    /// value does not tell apart what is nearly equally far, and where that is so, no
+    /// walk finds enough either.
+    fn needs_rows(&self) -> bool {
+        self.search.view.config.hnsw.codes == Codes::Compact
+            && self.search.ask.params.ef.is_none()
+            && self.effort() == Some(Effort::Scan)
+    }
+
     /// Rows that the walk is expected to accept.
     fn expected(&self) -> usize {
         self.search.expected().unwrap_or_else(|| self.search.part.marks.live.count())
@@ -644,7 +654,7 @@ impl Walk<'_> {
     fn compare(&self, slots: impl Iterator<Item = u32>) -> Vec<Neighbor> {
         let (ask, rows) = (self.search.ask, &self.rows);
         let slots = cancel::current().until(slots);
-        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact()) else {
+        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact() && !self.needs_rows()) else {
             return exact(self.metric, rows, self.query, ask.k, slots);
         };
         SCRATCH.with_borrow_mut(|scratch| graph.scan(self.metric, rows, self.query, ask.k, slots, scratch))
