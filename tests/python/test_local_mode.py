@@ -12,7 +12,7 @@ import random
 import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
-from randoms import DENSE, DIM, MULTI, SPARSE, Randoms
+from randoms import DENSE, DIM, MULTI, SPARSE, WORDS, Randoms
 
 POINTS = 160
 FILTERS = 3000
@@ -21,6 +21,7 @@ TREES = 500
 GROUPS = 200
 ORDERS = 300
 FACETS = 300
+WORD_QUERIES = 200
 LEAST_COMPARISONS = 5000
 
 compared = 0
@@ -83,6 +84,37 @@ def test_random_filters_choose_the_same_points(both):
         # Local mode lists points in the order they were written, not by id.
         assert set(ours) == set(local), condition
         assert len(ours) == len(local)
+
+
+@pytest.mark.skipif(not hasattr(models, "TextQuery"), reason="texts are ranked from client 1.20 on")
+def test_words_rank_a_text_field_the_same(both):
+    scored = models.TextIndexParams(type="text", scoring=models.TextScoringParams(type="bm25"))
+    for client in (both.ours, both.local):
+        client.create_payload_index(both.name, "text", field_schema=scored)
+    for _ in range(WORD_QUERIES):
+        text = " ".join(both.dice.some(WORDS, 3))
+        if both.dice.random() < 0.5:
+            params = models.Bm25Params(k=both.dice.choice([0.0, 0.9, 2.0]), b=both.dice.choice([0.0, 0.4, 1.0]))
+            text = models.TextQueryInput(query=text, scoring=models.Bm25Scoring(bm25=params))
+        asked = {"query": models.TextQuery(text=text), "using": "text", "limit": both.dice.randint(1, 30)}
+        if both.dice.random() < 0.3:
+            asked["score_threshold"] = both.dice.choice([0.5, 1.0])
+        asked["query_filter"] = both.dice.maybe_filter()
+        ours, local = both.ask(lambda c: c.query_points(both.name, **asked).points)
+        assert_same_hits(ours, local, asked)
+    plain = {"query": models.TextQuery(text="stone"), "using": "key"}
+    with pytest.raises(UnexpectedResponse, match="scoring"):
+        both.ours.query_points(both.name, **plain)
+
+
+@pytest.mark.skipif(not hasattr(models, "IdfCorpusParams"), reason="from client 1.20 on")
+def test_frequencies_are_counted_over_the_same_points(both):
+    for _ in range(WORD_QUERIES):
+        corpus = models.IdfCorpusParams(corpus=both.dice.filter())
+        params = models.SearchParams(exact=True, idf=corpus)
+        asked = {"query": both.dice.sparse(), "using": "idf", "limit": both.dice.randint(1, 30), "search_params": params}
+        ours, local = both.ask(lambda c: c.query_points(both.name, **asked).points)
+        assert_same_hits(ours, local, asked)
 
 
 def close(a, b):

@@ -399,6 +399,33 @@ def test_strict_mode_keeps_to_its_limits(qdrant, http, collection):
     refused(403, lambda: qdrant.upsert(collection, many))
 
 
+def test_strict_mode_stops_writes_when_there_is_enough(qdrant, collection):
+    fill(qdrant, collection, 20)
+    for field, what in [("vector", 20 * 4 * 4), ("payload", 100)]:
+        limit = {f"max_collection_{field}_size_bytes": what}
+        qdrant.update_collection(collection, strict_mode_config=models.StrictModeConfig(enabled=True, **limit))
+        point = models.PointStruct(id=1, vector=[1, 0, 0, 0], payload={"even": True})
+        assert f"Max {field} storage size limit" in refused(400, lambda: qdrant.upsert(collection, [point]))
+        limit = dict.fromkeys(limit, 10**9)
+        qdrant.update_collection(collection, strict_mode_config=models.StrictModeConfig(**limit))
+        qdrant.upsert(collection, [point])
+
+
+def test_oversampling_is_a_number_from_one_and_can_be_limited(qdrant, collection):
+    fill(qdrant, collection, 20)
+    limits = models.StrictModeConfig(enabled=True, search_max_oversampling=2.0)
+    qdrant.update_collection(collection, strict_mode_config=limits)
+
+    def ask(oversampling):
+        quantization = models.QuantizationSearchParams(oversampling=oversampling)
+        params = models.SearchParams(quantization=quantization)
+        return qdrant.query_points(collection, query=[1, 0, 0, 0], limit=3, search_params=params).points
+
+    assert len(ask(2.0)) == 3
+    assert "oversampling" in refused(403, lambda: ask(2.5))
+    assert "oversampling" in refused(422, lambda: ask(0.5))
+
+
 def test_reads_a_minute_can_be_limited(server, qdrant, collection):
     fill(qdrant, collection, 2)
     limits = models.StrictModeConfig(enabled=True, read_rate_limit=3)

@@ -178,7 +178,7 @@ pub(crate) fn idf(n: usize, df: usize) -> f32 {
     (((n - df + 0.5) / (df + 0.5)) + 1.0).ln() as f32
 }
 
-fn check(field: &str, value: f32, is_right: bool, range: &str) -> Result<()> {
+pub(crate) fn check(field: &str, value: f32, is_right: bool, range: &str) -> Result<()> {
     if is_right && value.is_finite() {
         return Ok(());
     }

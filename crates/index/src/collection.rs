@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
 use crate::op::{Change, Op, Selection, When};
+use crate::part::Part;
 use crate::path::Path;
 use crate::point::{Expiry, Parts, Payload, Point, Record, check_depth, check_depth_below, settle_vectors};
 use crate::queried::Queried;
@@ -52,6 +53,15 @@ pub struct Info {
     pub seq: u64,
     /// Segments that cannot be read.
     pub damaged: Vec<Damage>,
+}
+
+/// Bytes of what was written, as it is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredBytes {
+    /// Of vectors.
+    pub vectors: u64,
+    /// Of payloads.
+    pub payloads: u64,
 }
 
 /// A request for points in order of id.
@@ -100,7 +110,7 @@ impl Collection {
         let sealed = view.parts.iter().filter(|part| part.is_sealed());
         Info {
             points: view.points(),
-            indexed_vectors: view.parts.iter().map(crate::part::Part::indexed_vectors).sum(),
+            indexed_vectors: view.parts.iter().map(Part::indexed_vectors).sum(),
             segments: sealed.clone().count(),
             unsealed: view
                 .parts
@@ -108,12 +118,23 @@ impl Collection {
                 .filter(|part| !part.is_sealed())
                 .map(|part| part.marks.live.count())
                 .sum(),
-            segment_bytes: sealed.map(crate::part::Part::file_bytes).sum(),
+            segment_bytes: sealed.map(Part::file_bytes).sum(),
             indexing: self.shard.wants.jobs.load(Ordering::Acquire) > 0 || self.shard.optimizer.is_locked(),
             seq: view.seq,
             damaged: self.shard.damaged.lock().clone(),
             config: (*view.config).clone(),
         }
+    }
+
+    /// How much there is of what was written, before indexes. Rows that were
+    /// replaced or deleted count until merging removes them.
+    pub fn stored_bytes(&self) -> StoredBytes {
+        let view = self.shard.state.read().view();
+        let parts = view.parts.iter().map(Part::stored_bytes);
+        parts.fold(StoredBytes::default(), |sum, part| StoredBytes {
+            vectors: sum.vectors + part.vectors,
+            payloads: sum.payloads + part.payloads,
+        })
     }
 
     /// Writes points, each replacing any point of the same id as a whole.
@@ -353,7 +374,7 @@ impl Collection {
     }
 
     fn renew_ids(&self, view: &View, ids: impl Iterator<Item = PointId>) -> Result<()> {
-        if !view.parts.iter().any(crate::part::Part::has_expiry) {
+        if !view.parts.iter().any(Part::has_expiry) {
             return Ok(());
         }
         let places: Vec<Place> = ids.filter_map(|id| view.find(&id)).collect();

@@ -25,7 +25,7 @@ use self::hits::{Hits, Other};
 use self::places::Places;
 use self::postings::{Column, Postings, Words};
 use self::sections::{Numbers, Reader};
-use self::texts::Texts;
+pub(crate) use self::texts::Texts;
 use crate::bits::Bits;
 use crate::bytes::Bytes;
 use crate::filter::Test;
@@ -145,7 +145,7 @@ impl FieldIndex {
             FieldOptions::Keyword(_) => Values::Keywords(Words::read(&mut file)?),
             FieldOptions::Uuid(_) => Values::Uuids(Column::read(&mut file)?),
             FieldOptions::Geo => Values::Places(Places::read(&mut file)?),
-            FieldOptions::Text(_) => Values::Texts(Texts::read(&mut file)?),
+            FieldOptions::Text(options) => Values::Texts(Texts::read(&mut file, options.keeps_positions())?),
             FieldOptions::Integer(_)
             | FieldOptions::Float(_)
             | FieldOptions::Bool
@@ -163,6 +163,14 @@ impl FieldIndex {
     /// How many rows have a value of the index's kind.
     pub(crate) fn points(&self) -> usize {
         self.points as usize
+    }
+
+    /// The words of a field of texts.
+    pub(crate) fn texts(&self) -> Option<&Texts> {
+        match &self.values {
+            Values::Texts(texts) => Some(texts),
+            _ => None,
+        }
     }
 
     /// The slots that pass, exactly but for the doubtful ones; `None` if this

@@ -12,6 +12,7 @@ use cairn_ann::{Row, Rows, f16};
 
 use crate::bits::Bits;
 use crate::chunked::Chunked;
+use crate::collection::StoredBytes;
 use crate::config::{CollectionConfig, Datatype, VectorConfig};
 use crate::id::PointId;
 use crate::point::{Expiry, Payload};
@@ -26,6 +27,8 @@ pub(crate) struct Growing {
     loose: BTreeMap<String, LooseColumn>,
     has_expiry: bool,
     bytes: usize,
+    /// Those of them that payloads take.
+    payload_bytes: usize,
     /// Slots by id, made when they are asked for often. A picture taken before
     /// a row was appended has its own.
     lookup: Arc<Lookup>,
@@ -36,6 +39,9 @@ struct Lookup {
     asked: AtomicUsize,
     slots: OnceLock<HashMap<PointId, u32>>,
 }
+
+/// What a row takes besides vectors and payload.
+const ROW_BYTES: usize = 64;
 
 /// Ids are looked for one by one so many times before a table is made.
 const FEW: usize = 8;
@@ -65,6 +71,7 @@ impl Growing {
             loose: BTreeMap::new(),
             has_expiry: false,
             bytes: 0,
+            payload_bytes: 0,
             lookup: Arc::default(),
         };
         growing.configure(config);
@@ -106,7 +113,9 @@ impl Growing {
             self.bytes += column.push(slot, vectors.remove(name));
         }
         self.has_expiry |= expiry.is_some();
-        self.bytes += 64 + rough_bytes(&payload);
+        let payload_bytes = rough_bytes(&payload);
+        self.payload_bytes += payload_bytes;
+        self.bytes += ROW_BYTES + payload_bytes;
         self.rows.push([GrowingRow { id, version, payload, expiry }]);
         self.lookup = Arc::default();
         slot
@@ -119,6 +128,13 @@ impl Growing {
     /// About how much memory the rows take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// About how many bytes the vectors and the payloads have.
+    pub(crate) fn stored_bytes(&self) -> StoredBytes {
+        let payloads = self.payload_bytes as u64;
+        let vectors = (self.bytes - self.payload_bytes - self.len() * ROW_BYTES) as u64;
+        StoredBytes { vectors, payloads }
     }
 
     fn row(&self, slot: u32) -> &GrowingRow {

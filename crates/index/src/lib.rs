@@ -145,12 +145,13 @@ mod store;
 mod text;
 mod vector;
 mod view;
+mod worded;
 
 pub use cairn_ann::Metric;
 
 pub use bm25::{Bm25, Bm25Options};
 pub use cancel::Cancel;
-pub use collection::{Collection, Info, Page, Scroll};
+pub use collection::{Collection, Info, Page, Scroll, StoredBytes};
 pub use config::{
     Builder, Codes, CollectionConfig, ConfigChange, Datatype, Durability, HnswConfig, MAX_DIM, Modifier,
     Options, SparseConfig, StoreKind, VectorConfig,
@@ -171,7 +172,7 @@ pub use query::{
     ContextPair, Decay, Direction, Expression, FacetHit, FacetRequest, FeedbackExample, FeedbackWeights,
     Formula, Fusion, Group, GroupId, GroupLookup, GroupRequest, LookupFrom, MatrixOffsets, MatrixPair,
     MatrixRequest, MatrixResult, Mmr, OrderBy, Prefetch, Query, QueryHit, QueryRequest, SearchParams,
-    Strategy, Target, WithLookup,
+    Strategy, Target, WithLookup, WordsQuery,
 };
 pub use reading::Reading;
 pub use schema::{

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cairn_ann::{Graph, Rows};
 
 use crate::bits::Bits;
+use crate::collection::StoredBytes;
 use crate::error::{Error, Result};
 use crate::fields::FieldIndex;
 use crate::growing::{DenseColumn, Growing};
@@ -116,6 +117,14 @@ impl Part {
         match &self.rows {
             PartRows::Growing(_) => 0,
             PartRows::Sealed(segment) => segment.bytes(),
+        }
+    }
+
+    /// Bytes of its vectors and payloads, those of deleted rows too.
+    pub(crate) fn stored_bytes(&self) -> StoredBytes {
+        match &self.rows {
+            PartRows::Growing(growing) => growing.stored_bytes(),
+            PartRows::Sealed(segment) => segment.stored_bytes(),
         }
     }
 

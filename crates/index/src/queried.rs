@@ -21,8 +21,9 @@ use crate::part::{DenseRows, Part};
 use crate::path::Path;
 use crate::plan::Matcher;
 use crate::point::{Payload, settle_query};
+use crate::query::SearchParams;
 use crate::query::source::{
-    Best, Nearest, Ordered, Place, Source, VectorKind, facet_value, flat_values, no_match_index,
+    Best, Nearest, Ordered, Place, Source, VectorKind, Worded, facet_value, flat_values, no_match_index,
     no_range_index, order_value,
 };
 use crate::schema::{FieldKind, FieldSchema};
@@ -31,6 +32,7 @@ use crate::similarity::similarity;
 use crate::sparse::scan::dot;
 use crate::vector::{SparseVector, Vector};
 use crate::view::View;
+use crate::worded;
 
 pub(crate) struct Queried<'d> {
     pub(crate) db: &'d Inner,
@@ -39,27 +41,14 @@ pub(crate) struct Queried<'d> {
 }
 
 impl Queried<'_> {
-    /// The slots of a part that are there and match.
-    fn slots(&self, part: &Part, filter: Option<&Prepared<'_>>) -> Result<Bits> {
-        if filter.is_none() && !part.has_expiry() {
-            return Ok((*part.marks.live).clone());
-        }
-        let mut slots = Bits::with_len(part.len());
-        self.view.slots_matching(part, filter, &mut |slot| {
-            slots.set(slot, true);
-            Ok(())
-        })?;
-        Ok(slots)
-    }
-
     fn schema(&self, key: &Path) -> Option<&FieldSchema> {
         self.view.config.payload_indexes.get(key.as_str())
     }
 
     /// A sparse query as it is compared: with the idf of its positions.
-    fn weigh<'v>(&self, using: &str, vector: &'v Vector) -> Result<Cow<'v, Vector>> {
+    fn weigh<'v>(&self, using: &str, vector: &'v Vector, params: &SearchParams) -> Result<Cow<'v, Vector>> {
         let Vector::Sparse(sparse) = vector else { return Ok(Cow::Borrowed(vector)) };
-        let weights = weighted(&self.view, using, sparse)?;
+        let weights = weighted(&self.view, using, sparse, params.idf_corpus.as_ref())?;
         Ok(Cow::Owned(SparseVector::new(weights)?.into()))
     }
 
@@ -91,7 +80,7 @@ impl Queried<'_> {
     ) -> Result<Vec<(Place, f32)>> {
         let Some(vectors) = self.vectors(part, ask.using) else { return Ok(Vec::new()) };
         let score = |slot: u32| Some((ask.combine)(&vectors.similarities(slot, comparisons)?));
-        let mut slots = self.slots(part, filter)?;
+        let mut slots = self.view.slots(part, filter)?;
         slots.and(vectors.present);
         let uid = self.view.uid(ask.using);
         let graph = uid.and_then(|uid| part.derived.graph(ask.using, uid));
@@ -226,11 +215,11 @@ impl Source for Queried<'_> {
                 query: ask.vector,
                 filter: ask.scope.filter,
                 k: ask.limit,
-                params: ask.params,
+                params: ask.params.clone(),
             };
             return Ok(nearest(&self.view, &self.db.options, &ask, false)?.0);
         };
-        let examples = [self.weigh(ask.using, ask.vector)?];
+        let examples = [self.weigh(ask.using, ask.vector, ask.params)?];
         let comparison = self.comparisons(ask.using, &examples)?;
         let score = |place: &Place| {
             if let Vector::Sparse(query) = &*examples[0] {
@@ -245,8 +234,11 @@ impl Source for Queried<'_> {
     }
 
     fn best(&self, ask: &Best<'_>) -> Result<Vec<(Place, f32)>> {
-        let examples: Vec<Cow<'_, Vector>> =
-            ask.examples.iter().map(|example| self.weigh(ask.using, example)).collect::<Result<_>>()?;
+        let examples: Vec<Cow<'_, Vector>> = ask
+            .examples
+            .iter()
+            .map(|example| self.weigh(ask.using, example, ask.params))
+            .collect::<Result<_>>()?;
         let comparisons = self.comparisons(ask.using, &examples)?;
         let mut found = Vec::new();
         if let Some(places) = ask.scope.among {
@@ -263,6 +255,10 @@ impl Source for Queried<'_> {
         }
         keep_best(&mut found, ask.limit);
         Ok(found)
+    }
+
+    fn by_words(&self, ask: &Worded<'_>) -> Result<Vec<(Place, f32)>> {
+        worded::by_words(&self.view, self.schema(ask.key), ask)
     }
 
     fn scan(&self, filter: Option<&Filter>, each: &mut dyn FnMut(Place) -> Result<()>) -> Result<()> {
@@ -310,7 +306,7 @@ impl Source for Queried<'_> {
             places.iter().try_for_each(|place| read(*place, &mut found))?;
         } else {
             for (number, part) in self.view.numbered() {
-                let slots = self.slots(part, prepared.as_ref())?;
+                let slots = self.view.slots(part, prepared.as_ref())?;
                 let index = part.derived.field(ask.key.as_str(), schema);
                 match index.and_then(|index| index.ordered(descending, ask.start_from)) {
                     Some(ordered) => {
@@ -348,7 +344,7 @@ impl Source for Queried<'_> {
         let prepared = self.view.prepare(filter)?;
         let mut counts: HashMap<FacetValue, usize> = HashMap::new();
         for part in &self.view.parts {
-            let slots = self.slots(part, prepared.as_ref())?;
+            let slots = self.view.slots(part, prepared.as_ref())?;
             let index = part.derived.field(key.as_str(), schema);
             if let Some(counted) = index.and_then(|index| index.facet(&slots)) {
                 counted.into_iter().for_each(|(value, count)| *counts.entry(value).or_default() += count);

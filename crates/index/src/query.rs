@@ -35,7 +35,7 @@ pub use groups::{Group, GroupId, GroupLookup, GroupRequest, WithLookup};
 pub use hit::QueryHit;
 pub use kinds::{
     ContextPair, Direction, FeedbackExample, FeedbackWeights, Formula, Fusion, Mmr, OrderBy, Query, Strategy,
-    Target,
+    Target, WordsQuery,
 };
 pub(crate) use matrix::run_matrix;
 pub use matrix::{MatrixOffsets, MatrixPair, MatrixRequest, MatrixResult};

@@ -113,7 +113,7 @@ impl Reading {
     /// [`Error::UnknownVector`](crate::Error::UnknownVector) when `using` names
     /// no sparse vector.
     pub fn weights(&self, using: &str, query: &SparseVector) -> Result<Vec<(u32, f32)>> {
-        weighted(&self.view, using, query)
+        weighted(&self.view, using, query, None)
     }
 }
 

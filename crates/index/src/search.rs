@@ -216,7 +216,7 @@ pub(crate) fn search(view: &View, options: &Options, search: &Search) -> Result<
             ef: search.ef,
             recall: search.recall,
             exact: search.exact,
-            indexed_only: false,
+            ..SearchParams::default()
         },
     };
     let (nearest, steps) = nearest(view, options, &ask, search.explain)?;
@@ -278,7 +278,7 @@ pub(crate) fn nearest(
         return Err(Error::Request(told));
     }
     let weights = match ask.query {
-        Vector::Sparse(sparse) => Some(weighted(view, ask.using, sparse)?),
+        Vector::Sparse(sparse) => Some(weighted(view, ask.using, sparse, ask.params.idf_corpus.as_ref())?),
         _ => None,
     };
     let prepared = view.prepare(ask.filter)?;
@@ -459,7 +459,12 @@ pub(crate) fn keep_best<P: Ord>(scored: &mut Vec<(P, f32)>, k: usize) {
 }
 
 /// The query's weights, with the idf of each position where the vector has it.
-pub(crate) fn weighted(view: &View, using: &str, query: &SparseVector) -> Result<Vec<(u32, f32)>> {
+pub(crate) fn weighted(
+    view: &View,
+    using: &str,
+    query: &SparseVector,
+    corpus: Option<&Filter>,
+) -> Result<Vec<(u32, f32)>> {
     let config = view
         .config
         .sparse_vectors
@@ -467,7 +472,10 @@ pub(crate) fn weighted(view: &View, using: &str, query: &SparseVector) -> Result
         .ok_or_else(|| Error::UnknownVector { name: using.to_owned() })?;
     let mut weights: Vec<(u32, f32)> = query.entries().collect();
     if config.modifier == Modifier::Idf {
-        let (rows, counts) = frequencies(view, using, query.indices());
+        let (rows, counts) = match corpus {
+            Some(corpus) => frequencies_in(view, using, query.indices(), corpus)?,
+            None => frequencies(view, using, query.indices()),
+        };
         for ((_, weight), count) in weights.iter_mut().zip(counts) {
             *weight *= crate::bm25::idf(rows, count);
         }
@@ -497,6 +505,31 @@ fn frequencies(view: &View, using: &str, indices: &[u32]) -> (usize, Vec<usize>)
         }
     }
     (rows, counts)
+}
+
+/// The same over the points that match a filter, deleted ones left out.
+fn frequencies_in(view: &View, using: &str, indices: &[u32], corpus: &Filter) -> Result<(usize, Vec<usize>)> {
+    let prepared = view.prepare(Some(corpus))?;
+    let mut rows = 0;
+    let mut counts = vec![0; indices.len()];
+    for part in &view.parts {
+        let Some(present) = part.present(using, &view.uids) else { continue };
+        let mut counted = view.slots(part, prepared.as_ref())?;
+        counted.and(present);
+        rows += counted.count();
+        if let Some(index) = view.uid(using).and_then(|uid| part.derived.sparse(using, uid)) {
+            counts.iter_mut().zip(indices).for_each(|(count, at)| *count += index.df_among(*at, &counted));
+            continue;
+        }
+        for slot in counted.iter() {
+            let Some(vector) = part.vector(slot, using, &view.uids) else { continue };
+            let Some(sparse) = vector.as_sparse() else { continue };
+            for (count, at) in counts.iter_mut().zip(indices) {
+                *count += usize::from(sparse.indices().binary_search(at).is_ok());
+            }
+        }
+    }
+    Ok((rows, counts))
 }
 
 /// Candidates that a walk goes on from in every part, to get to where the nearest
@@ -562,7 +595,8 @@ impl Walk<'_> {
     /// a tenth of all rows lie about a tenth of the beam that all together would
     /// have.
     fn beam(&self, k: usize) -> Beam {
-        let ef = self.ef().max(k);
+        let more = self.search.ask.params.oversampling.unwrap_or(1.0).max(1.0);
+        let ef = self.ef().max((k as f32 * more) as usize).max(k);
         let Some(worst) = self.search.worst else { return ef.into() };
         let share = self.search.part.marks.live.count() as f64 / self.search.rows_of_view.max(1) as f64;
         // A filtered walk that comes up short becomes a scan.
@@ -575,8 +609,8 @@ impl Walk<'_> {
         let ask = self.search.ask;
         let usual = || self.search.view.config.hnsw.ef_construct;
         let known = || match self.effort()? {
-            Effort::Beam(ef) => Some(ef),
-            Effort::Scan => None,
+            Effort::Beam(ef) => Some(ask.params.ef_limit.map_or(ef, |most| ef.min(most))),
+            Effort::Scan => ask.params.ef_limit,
         };
         ask.params.ef.or_else(known).unwrap_or_else(usual)
     }
@@ -587,13 +621,17 @@ impl Walk<'_> {
         self.graph?.effort(ask.k, ask.params.recall?)
     }
 
+    /// Whether only a scan reaches the recall that was asked for, and one is allowed.
+    fn wants_scan(&self) -> bool {
+        let params = &self.search.ask.params;
+        params.ef.is_none() && params.ef_limit.is_none() && self.effort() == Some(Effort::Scan)
+    }
+
     /// Whether the recall that was asked for needs the rows themselves: half a byte a
     /// value does not tell apart what is nearly equally far, and where that is so, no
     /// walk finds enough either.
     fn needs_rows(&self) -> bool {
-        self.search.view.config.hnsw.codes == Codes::Compact
-            && self.search.ask.params.ef.is_none()
-            && self.effort() == Some(Effort::Scan)
+        self.search.view.config.hnsw.codes == Codes::Compact && self.wants_scan()
     }
 
     /// Rows that the walk is expected to accept.
@@ -604,7 +642,7 @@ impl Walk<'_> {
     /// Whether comparing all that match is as fast as a walk, or finds what no walk
     /// does: so few match, or so much is to be found.
     fn scans(&self, options: &Options) -> bool {
-        if self.search.ask.params.ef.is_none() && self.effort() == Some(Effort::Scan) {
+        if self.wants_scan() {
             return true;
         }
         let Some(expected) = self.search.expected() else { return false };

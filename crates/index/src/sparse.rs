@@ -25,6 +25,7 @@ pub(crate) mod search;
 
 use std::ops::Range;
 
+use crate::bits::Bits;
 use crate::bytes::Bytes;
 
 /// Postings per block.
@@ -147,6 +148,12 @@ impl Inverted {
     /// Number of rows that have a value at a position.
     pub(crate) fn df(&self, index: u32) -> u32 {
         self.postings(index).map_or(0, |postings| postings.slots.len() as u32)
+    }
+
+    /// Number of these rows that have a value at a position.
+    pub(crate) fn df_among(&self, index: u32, among: &Bits) -> usize {
+        let slots = self.postings(index).map_or(&[][..], |postings| postings.slots);
+        slots.iter().filter(|slot| among.get(**slot)).count()
     }
 
     fn indices(&self) -> &[u32] {

@@ -73,6 +73,18 @@ pub struct TextOptions {
     pub scoring: Option<Scoring>,
 }
 
+impl TextOptions {
+    /// Whether points can be ranked by the field.
+    pub fn is_scored(&self) -> bool {
+        self.scoring.as_ref().is_some_and(|scoring| *scoring != Scoring::Enabled(false))
+    }
+
+    /// Whether every occurrence of a word is kept.
+    pub(crate) fn keeps_positions(&self) -> bool {
+        self.phrase_matching == Some(true) || self.is_scored()
+    }
+}
+
 /// How a text is split into tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

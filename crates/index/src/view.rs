@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::bits::Bits;
 use crate::config::CollectionConfig;
 use crate::error::Result;
 use crate::filter::Filter;
@@ -89,6 +90,19 @@ impl View {
             self.slots_matching(part, prepared.as_ref(), each)?;
         }
         Ok(())
+    }
+
+    /// The slots of a part that are there and match.
+    pub(crate) fn slots(&self, part: &Part, filter: Option<&Prepared<'_>>) -> Result<Bits> {
+        if filter.is_none() && !part.has_expiry() {
+            return Ok((*part.marks.live).clone());
+        }
+        let mut slots = Bits::with_len(part.len());
+        self.slots_matching(part, filter, &mut |slot| {
+            slots.set(slot, true);
+            Ok(())
+        })?;
+        Ok(slots)
     }
 
     pub(crate) fn slots_matching(

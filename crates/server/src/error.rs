@@ -62,10 +62,6 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, format!("Not found: {text}"))
     }
 
-    pub(crate) fn not_yet(what: &str) -> Self {
-        Self::bad_request(format!("{what} is not supported by this version"))
-    }
-
     /// Too much is asked at once; `setting` says how much may be.
     pub(crate) fn overloaded(setting: &str) -> Self {
         let text = format!("Too many requests at once, try again in a second or raise {setting}");

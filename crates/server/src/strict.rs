@@ -34,22 +34,23 @@ impl Strict {
         (limits.and_then(|l| l.read_rate_limit), limits.and_then(|l| l.write_rate_limit))
     }
 
-    pub(crate) fn check_query(&self, request: &QueryRequest) -> ApiResult<()> {
+    /// Refuses what is too much, and bounds what a recall may take.
+    pub(crate) fn check_query(&self, request: &mut QueryRequest) -> ApiResult<()> {
         let Some(limits) = &self.limits else { return Ok(()) };
         self.check_limit("limit", request.limit)?;
-        self.check_params(limits, &request.params)?;
+        self.check_params(limits, &mut request.params)?;
         self.check_filter(request.filter.as_ref(), limits.unindexed_filtering_retrieve)?;
         if let Some(Query::Formula(formula)) = &request.query {
             self.check_expression(&formula.expression)?;
         }
-        request.prefetch.iter().try_for_each(|prefetch| self.check_prefetch(limits, prefetch))
+        request.prefetch.iter_mut().try_for_each(|prefetch| self.check_prefetch(limits, prefetch))
     }
 
-    fn check_prefetch(&self, limits: &StrictMode, prefetch: &Prefetch) -> ApiResult<()> {
+    fn check_prefetch(&self, limits: &StrictMode, prefetch: &mut Prefetch) -> ApiResult<()> {
         self.check_limit("limit", prefetch.limit)?;
-        self.check_params(limits, &prefetch.params)?;
+        self.check_params(limits, &mut prefetch.params)?;
         self.check_filter(prefetch.filter.as_ref(), limits.unindexed_filtering_retrieve)?;
-        prefetch.prefetch.iter().try_for_each(|prefetch| self.check_prefetch(limits, prefetch))
+        prefetch.prefetch.iter_mut().try_for_each(|prefetch| self.check_prefetch(limits, prefetch))
     }
 
     /// A condition in a formula is computed from an index like a filter.
@@ -93,9 +94,11 @@ impl Strict {
                     let after = collection.info().points + upsert.len();
                     self.at_most("points", after, |limits| limits.max_points_count)?;
                 }
+                check_bytes(limits, collection)?;
                 self.check_filter(upsert.update_filter.as_ref(), unindexed)
             }
             Operation::UpdateVectors(update) => {
+                check_bytes(limits, collection)?;
                 self.at_most("update batch", update.points.len(), |limits| limits.upsert_max_batchsize)?;
                 self.check_filter(update.update_filter.as_ref(), unindexed)
             }
@@ -103,6 +106,7 @@ impl Strict {
                 self.check_filter(of.filter.as_ref(), unindexed)
             }
             Operation::SetPayload(set) | Operation::OverwritePayload(set) => {
+                check_bytes(limits, collection)?;
                 self.check_filter(set.of.filter.as_ref(), unindexed)
             }
             Operation::DeletePayload(delete) => self.check_filter(delete.of.filter.as_ref(), unindexed),
@@ -116,12 +120,21 @@ impl Strict {
         })
     }
 
-    fn check_params(&self, limits: &StrictMode, params: &SearchParams) -> ApiResult<()> {
+    fn check_params(&self, limits: &StrictMode, params: &mut SearchParams) -> ApiResult<()> {
+        params.ef_limit = limits.search_max_hnsw_ef;
         if params.is_exact() && limits.search_allow_exact == Some(false) {
             return Err(ApiError::forbidden(
                 "Exact search is not allowed here. Help: Set \"exact\" to false.",
             ));
         }
+        if let (Some(most), Some(asked)) = (limits.search_max_oversampling, params.oversampling)
+            && f64::from(asked) > most
+        {
+            return Err(ApiError::forbidden(format!(
+                "Limit exceeded {asked} > {most} for \"oversampling\". Help: Reduce the \"oversampling\" parameter to or below {most}."
+            )));
+        }
+        self.check_filter(params.idf_corpus.as_ref(), limits.unindexed_filtering_retrieve)?;
         self.at_most("hnsw_ef", params.ef.unwrap_or(0), |limits| limits.search_max_hnsw_ef)
     }
 
@@ -171,6 +184,24 @@ impl Strict {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether there is room for more vectors and payloads.
+fn check_bytes(limits: &StrictMode, collection: &Collection) -> ApiResult<()> {
+    let most = [limits.max_collection_vector_size_bytes, limits.max_collection_payload_size_bytes];
+    if most == [None; 2] {
+        return Ok(());
+    }
+    let stored = collection.stored_bytes();
+    for (what, most, stored) in [("vector", most[0], stored.vectors), ("payload", most[1], stored.payloads)] {
+        if let Some(most) = most.filter(|most| stored >= *most) {
+            let megabytes = most as f32 / (1024.0 * 1024.0);
+            return Err(ApiError::bad_request(format!(
+                "Max {what} storage size limit of {megabytes}MB reached!"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// All conditions of a filter, those of nested filters too.

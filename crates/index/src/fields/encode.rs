@@ -56,7 +56,7 @@ impl FieldEncoder {
             FieldOptions::Geo => Taken::Places(Vec::new()),
             FieldOptions::Text(options) => Taken::Texts {
                 analyzer: Box::new(Analyzer::new(options)?),
-                with_positions: options.phrase_matching == Some(true),
+                with_positions: options.keeps_positions(),
                 words: Interned::default(),
             },
             FieldOptions::Integer(_)

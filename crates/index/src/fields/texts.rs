@@ -1,24 +1,29 @@
 //! Which points have which words, and where, if phrases are asked for.
 //!
-//! Without positions a word has each slot once; with them it has an entry for
+//! Without positions, which phrases and ranking need, a word has each slot once; with them it has an entry for
 //! every occurrence. Positions count on from one string of a point to the
 //! next, with a gap, so that no phrase runs across.
+
+use std::sync::OnceLock;
 
 use super::postings::Words;
 use super::sections::{Numbers, Reader, Writer};
 use crate::bits::Bits;
 use crate::filter::tokens::{How, Tokens};
 
-pub(super) struct Texts {
+pub(crate) struct Texts {
     words: Words,
     /// One for each slot of the postings, or none at all.
     positions: Numbers<u32>,
+    /// Tokens of each row, once they were asked for.
+    lengths: OnceLock<Vec<u32>>,
 }
 
 impl Texts {
-    pub(super) fn read(file: &mut Reader) -> Result<Self, String> {
-        let texts = Self { words: Words::read(file)?, positions: file.numbers()? };
-        if !texts.positions.is_empty() && texts.positions.len() != texts.words.postings.entries() {
+    pub(super) fn read(file: &mut Reader, with_positions: bool) -> Result<Self, String> {
+        let texts = Self { words: Words::read(file)?, positions: file.numbers()?, lengths: OnceLock::new() };
+        let expected = if with_positions { texts.words.postings.entries() } else { 0 };
+        if texts.positions.len() != expected {
             return Err("the field index has words without positions".to_owned());
         }
         Ok(texts)
@@ -74,6 +79,25 @@ impl Texts {
         let from = slots.partition_point(|other| *other < slot);
         let to = slots.partition_point(|other| *other <= slot);
         self.positions.get(start + from..start + to).unwrap_or_default()
+    }
+
+    /// The slots that have a word, ascending; with positions, one for each
+    /// occurrence.
+    pub(crate) fn slots_of(&self, word: &str) -> &[u32] {
+        self.words.postings.slots(self.words.find(word))
+    }
+
+    /// How many occurrences the words of each row have.
+    pub(crate) fn lengths(&self, rows: u32) -> &[u32] {
+        self.lengths.get_or_init(|| {
+            let mut lengths = vec![0u32; rows as usize];
+            for slot in self.words.postings.slots(0..self.words.len()) {
+                if let Some(length) = lengths.get_mut(*slot as usize) {
+                    *length += 1;
+                }
+            }
+            lengths
+        })
     }
 
     /// How many entries each wanted word has.

@@ -56,6 +56,9 @@ pub enum Query {
     /// `sum over pairs of f(min(sim(positive) - sim(negative) - e, 0))` with
     /// `f(x) = x / (1 + |x|)` and `e` the f32 epsilon. The best score is 0.
     Context(Vec<ContextPair>),
+    /// Points by how well a text field answers words; the field is what `using`
+    /// names.
+    Words(WordsQuery),
     /// Points by a payload value, each with score 1.
     OrderBy(OrderBy),
     /// What several prefetches found, as one list.
@@ -107,6 +110,27 @@ impl Query {
     /// Prefetched points scored by an expression.
     pub fn formula(expression: Expression) -> Self {
         Self::Formula(Formula { expression, defaults: BTreeMap::new() })
+    }
+}
+
+/// The words that a text field is ranked by, with Okapi BM25 over the strings of
+/// the field. The field has a text index with
+/// [`scoring`](crate::TextOptions::scoring).
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordsQuery {
+    /// The text that is looked for, analysed as the field's texts are; points
+    /// that have none of its words are not found.
+    pub text: String,
+    /// How soon a word that is repeated adds nothing more; from 0. Default 1.2.
+    pub k: f32,
+    /// How much longer texts are discounted, from 0 to 1. Default 0.75.
+    pub b: f32,
+}
+
+impl WordsQuery {
+    /// With the usual `k` and `b`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), k: 1.2, b: 0.75 }
     }
 }
 

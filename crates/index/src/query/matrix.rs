@@ -104,6 +104,7 @@ pub(crate) fn run_matrix(
         return Ok(MatrixResult::default());
     }
     let places: Vec<Place> = sampled.iter().map(|(_, place)| *place).collect();
+    let exact = SearchParams { exact: true, ..SearchParams::default() };
     let mut rows = Vec::with_capacity(places.len());
     for own in &places {
         let Some(vector) = source.vector(*own, &request.using)? else { continue };
@@ -112,7 +113,7 @@ pub(crate) fn run_matrix(
             using: &request.using,
             scope: Scope { filter: None, among: Some(&places) },
             limit: request.limit.saturating_add(1),
-            params: SearchParams { exact: true, ..SearchParams::default() },
+            params: &exact,
         };
         let nearest = source.nearest(&ask)?.into_iter().filter(|(place, _)| place != own);
         let at = |place| places.iter().position(|sampled| *sampled == place);

@@ -13,7 +13,7 @@ use crate::vector::{MultiVector, Vector};
 
 use super::check_limit;
 use super::examples::{Rule, average_vector};
-use super::kinds::{ContextPair, FeedbackExample, FeedbackWeights, Mmr, Query, Strategy, Target};
+use super::kinds::{ContextPair, FeedbackExample, FeedbackWeights, Mmr, Query, Strategy, Target, WordsQuery};
 use super::mmr::Selection;
 use super::request::{LookupFrom, Prefetch, QueryRequest, SearchParams};
 use super::source::{Source, VectorKind};
@@ -63,7 +63,7 @@ struct Node<'q> {
     prefetch: &'q [Prefetch],
     using: &'q str,
     filter: Option<&'q Filter>,
-    params: SearchParams,
+    params: &'q SearchParams,
     score_threshold: Option<f32>,
     limit: usize,
     lookup_from: Option<&'q LookupFrom>,
@@ -76,7 +76,7 @@ impl<'q> From<&'q QueryRequest> for Node<'q> {
             prefetch: &request.prefetch,
             using: &request.using,
             filter: request.filter.as_ref(),
-            params: request.params,
+            params: &request.params,
             score_threshold: request.score_threshold,
             limit: request.limit,
             lookup_from: request.lookup_from.as_ref(),
@@ -91,7 +91,7 @@ impl<'q> From<&'q Prefetch> for Node<'q> {
             prefetch: &prefetch.prefetch,
             using: &prefetch.using,
             filter: prefetch.filter.as_ref(),
-            params: prefetch.params,
+            params: &prefetch.params,
             score_threshold: prefetch.score_threshold,
             limit: prefetch.limit,
             lookup_from: prefetch.lookup_from.as_ref(),
@@ -148,7 +148,7 @@ impl Builder<'_> {
             ask: self.ask(node)?,
             prefetch,
             filter: node.filter.map(Cow::Borrowed),
-            params: node.params,
+            params: node.params.clone(),
             score_threshold: node.score_threshold,
             limit: node.limit,
         })
@@ -159,6 +159,7 @@ impl Builder<'_> {
             None => Ok(Ask::Scroll),
             Some(Query::Sample) => Ok(Ask::Sample),
             Some(Query::OrderBy(order)) => Ok(Ask::OrderBy(order)),
+            Some(Query::Words(words)) => words_of(words, node.using),
             Some(Query::Fusion(fusion)) => Ok(Ask::Fusion(fusion)),
             Some(Query::Formula(formula)) => Ok(Ask::Formula(formula)),
             Some(query) => {
@@ -178,6 +179,15 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+fn words_of<'q>(words: &'q WordsQuery, using: &str) -> Result<Ask<'q>> {
+    if using.is_empty() {
+        let told = "A query for words needs `using`: the payload field, with a text index, that is ranked.";
+        return Err(Error::Request(told.to_owned()));
+    }
+    crate::worded::check(words.k, words.b)?;
+    Ok(Ask::Words { key: using.parse()?, words })
 }
 
 /// Turns the examples of one query into vectors that can be compared.

@@ -234,7 +234,7 @@ impl Prefetch {
 }
 
 /// How vectors are searched.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SearchParams {
     /// Candidates kept while walking a graph: more finds more of the true
     /// neighbours and takes longer. Default: the collection's.
@@ -246,6 +246,13 @@ pub struct SearchParams {
     pub exact: bool,
     /// Look only at points that an index covers already.
     pub indexed_only: bool,
+    /// Candidates at most, whatever `recall` asks for.
+    pub ef_limit: Option<usize>,
+    /// Candidates for each hit at least: walks keep `limit` times so many.
+    pub oversampling: Option<f32>,
+    /// The points that inverse document frequencies are counted over, for a
+    /// sparse vector that has them. Default: all that have the vector.
+    pub idf_corpus: Option<Filter>,
 }
 
 impl SearchParams {

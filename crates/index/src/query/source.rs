@@ -51,7 +51,7 @@ pub(crate) struct Nearest<'q> {
     pub using: &'q str,
     pub scope: Scope<'q>,
     pub limit: usize,
-    pub params: SearchParams,
+    pub params: &'q SearchParams,
 }
 
 /// The points that are best by several examples at once.
@@ -61,11 +61,23 @@ pub(crate) struct Best<'q> {
     pub using: &'q str,
     pub scope: Scope<'q>,
     pub limit: usize,
-    pub params: SearchParams,
+    pub params: &'q SearchParams,
     /// Makes one score, larger for better, of the raw similarities to the
     /// examples, in their order. A sparse vector that shares no position with
     /// an example has similarity 0 to it.
     pub combine: &'q (dyn Fn(&[f32]) -> f32 + Sync),
+}
+
+/// The points that a text field ranks by the words of a text.
+pub(crate) struct Worded<'q> {
+    pub key: &'q Path,
+    pub text: &'q str,
+    pub k: f32,
+    pub b: f32,
+    /// The points that are counted; all without one.
+    pub corpus: Option<&'q Filter>,
+    pub scope: Scope<'q>,
+    pub limit: usize,
 }
 
 /// Points in order of a payload value.
@@ -118,6 +130,13 @@ pub(crate) trait Source: Sync {
     /// At most `limit` places with combined scores, largest first. Points
     /// without the vector are left out.
     fn best(&self, ask: &Best<'_>) -> Result<Vec<(Place, f32)>>;
+
+    /// At most `limit` places with scores, largest first; points without any of
+    /// the words are left out. [`no_scored_index`] where the key has no text
+    /// index with scoring.
+    fn by_words(&self, ask: &Worded<'_>) -> Result<Vec<(Place, f32)>> {
+        Err(no_scored_index(ask.key))
+    }
 
     /// Every live point that matches, in any order.
     fn scan(&self, filter: Option<&Filter>, each: &mut dyn FnMut(Place) -> Result<()>) -> Result<()>;
@@ -187,6 +206,13 @@ impl Ordered<'_> {
 pub(crate) fn no_range_index(key: &Path) -> Error {
     Error::Request(format!(
         "No range index for `order_by` key: `{key}`. Please create an integer, float or datetime index on it."
+    ))
+}
+
+/// The refusal of ranking by a key without a text index that keeps scores.
+pub(crate) fn no_scored_index(key: &Path) -> Error {
+    Error::Request(format!(
+        "No text index with scoring on `{key}`. Please create a text index with `\"scoring\": true` on it."
     ))
 }
 

@@ -8,15 +8,16 @@ use std::collections::HashSet;
 
 use crate::error::Result;
 use crate::filter::{Condition, Filter};
+use crate::path::Path;
 use crate::vector::Vector;
 
 use super::examples::Rule;
 use super::formula::Scorer;
 use super::fusion::fuse;
-use super::kinds::{Formula, Fusion, OrderBy};
+use super::kinds::{Formula, Fusion, OrderBy, WordsQuery};
 use super::mmr::{Selection, select};
 use super::request::SearchParams;
-use super::source::{Best, Nearest, Ordered, Place, Scope, Source, VectorKind};
+use super::source::{Best, Nearest, Ordered, Place, Scope, Source, VectorKind, Worded};
 use crate::fields::OrderValue;
 use crate::similarity::score;
 
@@ -37,6 +38,7 @@ pub(super) enum Ask<'q> {
     OrderBy(&'q OrderBy),
     Fusion(&'q Fusion),
     Formula(&'q Formula),
+    Words { key: Path, words: &'q WordsQuery },
     Nearest { vector: Vector, using: &'q str, kind: VectorKind, mmr: Option<Selection> },
     Best { examples: Vec<Vector>, using: &'q str, rule: Rule },
 }
@@ -118,6 +120,14 @@ impl Stage<'_> {
             }
             Ask::Sample => sample(source, scope, self.limit, rng),
             Ask::OrderBy(order) => self.order(source, scope, order),
+            Ask::Words { key, words } => {
+                let WordsQuery { text, k, b } = words;
+                let corpus = self.params.idf_corpus.as_ref();
+                let ask = Worded { key, text, k: *k, b: *b, corpus, scope, limit: self.limit };
+                let found = source.by_words(&ask)?.into_iter();
+                let scored = found.map(|(place, score)| Scored::new(place, score));
+                Ok(scored.filter(|scored| self.passes(scored.score)).collect())
+            }
             Ask::Fusion(fusion) => Ok(fuse(fusion, prefetched).into_iter().filter(at_least).collect()),
             Ask::Formula(formula) => {
                 let candidates = scope.among.unwrap_or_default();
@@ -132,7 +142,7 @@ impl Stage<'_> {
             }
             Ask::Nearest { vector, using, kind, mmr } => {
                 let limit = mmr.map_or(self.limit, |mmr| mmr.candidates);
-                let ask = Nearest { vector, using, scope, limit, params: self.params };
+                let ask = Nearest { vector, using, scope, limit, params: &self.params };
                 let mut nearest = source.nearest(&ask)?;
                 nearest.retain(|(_, raw)| self.passes(score(kind.metric, *raw)));
                 if let Some(mmr) = mmr {
@@ -145,7 +155,7 @@ impl Stage<'_> {
             }
             Ask::Best { examples, using, rule } => {
                 let combine = |similarities: &[f32]| rule.combine(similarities);
-                let (limit, params) = (self.limit, self.params);
+                let (limit, params) = (self.limit, &self.params);
                 let best = Best { examples, using, scope, limit, params, combine: &combine };
                 let scored = source.best(&best)?.into_iter().map(|(place, score)| Scored::new(place, score));
                 Ok(scored.filter(|scored| self.passes(scored.score)).collect())

@@ -143,6 +143,11 @@ impl Column {
         entries.checked_mul(stride) == Some(self.values.len()) && indices
     }
 
+    /// Bytes of the values and of the positions of sparse ones.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.values.len() + self.indices.as_ref().map_or(0, |bytes| bytes.len())) as u64
+    }
+
     pub(crate) fn vector(&self, slot: u32) -> Option<Vector> {
         if !self.present.get(slot) {
             return None;

@@ -20,6 +20,7 @@ pub(crate) use self::columns::{Column, ColumnInfo, ColumnSource, MappedRows, flo
 pub(crate) use self::container::{Container, Writer};
 use self::ids::Ids;
 use crate::bytes::Bytes;
+use crate::collection::StoredBytes;
 use crate::error::Result;
 use crate::id::PointId;
 use crate::point::{Expiry, Payload};
@@ -134,6 +135,12 @@ impl Segment {
     /// Size of the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.container.bytes()
+    }
+
+    /// Bytes of its vectors and payloads.
+    pub(crate) fn stored_bytes(&self) -> StoredBytes {
+        let vectors = self.columns.iter().map(Column::bytes).sum();
+        StoredBytes { vectors, payloads: self.payloads.len() as u64 }
     }
 
     pub(crate) fn len(&self) -> u32 {

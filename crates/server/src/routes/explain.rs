@@ -129,8 +129,8 @@ pub(crate) async fn explain(
         let collection = engine.database().collection(&name)?;
         let inferring = Inferring::new(engine, TextKind::Query);
         let mut asking = Asking { collection: &collection, access: &access, inferring };
-        let request = asking.request(body)?;
-        Strict::of(&collection).check_query(&request)?;
+        let mut request = asking.request(body)?;
+        Strict::of(&collection).check_query(&mut request)?;
         let mut searches = Vec::new();
         searches_of(&request, &mut searches)?;
         let hits = collection.query(&request)?;

@@ -86,11 +86,11 @@ pub(crate) async fn scroll(
         return Err(ApiError::bad_request(text));
     }
     let query = Some(Query::OrderBy(order_by(order)?));
-    let request = QueryRequest { query, filter, limit, parts, ..QueryRequest::default() };
+    let mut request = QueryRequest { query, filter, limit, parts, ..QueryRequest::default() };
     let hits = app
         .read(move |engine| {
             let collection = engine.database().collection(&name)?;
-            Strict::of(&collection).check_query(&request)?;
+            Strict::of(&collection).check_query(&mut request)?;
             Ok(collection.query(&request)?)
         })
         .await?;

@@ -29,8 +29,8 @@ fn run(
     let mut asking = Asking { collection: &collection, access, inferring };
     let mut requests = Vec::with_capacity(queries.len());
     for query in queries {
-        let request = asking.request(query)?;
-        strict.check_query(&request)?;
+        let mut request = asking.request(query)?;
+        strict.check_query(&mut request)?;
         requests.push(request);
     }
     let mut results = Vec::with_capacity(requests.len());
@@ -75,8 +75,8 @@ async fn grouped(
             let collection = engine.database().collection(&name)?;
             let inferring = Inferring::new(engine, TextKind::Query);
             let mut asking = Asking { collection: &collection, access: &access, inferring };
-            let request = asking.groups(query, grouping)?;
-            Strict::of(&collection).check_query(&request.request)?;
+            let mut request = asking.groups(query, grouping)?;
+            Strict::of(&collection).check_query(&mut request.request)?;
             let groups = collection.query_groups(&request)?;
             Ok((groups, asking.inferring.usage.some()))
         })

@@ -154,7 +154,7 @@ impl Source for Memory {
     }
 
     fn nearest(&self, ask: &Nearest<'_>) -> Result<Vec<(Place, f32)>> {
-        *self.asked.lock() = ask.params;
+        *self.asked.lock() = ask.params.clone();
         let metric = self.kind(ask.using)?.metric;
         let scored = self.places(ask.scope).into_iter().filter_map(|place| {
             let stored = self.at(place).vectors.get(ask.using)?;
@@ -164,7 +164,7 @@ impl Source for Memory {
     }
 
     fn best(&self, ask: &Best<'_>) -> Result<Vec<(Place, f32)>> {
-        *self.asked.lock() = ask.params;
+        *self.asked.lock() = ask.params.clone();
         let metric = self.kind(ask.using)?.metric;
         let scored = self.places(ask.scope).into_iter().filter_map(|place| {
             let stored = self.at(place).vectors.get(ask.using)?;

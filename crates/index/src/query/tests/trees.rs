@@ -4,9 +4,9 @@ use serde_json::json;
 
 use cairn_ann::Metric;
 
-use crate::OrderValue;
 use crate::point::{Parts, Selector};
 use crate::query::{LookupFrom, Prefetch, Query, QueryRequest, SearchParams};
+use crate::{Filter, OrderValue};
 
 use super::memory::Memory;
 use super::{ask, filter, ids, naive, nums, random, scores, tagged};
@@ -167,8 +167,16 @@ fn hits_carry_the_parts_asked_for() {
 fn a_search_is_made_the_way_it_was_asked_for() {
     let memory = line();
     for query in [Query::nearest(vec![1.0]), Query::Context(vec![])] {
-        let params = SearchParams { ef: Some(77), recall: Some(0.9), exact: true, indexed_only: true };
-        ask(&memory, &QueryRequest { params, ..QueryRequest::new(query) });
+        let params = SearchParams {
+            ef: Some(77),
+            recall: Some(0.9),
+            exact: true,
+            indexed_only: true,
+            ef_limit: Some(100),
+            oversampling: Some(2.0),
+            idf_corpus: Some(Filter::default()),
+        };
+        ask(&memory, &QueryRequest { params: params.clone(), ..QueryRequest::new(query) });
         assert_eq!(memory.asked.lock().clone(), params);
         ask(&memory, &QueryRequest::new(Query::nearest(vec![1.0])));
         assert_eq!(memory.asked.lock().clone(), SearchParams::default());

@@ -12,7 +12,7 @@ use super::formula::expression;
 use super::kinds::{
     FeedbackInput, MmrInput, OrderInput, PairInput, QueryInput, RecommendInput, StrategyInput,
 };
-use super::{Grouping, LookupInput, PrefetchPoints, QueryPoints, SearchParams, WithLookupInput};
+use super::{Grouping, IdfInput, LookupInput, PrefetchPoints, QueryPoints, SearchParams, WithLookupInput};
 use crate::auth::{Access, Level};
 use crate::error::{ApiError, ApiResult, at_least_one};
 use crate::infer::Inferring;
@@ -78,7 +78,9 @@ impl Asking<'_> {
     fn query(&mut self, query: QueryInput, using: &str) -> ApiResult<Query> {
         Ok(match query {
             QueryInput::Nearest(target) => Query::Nearest { target: self.target(target, using)?, mmr: None },
-            QueryInput::Words(text) => {
+            QueryInput::Words(words) if !self.is_vector(using) => Query::Words(words.into_query()),
+            QueryInput::Words(words) => {
+                let text = words.into_query().text;
                 let inference = Inference {
                     input: InferenceInput::Text(text),
                     model: None,
@@ -118,6 +120,13 @@ impl Asking<'_> {
             QueryInput::Sample => Query::Sample,
             QueryInput::Feedback(feedback) => self.feedback(feedback, using)?,
         })
+    }
+
+    /// Whether a name is that of a vector; a text over another is for a payload
+    /// field.
+    fn is_vector(&self, name: &str) -> bool {
+        let config = self.collection.config();
+        name.is_empty() || config.vectors.contains_key(name) || config.sparse_vectors.contains_key(name)
     }
 
     fn feedback(&mut self, feedback: FeedbackInput, using: &str) -> ApiResult<Query> {
@@ -208,16 +217,24 @@ fn order_value(start: &Value) -> ApiResult<OrderValue> {
 
 fn params(params: Option<SearchParams>) -> ApiResult<cairn_index::SearchParams> {
     let params = params.unwrap_or_default();
-    match params.idf {
-        None | Some(Value::Null) => {}
-        Some(Value::String(scope)) if scope == "global" => {}
-        Some(_) => return Err(ApiError::not_yet("`params.idf` other than `global`")),
+    let idf_corpus = match params.idf {
+        None | Some(IdfInput::Global(_)) => None,
+        Some(IdfInput::Of { corpus }) => Some(corpus),
+    };
+    let oversampling = params.quantization.and_then(|quantization| quantization.oversampling);
+    if let Some(wrong) = oversampling.filter(|more| !(*more >= 1.0 && more.is_finite())) {
+        return Err(ApiError::validation(format!(
+            "params.quantization.oversampling: value {wrong} invalid, must be 1.0 or larger"
+        )));
     }
     Ok(cairn_index::SearchParams {
+        oversampling,
+        ef_limit: None,
         ef: params.hnsw_ef.filter(|ef| *ef > 0),
         recall: params.recall,
         exact: params.exact.unwrap_or(false),
         indexed_only: params.indexed_only.unwrap_or(false),
+        idf_corpus,
     })
 }
 

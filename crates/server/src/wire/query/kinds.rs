@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cairn_index::Path;
+use cairn_index::{Path, WordsQuery};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ pub(crate) enum QueryInput {
     Nearest(TargetInput),
     /// `{"text": ..}` without a model: words to look for in a payload field, or
     /// a text for the default model.
-    Words(String),
+    Words(WordsInput),
     /// `{"nearest": .., "mmr": ..}`
     Diverse(TargetInput, Option<MmrInput>),
     Recommend(RecommendInput),
@@ -129,11 +129,48 @@ enum SampleInput {
 }
 
 /// A text query, with or without its scoring.
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
-enum WordsInput {
+pub(crate) enum WordsInput {
     Plain(String),
-    Scored { query: String },
+    Scored {
+        query: String,
+        #[serde(default)]
+        scoring: ScoringInput,
+    },
+}
+
+/// How words become a score.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ScoringInput {
+    pub(crate) bm25: Bm25Input,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bm25Input {
+    pub(crate) k: f32,
+    pub(crate) b: f32,
+}
+
+impl Default for Bm25Input {
+    fn default() -> Self {
+        let WordsQuery { k, b, .. } = WordsQuery::new("");
+        Self { k, b }
+    }
+}
+
+impl WordsInput {
+    /// The text, and how a text field scores it.
+    pub(crate) fn into_query(self) -> WordsQuery {
+        match self {
+            Self::Plain(text) => WordsQuery::new(text),
+            Self::Scored { query: text, scoring: ScoringInput { bm25: Bm25Input { k, b } } } => {
+                WordsQuery { text, k, b }
+            }
+        }
+    }
 }
 
 /// All the keys that `query` can have.
@@ -176,9 +213,7 @@ impl Fields {
             Some(WordsInput::Plain(text)) if self.model.is_some() => {
                 return Ok(infer(InferenceInput::Text(text)));
             }
-            Some(WordsInput::Plain(text) | WordsInput::Scored { query: text }) => {
-                return Ok(QueryInput::Words(text));
-            }
+            Some(words) => return Ok(QueryInput::Words(words)),
             None if self.image.is_some() => return Ok(infer(InferenceInput::Image)),
             None if self.object.is_some() => return Ok(infer(InferenceInput::Object)),
             None => {}

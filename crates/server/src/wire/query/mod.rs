@@ -11,7 +11,6 @@ pub(crate) mod legacy;
 use cairn_index::Filter;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 pub(crate) use self::ask::Asking;
@@ -185,18 +184,33 @@ pub(crate) struct SearchParams {
     /// Look only at points that an index covers already.
     #[serde(default)]
     pub(crate) indexed_only: Option<bool>,
-    /// Read and left aside: the graph's codes are always rescored.
-    #[serde(default, rename = "quantization")]
+    /// `oversampling`: candidates for each hit at least. `ignore` and `rescore` are
+    /// read and left aside: what the graph's codes find is always rescored.
+    #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    _quantization: Option<QuantizationParams>,
+    pub(crate) quantization: Option<QuantizationParams>,
     /// Read and left aside: filtered walks step over rejected points anyway.
     #[serde(default, rename = "acorn")]
     #[schema(value_type = Option<Object>)]
     _acorn: Option<AcornParams>,
-    /// Over what inverse document frequencies are counted: `global`.
+    /// Over what inverse document frequencies are counted: `global`, or the points
+    /// that match a filter, `{"corpus": filter}`.
     #[serde(default)]
     #[schema(value_type = Option<Value>)]
-    pub(crate) idf: Option<Value>,
+    pub(crate) idf: Option<IdfInput>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "params.idf is `global` or {\"corpus\": filter}")]
+pub(crate) enum IdfInput {
+    Global(GlobalIdf),
+    Of { corpus: Filter },
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GlobalIdf {
+    Global,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -206,8 +220,7 @@ pub(crate) struct QuantizationParams {
     _ignore: Option<bool>,
     #[serde(rename = "rescore")]
     _rescore: Option<bool>,
-    #[serde(rename = "oversampling")]
-    _oversampling: Option<f64>,
+    pub(crate) oversampling: Option<f32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
