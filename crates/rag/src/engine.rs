@@ -209,6 +209,15 @@ impl Engine {
         Ok(added)
     }
 
+    /// Makes a collection of texts for the default model, unless it is there.
+    ///
+    /// # Errors
+    /// [`Error::NoTextModel`] where it is a collection of something else, and when
+    /// the model cannot be loaded or the disk cannot take the change.
+    pub fn make_text_collection(&self, name: &str) -> Result<()> {
+        self.text_collection_or_new(name).map(drop)
+    }
+
     /// Removes a document; returns how many passages it had.
     ///
     /// # Errors

@@ -13,10 +13,13 @@ use uuid::Uuid;
 use crate::auth::Keys;
 use crate::brief::Brief;
 use crate::error::{ApiError, ApiResult};
+use crate::files::{Files, Records};
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 use crate::pool::Pool;
 use crate::rates::Rates;
+use crate::routes::responses::Kept;
+use crate::routes::stores::Attaching;
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -40,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) id: Uuid,
     pub(crate) since: DateTime,
     pub(crate) permits: Semaphore,
+    pub(crate) files: Files,
+    pub(crate) attaching: Attaching,
+    pub(crate) responses: Records<Kept>,
     pool: Pool,
     brief: Brief,
 }
@@ -50,6 +56,9 @@ impl App {
     pub(crate) fn new(engine: Arc<Engine>, options: ServerOptions) -> std::io::Result<Self> {
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
         Ok(Self(Arc::new(Shared {
+            files: Files::new(engine.database().path()),
+            attaching: Attaching::default(),
+            responses: Records::new(engine.database().path().join("responses")),
             engine,
             metrics: Metrics::install(),
             keys: Keys::new(&options),

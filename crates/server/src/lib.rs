@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod brief;
 mod error;
+mod files;
 mod incoming;
 mod infer;
 mod json;

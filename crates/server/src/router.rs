@@ -148,7 +148,30 @@ fn texts() -> OpenApiRouter<App> {
         .routes(routes!(openai::embeddings))
         .routes(routes!(openai::models))
         .routes(routes!(routes::chat::completions))
+        .merge(stores())
         .routes(routes!(routes::mcp::post))
+}
+
+/// Files, vector stores and responses in the OpenAI shape.
+fn stores() -> OpenApiRouter<App> {
+    use routes::{files, responses, stores as at};
+    OpenApiRouter::new()
+        .routes(routes!(files::upload, files::list))
+        .routes(routes!(files::get, files::delete))
+        .routes(routes!(files::content))
+        .routes(routes!(at::create, at::list))
+        .routes(routes!(at::get, at::change, at::delete))
+        .routes(routes!(at::search::search))
+        .routes(routes!(at::attached::attach, at::attached::list))
+        .routes(routes!(at::attached::attached, at::attached::change_attached, at::attached::detach))
+        .routes(routes!(at::attached::content))
+        .routes(routes!(at::batches::create))
+        .routes(routes!(at::batches::get))
+        .routes(routes!(at::batches::cancel))
+        .routes(routes!(at::batches::list))
+        .routes(routes!(responses::create))
+        .routes(routes!(responses::get, responses::delete))
+        .routes(routes!(responses::input_items))
 }
 
 /// What only a cluster can do, which this is not.

@@ -64,12 +64,17 @@ pub(crate) fn of(method: &Method, route: &str, path: &str) -> Need {
         };
         return Need::Collection(collection(path), level);
     }
+    // Vector stores and responses are of a collection, which the handler checks.
+    if route.starts_with("/v1/vector_stores") || route.starts_with("/v1/responses") {
+        return Need::AnyKey;
+    }
     match route {
         // There is no such route, which any key may know.
         "" | "/collections" | "/aliases" if reads => Need::AnyKey,
         "" => Need::AnyKey,
         "/v1/embeddings" | "/v1/models" | "/v1/chat/completions" | "/mcp" => Need::AnyKey,
         "/collections/aliases" => Need::Everywhere(Level::Manage),
+        "/v1/files" | "/v1/files/{file}" if !reads => Need::Everywhere(Level::Write),
         _ if reads => Need::Everywhere(Level::Read),
         _ => Need::Everywhere(Level::Manage),
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::Range;
 
 use axum::Json;
 use axum::extract::State;
@@ -53,22 +54,22 @@ pub(crate) struct ChatRequest {
     n: Option<u32>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Message {
-    role: String,
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) role: String,
     #[serde(default)]
-    content: Option<Content>,
+    pub(crate) content: Option<Content>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "content must be a string or a list of parts")]
-enum Content {
+pub(crate) enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Debug, Deserialize)]
-struct Part {
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Part {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -87,7 +88,7 @@ impl Content {
             Self::Text(text) => Ok(text.clone()),
             Self::Parts(parts) => {
                 let texts = parts.iter().map(|part| match (part.kind.as_str(), &part.text) {
-                    ("text" | "input_text", Some(text)) => Ok(text.as_str()),
+                    ("text" | "input_text" | "output_text", Some(text)) => Ok(text.as_str()),
                     (kind, _) => Err(ApiError::bad_request(format!(
                         "messages: a part of type `{kind}` cannot be read here, send `text`"
                     ))),
@@ -121,7 +122,7 @@ async fn complete(
     input: Result<Input<ChatRequest>, ApiError>,
 ) -> ApiResult<Response> {
     let Input(request) = input?;
-    let collection = collection(&request)?;
+    let collection = collection(&request.model, request.tools.as_deref().unwrap_or_default())?;
     access.check(&collection, Level::Read)?;
     if request.n.is_some_and(|n| n != 1) {
         return Err(ApiError::bad_request("n must be 1: an answer that quotes is always the same"));
@@ -146,21 +147,28 @@ async fn complete(
     Ok(Json(body.await?).into_response())
 }
 
+/// The tool that searches, if there is one.
+pub(crate) fn file_search(tools: &[Value]) -> Option<&Value> {
+    tools.iter().find(|tool| tool["type"] == "file_search")
+}
+
 /// The collection that a request is about.
-fn collection(request: &ChatRequest) -> ApiResult<String> {
-    if let Some(name) = request.model.strip_prefix(PREFIX) {
+pub(crate) fn collection(model: &str, tools: &[Value]) -> ApiResult<String> {
+    let stores = file_search(tools).map(|tool| &tool["vector_store_ids"]).and_then(Value::as_array);
+    if stores.is_some_and(|stores| stores.len() > 1) {
+        return Err(ApiError::bad_request("vector_store_ids must name one store, which is what is searched"));
+    }
+    if let Some(name) = model.strip_prefix(PREFIX) {
         return Ok(name.to_owned());
     }
-    let searches = |tool: &&Value| tool["type"] == "file_search";
-    let tool = request.tools.as_ref().and_then(|tools| tools.iter().find(searches));
-    let named = tool.and_then(|tool| tool["vector_store_ids"][0].as_str());
+    let named = stores.and_then(|stores| stores.first()?.as_str());
     named.map(str::to_owned).ok_or_else(|| {
-        let text = format!("The model `{}` does not exist: ask `{PREFIX}` and a collection", request.model);
+        let text = format!("The model `{model}` does not exist: ask `{PREFIX}` and a collection");
         ApiError::new(StatusCode::NOT_FOUND, text)
     })
 }
 
-fn unknown(app: &App, access: &Access, model: &str, error: Error) -> ApiError {
+pub(crate) fn unknown(app: &App, access: &Access, model: &str, error: Error) -> ApiError {
     let missing = matches!(
         error,
         Error::NoTextModel { .. } | Error::Index(cairn_index::Error::UnknownCollection { .. })
@@ -181,7 +189,7 @@ pub(crate) fn models(app: &App, access: &Access) -> Vec<String> {
 }
 
 /// The last message of the user, after what was said before.
-fn question(messages: &[Message]) -> ApiResult<Question> {
+pub(crate) fn question(messages: &[Message]) -> ApiResult<Question> {
     let mut turns: Vec<Turn> = Vec::new();
     let mut asked: Option<String> = None;
     for message in messages {
@@ -207,6 +215,22 @@ fn question(messages: &[Message]) -> ApiResult<Question> {
     let text = text.ok_or_else(|| ApiError::bad_request("messages must end with a question of the user"))?;
     let search = TextSearch { limit: PASSAGES, ..TextSearch::new(text) };
     Ok(Question { history: turns, ..search.into() })
+}
+
+/// The citations of an answer's sentences, each with the characters of the
+/// sentence.
+pub(crate) fn cited(answer: &Answer) -> Vec<(Range<usize>, &Citation)> {
+    let mut cited = Vec::new();
+    let mut from = 0;
+    for sentence in &answer.sentences {
+        let Some(at) = answer.answer[from..].find(&sentence.text).map(|at| from + at) else { continue };
+        let start = answer.answer[..at].chars().count();
+        let end = start + sentence.text.chars().count();
+        from = at + sentence.text.len();
+        let citations = sentence.citations.iter().filter_map(|&number| answer.citations.get(number));
+        cited.extend(citations.map(|citation| (start..end, citation)));
+    }
+    cited
 }
 
 /// Where documents that were found can be read.
@@ -284,24 +308,16 @@ impl Reply {
     }
 
     fn annotations(&self, answer: &Answer, sources: &Sources) -> Vec<Value> {
-        let mut annotations = Vec::new();
-        let mut from = 0;
-        for sentence in &answer.sentences {
-            let Some(at) = answer.answer[from..].find(&sentence.text).map(|at| from + at) else { continue };
-            let start = answer.answer[..at].chars().count();
-            let end = start + sentence.text.chars().count();
-            from = at + sentence.text.len();
-            for citation in sentence.citations.iter().filter_map(|&number| answer.citations.get(number)) {
-                let url = sources.url(&self.collection, citation);
-                annotations.push(json!({
-                    "type": "url_citation",
-                    "url_citation": {
-                        "start_index": start, "end_index": end, "url": url, "title": citation.title,
-                    },
-                }));
-            }
-        }
-        annotations
+        let annotation = |(place, citation): (Range<usize>, &Citation)| {
+            json!({
+                "type": "url_citation",
+                "url_citation": {
+                    "start_index": place.start, "end_index": place.end,
+                    "url": sources.url(&self.collection, citation), "title": citation.title,
+                },
+            })
+        };
+        cited(answer).into_iter().map(annotation).collect()
     }
 
     fn whole(&self, answer: &Answer, sources: &Sources, usage: &Usage) -> Value {
