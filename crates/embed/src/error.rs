@@ -115,6 +115,12 @@ pub enum Error {
         /// What the engine said.
         reason: String,
     },
+    /// A model with several labels has no single score for a text.
+    #[error("the model has the labels {labels}: one that reranks has a single one")]
+    Labels {
+        /// The names of the labels.
+        labels: String,
+    },
     /// Too many calls wait for the model already.
     #[error("{waiting} calls wait for the embedding model already: try again in a moment")]
     Busy {

@@ -26,7 +26,10 @@ mod encoder;
 mod error;
 mod store;
 
-pub use encoder::{Backend, Cancel, Embeddings, Encoder, EncoderOptions, Instructions, Precision, TextKind};
+pub use encoder::{
+    Backend, Cancel, Embeddings, Encoder, EncoderOptions, Instructions, Precision, Predictions, Reranker,
+    Scores, TextKind,
+};
 pub use error::{Attempt, Error, Result};
 pub use store::{
     DEFAULT_MODEL, Installed, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source, SpecFile,
