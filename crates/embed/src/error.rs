@@ -109,6 +109,19 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A token id is none of the vocabulary.
+    #[error(
+        "text {text} has the token id {id}, the model knows those below {rows}: \
+         send ids of the model's own tokenizer, or the text"
+    )]
+    TokenId {
+        /// The position of the text in the call.
+        text: usize,
+        /// The id.
+        id: u32,
+        /// How many ids there are.
+        rows: usize,
+    },
     /// The engine failed while it computed.
     #[error("the model could not be run: {reason}")]
     Compute {

@@ -12,6 +12,7 @@ mod cache;
 pub(crate) mod classifier;
 mod distilbert;
 mod files;
+mod inputs;
 mod kernels;
 mod native;
 mod pooling;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use self::architecture::Architecture;
 use self::cache::{Cache, Known};
 use self::files::Folder;
+pub use self::inputs::{Input, Token, TokenEmbeddings};
 pub use self::native::{Instructions, Precision};
 pub use self::queue::Cancel;
 use self::queue::{Call, Queue};
@@ -267,13 +269,19 @@ impl Encoder {
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
         let ids = self.ids(texts, kind)?;
-        let lengths: Vec<usize> = ids.iter().map(Sequence::len).collect();
+        let (batches, short, lengths) = self.plan(&ids);
+        let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;
+        Ok((vectors, lengths))
+    }
+
+    /// How texts are put into batches, whether together they are short, and
+    /// the tokens of each.
+    fn plan(&self, texts: &[Sequence]) -> (Vec<Vec<usize>>, bool, Vec<usize>) {
+        let lengths: Vec<usize> = texts.iter().map(Sequence::len).collect();
         let short = lengths.iter().sum::<usize>() <= SHORT_TOKENS;
         // A short call is one batch, on one thread.
         let threads = if short { 1 } else { self.threads };
-        let batches = batch::plan(&lengths, self.max_batch_tokens, threads);
-        let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;
-        Ok((vectors, lengths))
+        (batch::plan(&lengths, self.max_batch_tokens, threads), short, lengths)
     }
 
     fn ids(&self, texts: &[&str], kind: TextKind) -> Result<Vec<Sequence>> {
@@ -293,11 +301,24 @@ impl Encoder {
         self.tokens.count(text.trim())
     }
 
-    fn prepare(&self, text: &str, kind: TextKind) -> String {
-        let prompt = match kind {
+    fn prompt(&self, kind: TextKind) -> &str {
+        match kind {
             TextKind::Query => &self.query_prompt,
             TextKind::Passage => &self.passage_prompt,
-        };
+        }
+    }
+
+    /// The end of a text that may be too long.
+    fn prepare_end(&self, text: &str, kind: TextKind) -> String {
+        let mut start = text.len().saturating_sub(tokens::MAX_READ);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        self.prepare(&text[start..], kind)
+    }
+
+    fn prepare(&self, text: &str, kind: TextKind) -> String {
+        let prompt = self.prompt(kind);
         // More than this is never tokenized, so it need not be copied.
         let mut end = text.len().min(tokens::MAX_READ + prompt.len());
         while !text.is_char_boundary(end) {

@@ -11,6 +11,7 @@ use std::path::Path;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, truncate_encodings};
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
+use super::Token;
 use crate::{Error, Result};
 
 /// No more bytes of a text are looked at, far beyond any model's limit.
@@ -54,6 +55,7 @@ pub(super) struct Tokens {
     special: usize,
     special_of_pair: usize,
     max: usize,
+    rows: usize,
 }
 
 impl Tokens {
@@ -79,7 +81,7 @@ impl Tokens {
         }
         let added = |pair| tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
         let (special, special_of_pair) = (added(false), added(true));
-        Ok(Tokens { tokenizer, special, special_of_pair, max: usize::MAX })
+        Ok(Tokens { tokenizer, special, special_of_pair, max: usize::MAX, rows })
     }
 
     /// The special tokens a text gets.
@@ -104,6 +106,38 @@ impl Tokens {
         let mut encoding = self.encode(text, room)?;
         encoding.truncate(room, 0, TruncationDirection::Right);
         self.finish(encoding, None)
+    }
+
+    /// The same for a text of which the end counts.
+    pub(super) fn end(&self, text: &str) -> Result<Sequence, String> {
+        let room = self.max.saturating_sub(self.special);
+        let mut encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
+        encoding.truncate(room, 0, TruncationDirection::Left);
+        self.finish(encoding, None)
+    }
+
+    /// The tokens of a text with their places in it.
+    pub(super) fn spans(&self, text: &str, special: bool) -> Result<Vec<Token>, String> {
+        let found = self.tokenizer.encode(text, special).map_err(|error| error.to_string())?;
+        let added = found.get_special_tokens_mask().iter().map(|&added| added == 1);
+        let spans = found.get_offsets().iter().zip(found.get_tokens());
+        let tokens = found.get_ids().iter().zip(added).zip(spans);
+        let token = |((&id, special), (&(start, stop), name)): ((&u32, bool), (&(usize, usize), &String))| {
+            // Some tokenizers count a piece they put before the text.
+            let part = text.get(start..stop).filter(|_| !special);
+            let span = part.map(|_| (start, stop));
+            Token { id, text: part.unwrap_or(name).to_owned(), special, span }
+        };
+        Ok(tokens.map(token).collect())
+    }
+
+    pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
+        self.tokenizer.decode(ids, skip_special).map_err(|error| error.to_string())
+    }
+
+    /// The first id that the model does not know.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The first text of pairs.
