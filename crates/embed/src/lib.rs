@@ -32,6 +32,6 @@ pub use encoder::{
 };
 pub use error::{Attempt, Error, Result};
 pub use store::{
-    DEFAULT_MODEL, Installed, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source, SpecFile,
-    StoreOptions,
+    DEFAULT_MODEL, Installed, ModelKind, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source,
+    SpecFile, StoreOptions,
 };
