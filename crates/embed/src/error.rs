@@ -109,6 +109,19 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// An input has more tokens than the model reads, and may not be cut.
+    #[error(
+        "input {text} has {tokens} tokens, the model reads at most {limit}: \
+         make it shorter or let it be truncated"
+    )]
+    TooLong {
+        /// The position of the input in the call.
+        text: usize,
+        /// Its tokens, special ones included.
+        tokens: usize,
+        /// Those that are read.
+        limit: usize,
+    },
     /// A token id is none of the vocabulary.
     #[error(
         "text {text} has the token id {id}, the model knows those below {rows}: \

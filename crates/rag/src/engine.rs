@@ -194,6 +194,11 @@ impl Engine {
         self.models.rerank_name()
     }
 
+    /// The tokens a batch of texts has at most on its way through a model.
+    pub fn max_batch_tokens(&self) -> usize {
+        self.models.max_batch_tokens()
+    }
+
     /// What a model is for, if it is known or on this machine; `name` may be
     /// short.
     pub fn model_kind(&self, name: &str) -> Option<cairn_embed::ModelKind> {

@@ -94,6 +94,10 @@ impl Models {
         self.canonical(&self.options.default)
     }
 
+    pub(crate) fn max_batch_tokens(&self) -> usize {
+        self.options.encoder.max_batch_tokens
+    }
+
     /// The name of the model that reranks, if one is set.
     pub(crate) fn rerank_name(&self) -> Option<String> {
         self.options.rerank.as_deref().filter(|name| !name.is_empty()).map(|name| self.canonical(name))

@@ -146,6 +146,7 @@ pub struct Encoder {
     lower_case: bool,
     query_prompt: String,
     passage_prompt: String,
+    pooling: String,
     /// Tokenization of calls with many texts.
     tokenizing: ThreadPool,
 }
@@ -173,6 +174,7 @@ impl Encoder {
         let limits = [folder.max_seq_length, folder.model_max_length];
         let max_tokens = architecture.max_tokens(&limits, tokens.special())?;
         let threads = options.threads();
+        let pooling = folder.pooling.name();
         let runner = Runner::new(model, Head::Pool(folder.pooling), threads)?;
         Ok(Encoder {
             queue: Queue::start(runner, threads, options.max_waiting)?,
@@ -184,6 +186,7 @@ impl Encoder {
             lower_case: folder.lower_case,
             query_prompt: folder.query_prompt,
             passage_prompt: folder.passage_prompt,
+            pooling,
             tokenizing: runner::pool(threads)?,
         })
     }
@@ -196,6 +199,12 @@ impl Encoder {
     /// The precision the model runs in: never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
         self.queue.runner().precision()
+    }
+
+    /// How the vectors of tokens become that of a text: `cls`, `max`, `mean`,
+    /// `mean_sqrt_len_tokens`, or several of them joined by `+`.
+    pub fn pooling(&self) -> &str {
+        &self.pooling
     }
 
     /// The tokens of a text the model sees, special ones included. The rest of

@@ -146,6 +146,42 @@ impl Reranker {
         self.tokens.count(query) + self.tokens.count(text) + self.tokens.special_of_pair()
     }
 
+    /// Whether each input would be read whole.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for the first one that would be cut.
+    pub fn check_lengths(&self, inputs: &[(&str, Option<&str>)]) -> Result<()> {
+        let limit = self.max_tokens;
+        for (text, (one, other)) in inputs.iter().enumerate() {
+            // No text has more tokens than bytes, but for those that are added.
+            if one.len() + other.map_or(0, str::len) + 16 < limit {
+                continue;
+            }
+            let tokens = match other {
+                Some(other) => self.count_tokens(one, other),
+                None => self.tokens.count(one) + self.tokens.special(),
+            };
+            if tokens > limit {
+                return Err(Error::TooLong { text, tokens, limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first `tokens` tokens of a text, or all of it.
+    ///
+    /// # Errors
+    /// [`Error::Tokenize`] if the tokenizer refuses the text.
+    pub fn start_of<'t>(&self, text: &'t str, tokens: usize) -> Result<&'t str> {
+        if text.len() <= tokens {
+            return Ok(text);
+        }
+        let found = self.tokens.spans(text, false);
+        let found = found.map_err(|reason| Error::Tokenize { text: 0, reason })?;
+        let end = found.get(tokens).and_then(|token| token.span).map_or(text.len(), |span| span.0);
+        Ok(&text[..end])
+    }
+
     /// A score for each text, in their order.
     ///
     /// # Errors

@@ -16,7 +16,8 @@ pub(crate) enum Need {
     Collection(String, Level),
 }
 
-const OPEN: [&str; 7] = ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
+const OPEN: [&str; 8] =
+    ["/", "/health", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
 const READS: [&str; 23] = [
@@ -45,6 +46,25 @@ const READS: [&str; 23] = [
     "/eval",
 ];
 
+/// What computes with a model and touches no collection.
+const MODELS: [&str; 15] = [
+    "/v1/embeddings",
+    "/embeddings",
+    "/v1/models",
+    "/v1/models/{id}",
+    "/v1/models/{organisation}/{model}",
+    "/embed",
+    "/embed_all",
+    "/similarity",
+    "/predict",
+    "/tokenize",
+    "/decode",
+    "/info",
+    "/rerank",
+    "/v1/rerank",
+    "/v2/rerank",
+];
+
 /// What is as good as making a collection anew.
 const MANAGED: [&str; 3] = ["", "/snapshots/recover", "/snapshots/upload"];
 
@@ -68,7 +88,8 @@ pub(crate) fn of(method: &Method, route: &str, path: &str) -> Need {
         // There is no such route, which any key may know.
         "" | "/collections" | "/aliases" if reads => Need::AnyKey,
         "" => Need::AnyKey,
-        "/v1/embeddings" | "/v1/models" | "/v1/chat/completions" | "/mcp" => Need::AnyKey,
+        "/v1/chat/completions" | "/mcp" => Need::AnyKey,
+        route if MODELS.contains(&route) => Need::AnyKey,
         "/collections/aliases" => Need::Everywhere(Level::Manage),
         _ if reads => Need::Everywhere(Level::Read),
         _ => Need::Everywhere(Level::Manage),
@@ -98,6 +119,7 @@ mod tests {
         assert_eq!(of(Method::DELETE, "/collections/{collection}"), level(Level::Manage));
         assert_eq!(of(Method::PUT, "/collections/{collection}/index"), level(Level::Write));
         assert_eq!(of(Method::POST, "/collections/aliases"), Need::Everywhere(Level::Manage));
+        assert_eq!(of(Method::POST, "/rerank"), Need::AnyKey);
         assert_eq!(of(Method::POST, "/something/new"), Need::Everywhere(Level::Manage));
     }
 }
