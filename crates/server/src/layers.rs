@@ -86,7 +86,7 @@ async fn admitted(app: &App, request: Request, next: Next) -> Response {
     if matches!(request.uri().path(), "/health" | "/healthz" | "/livez" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
-    let shape = Shape::of(request.uri().path());
+    let shape = Shape::of(&request);
     let Ok(_permit) = app.permits.try_acquire() else {
         return shape.render(ApiError::overloaded("server.max_concurrent_requests"));
     };
@@ -116,9 +116,9 @@ enum Shape {
 }
 
 impl Shape {
-    fn of(path: &str) -> Shape {
-        match path {
-            path if tei::is_spoken_at(path) => Shape::Tei,
+    fn of(request: &Request) -> Shape {
+        match request.uri().path() {
+            path if tei::is_spoken_at(request.method(), path) => Shape::Tei,
             path if path.starts_with("/v1/") => Shape::OpenAi,
             _ => Shape::Usual,
         }

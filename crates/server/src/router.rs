@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode};
 use axum::middleware;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
@@ -203,6 +203,8 @@ pub(crate) fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), layers::around));
     router
         .merge(of_clusters())
+        // Where the client of the model hub sends texts to a server of its own.
+        .route("/", post(routes::tei::embed::embed))
         .route("/v1/models/{organisation}/{model}", get(routes::openai::model_in_two))
         .route("/openapi.json", get(served))
         .fallback(no_route)

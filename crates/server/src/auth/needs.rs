@@ -47,7 +47,8 @@ const READS: [&str; 23] = [
 ];
 
 /// What computes with a model and touches no collection.
-const MODELS: [&str; 15] = [
+const MODELS: [&str; 16] = [
+    "/",
     "/v1/embeddings",
     "/embeddings",
     "/v1/models",

@@ -1,7 +1,7 @@
 //! Errors in the shape of TEI: `{error, error_type}`; flat ones of its OpenAI
 //! route: `{message, code, type}`.
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -76,10 +76,11 @@ impl IntoResponse for TeiError {
     }
 }
 
-/// Whether the clients of a path expect this shape, also of errors that come
-/// from before its handler.
-pub(crate) fn is_spoken_at(path: &str) -> bool {
-    const PATHS: [&str; 9] = [
+/// Whether who asks so expects this shape, also of errors that come from before
+/// the handler.
+pub(crate) fn is_spoken_at(method: &Method, path: &str) -> bool {
+    const PATHS: [&str; 10] = [
+        "/",
         "/embed",
         "/embed_all",
         "/similarity",
@@ -90,5 +91,5 @@ pub(crate) fn is_spoken_at(path: &str) -> bool {
         "/tokenize",
         "/decode",
     ];
-    PATHS.contains(&path)
+    *method == Method::POST && PATHS.contains(&path)
 }
