@@ -155,6 +155,33 @@ def new_server(binary, tmp_path):
         _servers.remove(server)
 
 
+@pytest.fixture(scope="session")
+def new_model_server(binary, tmp_path_factory):
+    """Makes and starts servers with small models: `new_model_server(case of the reranker, env)`."""
+    import tiny_models
+
+    made = []
+
+    def make(reranker: str, env: dict | None = None) -> Server:
+        folder = tmp_path_factory.mktemp("models")
+        encoder = tiny_models.write(tiny_models.case("tiny", "bert mean normalized"), folder / "encoder")
+        cross_encoder = tiny_models.write(tiny_models.case("rerank", reranker), folder / "reranker")
+        settings = {
+            "CAIRN__MODELS__DEFAULT": str(encoder),
+            "CAIRN__MODELS__RERANK": str(cross_encoder),
+            "CAIRN__MODELS__ENCODER__PRECISION": "f32",
+        }
+        server = Server(binary, folder / "data", folder / "log", SMALL_GRAPHS | settings | (env or {}))
+        server.encoder, server.reranker = str(encoder), str(cross_encoder)
+        made.append(server)
+        _servers.append(server)
+        return server.start()
+
+    yield make
+    for server in made:
+        server.close()
+
+
 @pytest.fixture
 def http(server):
     """Plain HTTP, for what the clients would not send."""
@@ -190,6 +217,6 @@ _servers: list[Server] = []
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.failed and {"server", "new_server"} & set(item.fixturenames):
+    if report.failed and {"server", "new_server", "new_model_server"} & set(item.fixturenames):
         report.sections += [(f"log of {server.url}", server.tail()) for server in _servers]
     return report

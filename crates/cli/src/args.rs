@@ -187,6 +187,11 @@ pub(crate) enum Model {
     },
     /// The models known and those on this machine
     List,
+    /// What is known of a model, and where it is
+    Show {
+        /// A name as on the hub, or short, or a folder
+        name: String,
+    },
     /// Remove a model from this machine
     Remove {
         /// Its name

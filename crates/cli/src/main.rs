@@ -5,6 +5,7 @@ mod demo;
 mod documents;
 mod eval;
 mod failure;
+mod models;
 mod out;
 mod progress;
 mod run;

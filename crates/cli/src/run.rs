@@ -4,20 +4,18 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_embed::{ModelStore, Silent};
 use cairn_index::Filter;
 use cairn_rag::{Format, Question, Retrieval, TextSearch};
 use clap::CommandFactory;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Add, Args, Ask, Command, Find, Health, Model, Serve};
+use crate::args::{Add, Args, Ask, Command, Find, Health, Serve};
 use crate::documents::Found;
 use crate::failure::{Failure, Outcome};
-use crate::progress::Download;
 use crate::settings::{LogFormat, Settings};
 use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve, serve_mcp};
-use crate::{demo, eval, out, snapshots};
+use crate::{demo, eval, models, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -34,7 +32,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Search(wanted) => search(&settings, &wanted, args.json),
         Command::Ask(wanted) => ask(&settings, &wanted, args.json),
         Command::Eval(wanted) => eval::run(&settings, &wanted, args.json),
-        Command::Model(wanted) => model(&settings, &wanted, args.json),
+        Command::Model(wanted) => models::run(&settings, &wanted, args.json),
         Command::Demo(wanted) => {
             apply(&mut settings, &wanted.listen);
             demo::run(&settings, wanted.serve)
@@ -182,50 +180,6 @@ fn ask(settings: &Settings, wanted: &Ask, as_json: bool) -> Outcome {
         print_answer(&answer);
         if let Some(id) = &answer.conversation_id {
             out::line(format!("  (go on with --conversation {id})"));
-        }
-    }
-    Ok(())
-}
-
-fn model(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome {
-    let store = ModelStore::new(settings.models.store.clone());
-    match wanted {
-        Model::Pull { name } => {
-            let path =
-                if as_json { store.pull(name, &Silent)? } else { store.pull(name, &Download::new())? };
-            if as_json {
-                out::json(&json!({ "name": name, "path": path }));
-            } else {
-                out::line(path.display());
-            }
-        }
-        Model::List => list_models(&store, as_json)?,
-        Model::Remove { name } => {
-            let removed = store.remove(name)?;
-            if as_json {
-                out::json(&json!({ "removed": removed }));
-            } else {
-                out::line(format!("removed {}", removed.len()));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn list_models(store: &ModelStore, as_json: bool) -> Outcome {
-    let installed = store.installed()?;
-    if as_json {
-        let known: Vec<_> = store.known().iter().map(|spec| &spec.name).collect();
-        out::json(&json!({ "known": known, "installed": installed }));
-        return Ok(());
-    }
-    for model in &installed {
-        let megabytes = model.bytes as f64 / 1e6;
-        out::line(format!("{}  {megabytes:.1} MB  {}", model.name, model.path.display()));
-    }
-    for spec in store.known() {
-        if installed.iter().all(|model| model.name != spec.name) {
-            out::line(format!("{}  not here, get it with `cairn model pull {}`", spec.name, spec.name));
         }
     }
     Ok(())

@@ -66,6 +66,7 @@ TOKENIZER_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_len
 BERT = {"model_type": "bert", "vocab_size": len(VOCAB), "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40, "hidden_act": "gelu", "max_position_embeddings": 32, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}
 ROBERTA = {**BERT, "model_type": "roberta", "layer_norm_eps": 1e-5, "type_vocab_size": 1, "hidden_act": "gelu_new", "max_position_embeddings": 33}
 DISTIL = {"model_type": "distilbert", "vocab_size": len(VOCAB), "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "activation": "relu", "max_position_embeddings": 32, "pad_token_id": 0}
+MPNET = {"model_type": "mpnet", "vocab_size": len(VOCAB), "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40, "hidden_act": "gelu", "max_position_embeddings": 34, "layer_norm_eps": 1e-5, "relative_attention_num_buckets": 32, "pad_token_id": 1}
 
 TINY_TEXTS = ["", "a", "the stone marks the path", "old keys, snowing and rained!", "zebra", "THE PATH IS OLD .",
               "the path of stones and snow " * 3, "rain and snow and stone " * 20]
@@ -77,6 +78,11 @@ CASES = [
     ("bert max", BERT, {"max_tokens": True, "mean_tokens": False}, False, {}),
     ("bert cls and root mean", BERT, {"cls_token": True, "mean_tokens": False, "mean_sqrt_len_tokens": True}, True, {}),
     ("roberta mean", ROBERTA, {"mean_tokens": True}, True, {}),
+    ("bert last token", BERT, {"lasttoken": True, "mean_tokens": False}, False, {}),
+    ("bert weighted mean", BERT, {"weightedmean_tokens": True, "mean_tokens": False}, True, {}),
+    ("mpnet mean", MPNET, {"mean_tokens": True}, True, {}),
+    # Heads as wide as those of the vector instructions.
+    ("mpnet wide heads", {**MPNET, "hidden_size": 64, "num_attention_heads": 2}, {"mean_tokens": True}, True, {}),
     ("distilbert mean", DISTIL, {"mean_tokens": True}, True, {"max_seq_length": 20}),
 ]
 
@@ -87,13 +93,13 @@ def tiny():
         kind = transformers.AutoConfig.for_model(**config)
         model = transformers.AutoModel.from_config(kind)
         tensors = {k: values(k, tuple(v.shape)) for k, v in model.state_dict().items() if v.dtype == torch.float32}
-        flags = ["cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens"]
+        flags = ["cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
         files = {
             "config.json": config,
             "tokenizer.json": TOKENIZER,
             "tokenizer_config.json": TOKENIZER_CONFIG,
             "sentence_bert_config.json": {"do_lower_case": False, **sentence},
-            "1_Pooling/config.json": {"word_embedding_dimension": 24, **{f"pooling_mode_{f}": pooling.get(f, False) for f in flags}},
+            "1_Pooling/config.json": {"word_embedding_dimension": kind.hidden_size, **{f"pooling_mode_{f}": pooling.get(f, False) for f in flags}},
             "modules.json": [
                 {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
                 for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")])

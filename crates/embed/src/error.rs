@@ -109,11 +109,43 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// An input has more tokens than the model reads, and may not be cut.
+    #[error(
+        "input {text} has {tokens} tokens, the model reads at most {limit}: \
+         make it shorter or let it be truncated"
+    )]
+    TooLong {
+        /// The position of the input in the call.
+        text: usize,
+        /// Its tokens, special ones included.
+        tokens: usize,
+        /// Those that are read.
+        limit: usize,
+    },
+    /// A token id is none of the vocabulary.
+    #[error(
+        "text {text} has the token id {id}, the model knows those below {rows}: \
+         send ids of the model's own tokenizer, or the text"
+    )]
+    TokenId {
+        /// The position of the text in the call.
+        text: usize,
+        /// The id.
+        id: u32,
+        /// How many ids there are.
+        rows: usize,
+    },
     /// The engine failed while it computed.
     #[error("the model could not be run: {reason}")]
     Compute {
         /// What the engine said.
         reason: String,
+    },
+    /// A model with several labels has no single score for a text.
+    #[error("the model has the labels {labels}: one that reranks has a single one")]
+    Labels {
+        /// The names of the labels.
+        labels: String,
     },
     /// Too many calls wait for the model already.
     #[error("{waiting} calls wait for the embedding model already: try again in a moment")]

@@ -26,9 +26,12 @@ mod encoder;
 mod error;
 mod store;
 
-pub use encoder::{Backend, Cancel, Embeddings, Encoder, EncoderOptions, Instructions, Precision, TextKind};
+pub use encoder::{
+    Backend, Cancel, Embeddings, Encoder, EncoderOptions, Input, Instructions, Precision, Predictions,
+    Reranker, Scores, TextKind, Token, TokenEmbeddings,
+};
 pub use error::{Attempt, Error, Result};
 pub use store::{
-    DEFAULT_MODEL, Installed, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source, SpecFile,
-    StoreOptions,
+    DEFAULT_MODEL, Installed, ModelKind, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source,
+    SpecFile, StoreOptions,
 };

@@ -6,7 +6,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use cairn_embed::{Backend, Encoder, EncoderOptions, Error, Instructions, Precision, TextKind};
+use cairn_embed::{
+    Backend, Cancel, Encoder, EncoderOptions, Error, Input, Instructions, Precision, TextKind,
+};
 use common::{Case, case, tiny, values, write};
 use serde_json::json;
 
@@ -422,4 +424,56 @@ fn calls_from_many_threads_at_the_same_time_agree() {
             });
         }
     });
+}
+
+#[test]
+fn token_ids_have_the_vector_of_their_text() {
+    let encoder = encoder(&case("bert mean normalized"));
+    let text = "the stone marks, snowing";
+    let ids: Vec<u32> = encoder.tokenize(text, true).expect("tokens").iter().map(|token| token.id).collect();
+    let inputs = [Input::Ids(&ids), Input::Text(text)];
+    let found = encoder.embed_inputs(&inputs, TextKind::Passage, &Cancel::new()).expect("runs");
+    assert_eq!(found.vectors[0], found.vectors[1]);
+    assert_eq!(found.tokens, 2 * ids.len());
+    assert!(distance(&found.vectors[0], &embed(&encoder, &[text])[0]) < 1e-6);
+    let unknown = encoder.embed_inputs(&[Input::Ids(&[9999])], TextKind::Passage, &Cancel::new());
+    assert!(matches!(unknown, Err(Error::TokenId { id: 9999, .. })));
+}
+
+#[test]
+fn the_vectors_of_all_tokens_have_the_mean_that_the_text_has() {
+    let encoder = encoder(&case("bert mean"));
+    let texts = ["the stone path", ""];
+    let inputs = texts.map(Input::Text);
+    let found = encoder.embed_all(&inputs, TextKind::Passage, &Cancel::new()).expect("runs");
+    assert_eq!((found.vectors[0].len(), found.vectors[1].len(), found.tokens), (5, 2, 7));
+    for (rows, want) in found.vectors.iter().zip(embed(&encoder, &texts)) {
+        let mean: Vec<f32> =
+            (0..24).map(|at| rows.iter().map(|row| row[at]).sum::<f32>() / rows.len() as f32).collect();
+        assert!(distance(&mean, &want) < 1e-5);
+    }
+}
+
+#[test]
+fn the_end_of_a_long_text_is_read_when_it_is_asked_for() {
+    let encoder = encoder(&case("bert mean normalized"));
+    let long = "snow ".repeat(400_000) + &"stone ".repeat(14);
+    let found = encoder.embed_inputs(&[Input::End(&long)], TextKind::Passage, &Cancel::new()).expect("runs");
+    assert!(distance(&found.vectors[0], &embed(&encoder, &[&"stone ".repeat(14)])[0]) < 1e-6);
+    assert_eq!(encoder.input_tokens(&Input::Text("the stone"), TextKind::Passage), 4);
+    assert!(encoder.input_tokens(&Input::Text(&long), TextKind::Passage) > encoder.max_tokens());
+}
+
+#[test]
+fn tokens_name_their_places_and_decode_to_their_text() {
+    let encoder = encoder(&case("bert mean"));
+    let tokens = encoder.tokenize("The stones", true).expect("tokens");
+    let parts: Vec<(&str, Option<(usize, usize)>)> = tokens.iter().map(|t| (&t.text[..], t.span)).collect();
+    let want = [("[CLS]", None), ("The", Some((0, 3))), ("stone", Some((4, 9))), ("s", Some((9, 10)))];
+    assert_eq!(parts[..4], want);
+    assert!(tokens[4].special && tokens.len() == 5);
+    let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+    assert_eq!(encoder.decode(&ids, true).expect("text"), "the stones");
+    assert_eq!(encoder.tokenize("The stones", false).expect("tokens").len(), 3);
+    assert!(matches!(encoder.decode(&[123_456], true), Err(Error::TokenId { .. })));
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cairn_embed::{DEFAULT_MODEL, Error, ModelStore, Progress, Silent, Source, StoreOptions};
+use cairn_embed::{DEFAULT_MODEL, Error, ModelKind, ModelStore, Progress, Silent, Source, StoreOptions};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -579,4 +579,40 @@ fn pulls_at_the_same_time_fetch_the_weights_once() {
     });
     let gets = server.seen(&format!("GET /{REPO}/resolve/{COMMIT}/{WEIGHTS}"));
     assert_eq!(gets.len(), 1);
+}
+
+#[test]
+fn a_known_reranker_is_pulled_from_the_main_branch_and_listed_as_one() {
+    let server = Server::with_model();
+    let config = br#"{"architectures": ["BertForSequenceClassification"]}"#;
+    server.state().files.insert("config.json".into(), config.to_vec());
+    let place = Place::new(&server.url);
+    let store = place.store();
+    for (name, repo) in [
+        ("ms-marco-minilm-l6-v2", "cross-encoder/ms-marco-MiniLM-L6-v2"),
+        ("BAAI/bge-reranker-base", "BAAI/bge-reranker-base"),
+        ("bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3"),
+    ] {
+        let spec = store.canonical(name).expect("known");
+        assert_eq!((&spec.repo[..], spec.kind, spec.is_pinned()), (repo, ModelKind::Rerank, false));
+        assert_eq!(store.find(name).expect("a name"), None);
+        let folder = store.pull(name, &Silent).expect("pulled");
+        assert_eq!(ModelKind::of(&folder), ModelKind::Rerank);
+        assert_eq!(store.find(repo).expect("a name"), Some(folder));
+        assert!(!server.seen(&format!("GET /{repo}/resolve/{COMMIT}/model.safetensors")).is_empty());
+    }
+    let installed = store.installed().expect("listed");
+    assert_eq!(installed.len(), 3);
+    assert!(installed.iter().all(|model| model.kind == ModelKind::Rerank));
+    assert_eq!(store.remove("bge-reranker-base").expect("removed").len(), 1);
+    assert_eq!(store.find("bge-reranker-base").expect("a name"), None);
+}
+
+#[test]
+fn what_the_hub_sends_of_a_known_reranker_is_checked_against_its_own_digest() {
+    let server = Server::with_model();
+    server.act(WEIGHTS, &[Act::WrongBytes; 8]);
+    let place = Place::new(&server.url);
+    let error = place.store().pull("bge-reranker-base", &Silent).expect_err("refused").to_string();
+    assert!(error.contains("checksum"), "{error}");
 }

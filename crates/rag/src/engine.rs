@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use cairn_embed::{Embeddings, Encoder, Progress, TextKind};
+use cairn_embed::{Embeddings, Encoder, Progress, Reranker, TextKind};
 use cairn_index::{Collection, CollectionConfig, ConfigChange, Database, Metric, Modifier, Reading};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::document::{Document, Format};
 use crate::error::{Error, Result};
 use crate::extract::ExtractOptions;
 use crate::generate::{Generator, GeneratorOptions};
-use crate::models::{ModelOptions, Models};
+use crate::models::{CrossEncoder, ModelOptions, Models};
 use crate::passages::passages;
 use crate::provenance::{ModelUsed, Provenance, Replayed};
 use crate::retrieval::{Rerank, Retrieval, RetrievalChange, RetrievalOptions, Retriever, SharedRerank};
@@ -79,7 +79,7 @@ impl Default for ChunkOptions {
 /// Blocking and safe to share between threads.
 pub struct Engine {
     pub(crate) db: Database,
-    pub(crate) models: Models,
+    pub(crate) models: Arc<Models>,
     pub(crate) generator: Option<Generator>,
     pub(crate) options: RagOptions,
     pub(crate) conversations: Conversations,
@@ -112,11 +112,16 @@ impl Engine {
     pub fn new(db: Database, models: ModelOptions, options: RagOptions) -> Self {
         let generator = Generator::new(options.generator.clone());
         let conversations = Conversations::new(db.path(), options.conversation.clone());
+        let models = Arc::new(Models::new(models));
+        let reranker = models.rerank_name().map(|name| {
+            let models = models.clone();
+            Arc::new(CrossEncoder { models, name }) as SharedRerank
+        });
         Self {
-            models: Models::new(models),
+            models,
             generator,
             conversations,
-            reranker: RwLock::default(),
+            reranker: RwLock::new(reranker),
             held: Mutex::default(),
             db,
             options,
@@ -156,6 +161,48 @@ impl Engine {
         }
         let model = model.map_or_else(|| self.models.default_name(), str::to_owned);
         Ok(self.models.get_by_name(&model)?.embed(texts, kind)?)
+    }
+
+    /// The name of a model and the model, loaded; the default one when none is
+    /// named.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], [`Error::ModelKind`], or a failure of loading.
+    pub fn encoder(&self, model: Option<&str>) -> Result<(String, Arc<Encoder>)> {
+        let name = model.map_or_else(|| self.models.default_name(), |name| self.models.canonical(name));
+        let encoder = self.models.get_by_name(&name)?;
+        Ok((name, encoder))
+    }
+
+    /// The name of a model that reranks and the model, loaded; that of the
+    /// settings when none is named.
+    ///
+    /// # Errors
+    /// [`Error::NoReranker`], [`Error::UnknownModel`], [`Error::ModelKind`], or
+    /// a failure of loading.
+    pub fn rerank_model(&self, model: Option<&str>) -> Result<(String, Arc<Reranker>)> {
+        let name = match model {
+            Some(name) => self.models.canonical(name),
+            None => self.models.rerank_name().ok_or(Error::NoReranker)?,
+        };
+        let reranker = self.models.reranker_by_name(&name)?;
+        Ok((name, reranker))
+    }
+
+    /// The model that reranks by the settings, if one is set.
+    pub fn default_reranker(&self) -> Option<String> {
+        self.models.rerank_name()
+    }
+
+    /// The tokens a batch of texts has at most on its way through a model.
+    pub fn max_batch_tokens(&self) -> usize {
+        self.models.max_batch_tokens()
+    }
+
+    /// What a model is for, if it is known or on this machine; `name` may be
+    /// short.
+    pub fn model_kind(&self, name: &str) -> Option<cairn_embed::ModelKind> {
+        self.models.kind(name)
     }
 
     /// Adds documents to a collection, creating it with the default model when
@@ -314,7 +361,8 @@ impl Engine {
         self.conversations.delete(collection.name(), id)
     }
 
-    /// The model that reranks from now on; none by default.
+    /// The model that reranks from now on; at first that of the settings, if
+    /// one is set.
     pub fn set_reranker(&self, reranker: Option<Arc<dyn Rerank>>) {
         *self.reranker.write() = reranker;
     }

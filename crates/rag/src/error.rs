@@ -20,6 +20,26 @@ pub enum Error {
         /// Names that would work.
         known: String,
     },
+    /// A model is asked for what it does not do.
+    #[error(
+        "model `{name}` is of the kind {}, one of the kind {} is needed: see `cairn model list`",
+        kind.name(),
+        want.name()
+    )]
+    ModelKind {
+        /// The name asked for.
+        name: String,
+        /// What the model is for.
+        kind: cairn_embed::ModelKind,
+        /// What is to be done.
+        want: cairn_embed::ModelKind,
+    },
+    /// There is no model that reranks.
+    #[error(
+        "no rerank model is set: name one in models.rerank of the settings or in `model`, \
+         for example cross-encoder/ms-marco-MiniLM-L6-v2"
+    )]
+    NoReranker,
     /// A document cannot be taken as it is.
     #[error("document `{id}` cannot be added: {reason}")]
     Document {

@@ -15,6 +15,8 @@ const NO_CONDITION: &str = "At least one field condition must be specified";
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) text: String,
+    /// Whether it is about tokens, which some clients tell apart.
+    pub(crate) tokenizer: bool,
     /// Seconds after which it may work.
     retry_after: u64,
 }
@@ -23,7 +25,7 @@ pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), retry_after: 1 }
+        Self { status, text: text.into(), tokenizer: false, retry_after: 1 }
     }
 
     pub(crate) fn bad_request(text: impl std::fmt::Display) -> Self {
@@ -76,6 +78,15 @@ impl ApiError {
         Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
     }
 
+    /// The answer with this body, whatever shape it has.
+    pub(crate) fn respond(&self, body: serde_json::Value) -> Response {
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
+        }
+        response
+    }
+
     pub(crate) fn internal(text: impl std::fmt::Display) -> Self {
         tracing::error!(error = %text, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Service internal error: {text}"))
@@ -84,12 +95,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "status": { "error": self.text }, "time": 0.0 });
-        let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
-        }
-        response
+        self.respond(json!({ "status": { "error": self.text }, "time": 0.0 }))
     }
 }
 
@@ -127,12 +133,30 @@ impl From<cairn_index::Error> for ApiError {
     }
 }
 
+impl From<cairn_embed::Error> for ApiError {
+    fn from(error: cairn_embed::Error) -> Self {
+        use cairn_embed::Error;
+        match &error {
+            Error::Busy { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+            Error::Cancelled => Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string()),
+            Error::TooLong { .. } | Error::Labels { .. } => Self::bad_request(error),
+            Error::TokenId { .. } | Error::Tokenize { .. } => {
+                Self { tokenizer: true, ..Self::bad_request(error) }
+            }
+            _ => Self::internal(with_causes(&error)),
+        }
+    }
+}
+
 impl From<cairn_rag::Error> for ApiError {
     fn from(error: cairn_rag::Error) -> Self {
         use cairn_rag::Error;
         match error {
             Error::Index(error) => error.into(),
+            Error::Embed(error) => error.into(),
             Error::UnknownModel { .. }
+            | Error::ModelKind { .. }
+            | Error::NoReranker
             | Error::Document { .. }
             | Error::DuplicateDocument { .. }
             | Error::EmptyText { .. }

@@ -15,6 +15,8 @@ use crate::app::App;
 use crate::auth;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::routes::openai::openai_error;
+use crate::routes::tei::error as tei;
 use crate::strict::Strict;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -81,15 +83,16 @@ async fn guarded(app: &App, mut request: Request, next: Next) -> Response {
 /// those let in; probes always pass. What nobody waits for any more is not
 /// begun, and ends soon if it was.
 async fn admitted(app: &App, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz" | "/metrics") {
+    if matches!(request.uri().path(), "/health" | "/healthz" | "/livez" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
+    let shape = Shape::of(&request);
     let Ok(_permit) = app.permits.try_acquire() else {
-        return ApiError::overloaded("server.max_concurrent_requests").into_response();
+        return shape.render(ApiError::overloaded("server.max_concurrent_requests"));
     };
     let limit = match limits(app, &request) {
         Ok(limit) => limit,
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => return shape.render(refusal),
     };
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -99,7 +102,33 @@ async fn admitted(app: &App, request: Request, next: Next) -> Response {
                  `timeout` or server.request_timeout_ms",
                 limit.as_millis()
             );
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, text).into_response()
+            shape.render(ApiError::new(StatusCode::REQUEST_TIMEOUT, text))
+        }
+    }
+}
+
+/// What an error looks like that comes before or instead of a handler's answer.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Usual,
+    Tei,
+    OpenAi,
+}
+
+impl Shape {
+    fn of(request: &Request) -> Shape {
+        match request.uri().path() {
+            path if tei::is_spoken_at(request.method(), path) => Shape::Tei,
+            path if path.starts_with("/v1/") => Shape::OpenAi,
+            _ => Shape::Usual,
+        }
+    }
+
+    fn render(self, error: ApiError) -> Response {
+        match self {
+            Shape::Usual => error.into_response(),
+            Shape::Tei => tei::TeiError::from(error).into_rerank_response(),
+            Shape::OpenAi => openai_error(error),
         }
     }
 }

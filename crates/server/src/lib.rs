@@ -9,6 +9,7 @@ mod app;
 mod auth;
 mod body;
 mod brief;
+mod embedding;
 mod error;
 mod files;
 mod incoming;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode};
 use axum::middleware;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
@@ -35,6 +35,8 @@ use crate::routes;
         (name = "mcp", description = "The Model Context Protocol"),
         (name = "snapshots", description = "Copies of a collection at one moment"),
         (name = "openai", description = "Endpoints in the OpenAI shape"),
+        (name = "tei", description = "Endpoints of text-embeddings-inference"),
+        (name = "rerank", description = "Reranking in the shapes of Cohere and Jina"),
         (name = "service", description = "Health and metrics")
     )
 )]
@@ -48,6 +50,7 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .merge(queries())
         .merge(snapshots())
         .merge(texts())
+        .merge(models())
         .split_for_parts()
 }
 
@@ -133,7 +136,7 @@ fn snapshots() -> OpenApiRouter<App> {
 }
 
 fn texts() -> OpenApiRouter<App> {
-    use routes::{answers, conversations, evaluation, openai, text};
+    use routes::{answers, conversations, evaluation, text};
     OpenApiRouter::new()
         .routes(routes!(text::add))
         .routes(routes!(text::delete))
@@ -145,8 +148,6 @@ fn texts() -> OpenApiRouter<App> {
         .routes(routes!(conversations::start))
         .routes(routes!(conversations::get, conversations::delete))
         .routes(routes!(evaluation::evaluate))
-        .routes(routes!(openai::embeddings))
-        .routes(routes!(openai::models))
         .routes(routes!(routes::chat::completions))
         .merge(stores())
         .routes(routes!(routes::mcp::post))
@@ -172,6 +173,26 @@ fn stores() -> OpenApiRouter<App> {
         .routes(routes!(responses::create))
         .routes(routes!(responses::get, responses::delete))
         .routes(routes!(responses::input_items))
+}
+
+fn models() -> OpenApiRouter<App> {
+    use routes::{openai, rerank, tei};
+    OpenApiRouter::new()
+        .routes(routes!(openai::embeddings))
+        .routes(routes!(openai::embeddings_of_tei))
+        .routes(routes!(openai::models))
+        .routes(routes!(openai::model))
+        .routes(routes!(tei::embed::embed))
+        .routes(routes!(tei::embed::embed_all))
+        .routes(routes!(tei::embed::similarity))
+        .routes(routes!(tei::predict::predict))
+        .routes(routes!(tei::tokens::tokenize))
+        .routes(routes!(tei::tokens::decode))
+        .routes(routes!(tei::info::info))
+        .routes(routes!(tei::info::health))
+        .routes(routes!(rerank::rerank))
+        .routes(routes!(rerank::rerank_v1))
+        .routes(routes!(rerank::rerank_v2))
 }
 
 /// What only a cluster can do, which this is not.
@@ -205,6 +226,9 @@ pub(crate) fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), layers::around));
     router
         .merge(of_clusters())
+        // Where the client of the model hub sends texts to a server of its own.
+        .route("/", post(routes::tei::embed::embed))
+        .route("/v1/models/{organisation}/{model}", get(routes::openai::model_in_two))
         .route("/openapi.json", get(served))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

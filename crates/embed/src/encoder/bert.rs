@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::architecture::{absolute, activation};
 use super::files::read_required;
 use super::transformer::{Config, LayerNames};
-use super::{absolute, activation};
 use crate::Result;
 
 pub(super) const LAYER: LayerNames = LayerNames {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::activation;
+use super::architecture::activation;
 use super::files::read_required;
 use super::transformer::{Config, LayerNames};
 use crate::Result;

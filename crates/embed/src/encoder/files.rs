@@ -23,6 +23,8 @@ pub(super) struct Folder {
     pub(super) max_seq_length: Option<usize>,
     /// The limit of `tokenizer_config.json`.
     pub(super) model_max_length: Option<usize>,
+    /// Whether `tokenizer_config.json` lets the model see token types.
+    pub(super) token_types: bool,
     /// Texts are lower-cased before the tokenizer sees them.
     pub(super) lower_case: bool,
     pub(super) query_prompt: String,
@@ -49,6 +51,7 @@ struct SentenceConfig {
 struct TokenizerConfig {
     // Often 1e30, "no limit".
     model_max_length: Option<f64>,
+    model_input_names: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -93,6 +96,9 @@ impl Folder {
                 .model_max_length
                 .filter(|&limit| (1.0..1e9).contains(&limit))
                 .map(|limit| limit as usize),
+            token_types: tokenizer
+                .model_input_names
+                .is_none_or(|names| names.iter().any(|name| name == "token_type_ids")),
             lower_case: sentence.do_lower_case,
             query_prompt: prompts.first(&["query"]),
             passage_prompt: prompts.first(&["passage", "document", "corpus"]),

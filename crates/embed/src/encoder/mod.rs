@@ -5,15 +5,19 @@
 //! calls, such as queries, overtake the others (see `queue`). candle and tokenizers appear only in this
 //! folder.
 
+mod architecture;
 mod batch;
 mod bert;
 mod cache;
+pub(crate) mod classifier;
 mod distilbert;
 mod files;
+mod inputs;
 mod kernels;
 mod native;
 mod pooling;
 mod queue;
+mod reranker;
 mod roberta;
 mod runner;
 mod stock;
@@ -27,17 +31,16 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::architecture::Architecture;
 use self::cache::{Cache, Known};
 use self::files::Folder;
-use self::kernels::Activation;
-use self::native::Native;
+pub use self::inputs::{Input, Token, TokenEmbeddings};
 pub use self::native::{Instructions, Precision};
 pub use self::queue::Cancel;
 use self::queue::{Call, Queue};
-use self::runner::{Model, Runner};
-use self::stock::Stock;
-use self::tokens::Tokens;
-use self::transformer::{Config, PROBE, Transformer};
+pub use self::reranker::{Predictions, Reranker, Scores};
+use self::runner::{Head, Model, Output, Runner};
+use self::tokens::{Sequence, Tokens};
 use self::weights::Weights;
 use crate::{Error, Result};
 
@@ -96,6 +99,22 @@ impl Default for EncoderOptions {
     }
 }
 
+impl EncoderOptions {
+    fn check(&self) -> Result<()> {
+        if self.max_batch_tokens == 0 {
+            return Err(Error::Option { option: "max_batch_tokens", value: "0".into(), want: "1 or more" });
+        }
+        Ok(())
+    }
+
+    fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, Into::into),
+            threads => threads,
+        }
+    }
+}
+
 /// What a text is: some models want a different prompt before each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TextKind {
@@ -127,6 +146,7 @@ pub struct Encoder {
     lower_case: bool,
     query_prompt: String,
     passage_prompt: String,
+    pooling: String,
     /// Tokenization of calls with many texts.
     tokenizing: ThreadPool,
 }
@@ -145,41 +165,17 @@ impl Encoder {
     /// One that names the file and the mend, when the folder is incomplete,
     /// damaged, or holds a model of another kind.
     pub fn load(dir: &Path, options: &EncoderOptions) -> Result<Encoder> {
-        if options.max_batch_tokens == 0 {
-            return Err(Error::Option { option: "max_batch_tokens", value: "0".into(), want: "1 or more" });
-        }
+        options.check()?;
         let folder = Folder::read(dir)?;
-        let (config, names, prefix) = architecture(&folder.transformer)?;
-        let tokens = Tokens::load(&folder.transformer, config.vocab)?;
-        let model = match options.backend {
-            Backend::Native => {
-                let weights = Weights::open(&folder.transformer)?.under(prefix, PROBE);
-                let (precision, instructions) = (options.precision, options.instructions);
-                Model::Native(Native::load(&weights, &config, names, precision, instructions)?)
-            }
-            Backend::Packed => {
-                let weights = Weights::open(&folder.transformer)?.under(prefix, PROBE);
-                Model::Packed(Transformer::load(&weights, &config, names)?)
-            }
-            Backend::Stock => Model::Stock(Stock::load(&folder.transformer, &config, prefix)?),
-        };
-
-        let positions = config.positions.saturating_sub(config.first_position);
+        let architecture = Architecture::read(&folder.transformer)?;
+        let tokens = Tokens::load(&folder.transformer, architecture.config.vocab)?;
+        let weights = Weights::open(&folder.transformer)?;
+        let model = Model::load(weights, &folder.transformer, &architecture, options)?;
         let limits = [folder.max_seq_length, folder.model_max_length];
-        let max_tokens = limits.into_iter().flatten().fold(positions, usize::min);
-        if max_tokens <= tokens.special() {
-            return Err(unsupported(
-                "limit of tokens",
-                max_tokens.to_string(),
-                "more than the special tokens of the tokenizer",
-            ));
-        }
-
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, Into::into),
-            threads => threads,
-        };
-        let runner = Runner::new(model, folder.pooling, threads)?;
+        let max_tokens = architecture.max_tokens(&limits, tokens.special())?;
+        let threads = options.threads();
+        let pooling = folder.pooling.name();
+        let runner = Runner::new(model, Head::Pool(folder.pooling), threads)?;
         Ok(Encoder {
             queue: Queue::start(runner, threads, options.max_waiting)?,
             cache: Cache::new(options.cache_bytes),
@@ -190,6 +186,7 @@ impl Encoder {
             lower_case: folder.lower_case,
             query_prompt: folder.query_prompt,
             passage_prompt: folder.passage_prompt,
+            pooling,
             tokenizing: runner::pool(threads)?,
         })
     }
@@ -202,6 +199,12 @@ impl Encoder {
     /// The precision the model runs in: never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
         self.queue.runner().precision()
+    }
+
+    /// How the vectors of tokens become that of a text: `cls`, `max`, `mean`,
+    /// `mean_sqrt_len_tokens`, or several of them joined by `+`.
+    pub fn pooling(&self) -> &str {
+        &self.pooling
     }
 
     /// The tokens of a text the model sees, special ones included. The rest of
@@ -275,16 +278,22 @@ impl Encoder {
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
         let ids = self.ids(texts, kind)?;
-        let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let short = lengths.iter().sum::<usize>() <= SHORT_TOKENS;
-        // A short call is one batch, on one thread.
-        let threads = if short { 1 } else { self.threads };
-        let batches = batch::plan(&lengths, self.max_batch_tokens, threads);
-        let vectors = self.queue.run(Call::new(ids, batches, cancel.clone()), short)?;
+        let (batches, short, lengths) = self.plan(&ids);
+        let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;
         Ok((vectors, lengths))
     }
 
-    fn ids(&self, texts: &[&str], kind: TextKind) -> Result<Vec<Vec<u32>>> {
+    /// How texts are put into batches, whether together they are short, and
+    /// the tokens of each.
+    fn plan(&self, texts: &[Sequence]) -> (Vec<Vec<usize>>, bool, Vec<usize>) {
+        let lengths: Vec<usize> = texts.iter().map(Sequence::len).collect();
+        let short = lengths.iter().sum::<usize>() <= SHORT_TOKENS;
+        // A short call is one batch, on one thread.
+        let threads = if short { 1 } else { self.threads };
+        (batch::plan(&lengths, self.max_batch_tokens, threads), short, lengths)
+    }
+
+    fn ids(&self, texts: &[&str], kind: TextKind) -> Result<Vec<Sequence>> {
         let each = |(text, content): (usize, &&str)| {
             let ids = self.tokens.ids(&self.prepare(content, kind));
             ids.map_err(|reason| Error::Tokenize { text, reason })
@@ -301,11 +310,24 @@ impl Encoder {
         self.tokens.count(text.trim())
     }
 
-    fn prepare(&self, text: &str, kind: TextKind) -> String {
-        let prompt = match kind {
+    fn prompt(&self, kind: TextKind) -> &str {
+        match kind {
             TextKind::Query => &self.query_prompt,
             TextKind::Passage => &self.passage_prompt,
-        };
+        }
+    }
+
+    /// The end of a text that may be too long.
+    fn prepare_end(&self, text: &str, kind: TextKind) -> String {
+        let mut start = text.len().saturating_sub(tokens::MAX_READ);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        self.prepare(&text[start..], kind)
+    }
+
+    fn prepare(&self, text: &str, kind: TextKind) -> String {
+        let prompt = self.prompt(kind);
         // More than this is never tokenized, so it need not be copied.
         let mut end = text.len().min(tokens::MAX_READ + prompt.len());
         while !text.is_char_boundary(end) {
@@ -315,54 +337,4 @@ impl Encoder {
         let text = text.trim();
         if self.lower_case { text.to_lowercase() } else { text.to_owned() }
     }
-}
-
-type Architecture = (Config, &'static transformer::LayerNames, &'static str);
-
-/// The configuration, the names of the layers, and the name a body has inside
-/// a model with a head.
-fn architecture(folder: &Path) -> Result<Architecture> {
-    #[derive(Deserialize)]
-    struct Kind {
-        model_type: Option<String>,
-    }
-    let kind: Kind = files::read_required(folder, "config.json")?;
-    let kind = kind.model_type.unwrap_or_default();
-    let found = match kind.as_str() {
-        "bert" => (bert::config(folder)?, &bert::LAYER, "bert"),
-        "roberta" | "xlm-roberta" | "camembert" => (roberta::config(folder)?, &bert::LAYER, "roberta"),
-        "distilbert" => (distilbert::config(folder)?, &distilbert::LAYER, "distilbert"),
-        _ => {
-            return Err(unsupported("model_type", kind, "bert, roberta, xlm-roberta, camembert, distilbert"));
-        }
-    };
-    let (hidden, heads) = (found.0.hidden, found.0.heads);
-    if heads == 0 || hidden == 0 || hidden % heads != 0 {
-        return Err(unsupported(
-            "number of attention heads",
-            heads.to_string(),
-            "a divisor of the hidden size",
-        ));
-    }
-    Ok(found)
-}
-
-fn activation(field: &str, name: &str) -> Result<Activation> {
-    match name {
-        "gelu" => Ok(Activation::Gelu),
-        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-        "relu" => Ok(Activation::Relu),
-        other => Err(unsupported(field, other.into(), "gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu")),
-    }
-}
-
-fn absolute(kind: Option<&str>) -> Result<()> {
-    match kind {
-        None | Some("absolute") => Ok(()),
-        Some(other) => Err(unsupported("position_embedding_type", other.into(), "absolute")),
-    }
-}
-
-fn unsupported(field: &str, value: String, supported: &'static str) -> Error {
-    Error::Unsupported { file: "config.json".into(), field: field.into(), value, supported }
 }

@@ -29,6 +29,17 @@ impl Pooling {
         self.pools.len() * hidden
     }
 
+    /// The names of the pools, as the files of models have them.
+    pub(super) fn name(&self) -> String {
+        let name = |pool: &Pool| match pool {
+            Pool::Cls => "cls",
+            Pool::Max => "max",
+            Pool::Mean => "mean",
+            Pool::MeanSqrt => "mean_sqrt_len_tokens",
+        };
+        self.pools.iter().map(name).collect::<Vec<_>>().join("+")
+    }
+
     /// The vector of one text; `rows` holds `hidden` values per token.
     pub(super) fn apply(&self, rows: &[f32], hidden: usize) -> Vec<f32> {
         let mut vector = Vec::with_capacity(self.dim(hidden));

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::runner::Runner;
+use super::runner::{Output, Runner};
+use super::tokens::Sequence;
 use crate::{Error, Result};
 
 /// Tells a running [`Encoder::embed_until`](crate::Encoder::embed_until) that
@@ -40,7 +41,8 @@ impl Cancel {
 
 /// Texts of one caller, cut into batches.
 pub(super) struct Call {
-    ids: Vec<Vec<u32>>,
+    texts: Vec<Sequence>,
+    output: Output,
     batches: Vec<Vec<usize>>,
     cancel: Cancel,
     /// The batch to be taken next; under the queue's lock.
@@ -56,11 +58,16 @@ struct Progress {
 }
 
 impl Call {
-    pub(super) fn new(ids: Vec<Vec<u32>>, batches: Vec<Vec<usize>>, cancel: Cancel) -> Call {
-        let vectors = vec![Vec::new(); ids.len()];
+    pub(super) fn new(
+        texts: Vec<Sequence>,
+        output: Output,
+        batches: Vec<Vec<usize>>,
+        cancel: Cancel,
+    ) -> Call {
+        let vectors = vec![Vec::new(); texts.len()];
         let progress = Progress { vectors, left: batches.len(), error: None };
         let (next, progress) = (AtomicUsize::new(0), Mutex::new(progress));
-        Call { ids, batches, cancel, next, progress, ended: Condvar::new() }
+        Call { texts, output, batches, cancel, next, progress, ended: Condvar::new() }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -75,7 +82,11 @@ impl Call {
         };
         let batch = &self.batches[batch];
         let skip = self.progress().error.is_some() || self.cancel.is_cancelled();
-        let found = if skip { Err(Error::Cancelled) } else { runner.vectors(&self.ids, batch, &mut going) };
+        let found = if skip {
+            Err(Error::Cancelled)
+        } else {
+            runner.vectors(&self.texts, batch, self.output, &mut going)
+        };
         let mut progress = self.progress();
         match found {
             Ok(found) => {

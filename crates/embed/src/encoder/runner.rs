@@ -1,11 +1,18 @@
 //! A batch of token ids to vectors, on the thread that calls.
 
+use std::path::Path;
+
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::architecture::Architecture;
+use super::classifier::Classifier;
 use super::native::{Native, Precision};
 use super::pooling::Pooling;
 use super::stock::Stock;
-use super::transformer::Transformer;
+use super::tokens::Sequence;
+use super::transformer::{PROBE, Transformer};
+use super::weights::Weights;
+use super::{Backend, EncoderOptions};
 use crate::{Error, Result};
 
 pub(super) enum Model {
@@ -15,6 +22,25 @@ pub(super) enum Model {
 }
 
 impl Model {
+    /// Loads the transformer of a folder, with or without a head.
+    pub(super) fn load(
+        weights: Weights,
+        folder: &Path,
+        of: &Architecture,
+        options: &EncoderOptions,
+    ) -> Result<Model> {
+        let weights = weights.under(of.family.prefix(), PROBE);
+        let (config, names) = (&of.config, of.names);
+        Ok(match options.backend {
+            Backend::Native => {
+                let (precision, instructions) = (options.precision, options.instructions);
+                Model::Native(Native::load(&weights, config, names, precision, instructions)?)
+            }
+            Backend::Packed => Model::Packed(Transformer::load(&weights, config, names)?),
+            Backend::Stock => Model::Stock(Stock::load(folder, config, of.family)?),
+        })
+    }
+
     fn hidden(&self) -> usize {
         match self {
             Model::Native(model) => model.hidden(),
@@ -24,26 +50,62 @@ impl Model {
     }
 }
 
+/// What becomes of the states of a text.
+pub(super) enum Head {
+    Pool(Pooling),
+    Classify(Classifier),
+}
+
+impl Head {
+    fn dim(&self, hidden: usize) -> usize {
+        match self {
+            Head::Pool(pooling) => pooling.dim(hidden),
+            Head::Classify(classifier) => classifier.labels(),
+        }
+    }
+
+    fn apply(&self, rows: &[f32], hidden: usize) -> Vec<f32> {
+        match self {
+            Head::Pool(pooling) => pooling.apply(rows, hidden),
+            Head::Classify(classifier) => classifier.apply(rows, hidden),
+        }
+    }
+}
+
+/// What a call wants of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// The vector the head makes.
+    Head,
+    /// The states of all tokens, one after the other.
+    States,
+}
+
 /// A model with what becomes of its states.
 pub(super) struct Runner {
     model: Model,
-    pooling: Pooling,
+    head: Head,
     /// All threads, for models whose products use more than one.
     wide: Option<ThreadPool>,
 }
 
 impl Runner {
-    pub(super) fn new(model: Model, pooling: Pooling, threads: usize) -> Result<Runner> {
+    pub(super) fn new(model: Model, head: Head, threads: usize) -> Result<Runner> {
         let wide = match model {
             Model::Native(_) => None,
             Model::Packed(_) | Model::Stock(_) => Some(pool(threads)?),
         };
-        Ok(Runner { model, pooling, wide })
+        Ok(Runner { model, head, wide })
     }
 
     /// The dimensions of a vector.
     pub(super) fn dim(&self) -> usize {
-        self.pooling.dim(self.model.hidden())
+        self.head.dim(self.model.hidden())
+    }
+
+    /// The dimensions of a token's state.
+    pub(super) fn hidden(&self) -> usize {
+        self.model.hidden()
     }
 
     pub(super) fn precision(&self) -> Precision {
@@ -69,23 +131,24 @@ impl Runner {
         }
     }
 
-    /// The vectors of a batch: positions in `ids`. `going` is asked now and
+    /// The vectors of a batch: positions in `texts`. `going` is asked now and
     /// then whether to go on.
     ///
     /// # Errors
     /// [`Error::Cancelled`] when `going` says no; [`Error::NotFinite`].
     pub(super) fn vectors(
         &self,
-        ids: &[Vec<u32>],
+        texts: &[Sequence],
         batch: &[usize],
+        output: Output,
         going: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<Vec<f32>>> {
-        let texts: Vec<&[u32]> = batch.iter().map(|&text| &ids[text][..]).collect();
+        let texts: Vec<&Sequence> = batch.iter().map(|&text| &texts[text]).collect();
         // A tokenizer without special tokens makes nothing of an empty text.
-        if texts.iter().all(|ids| ids.is_empty()) {
-            return Ok(vec![vec![0.0; self.dim()]; batch.len()]);
+        if texts.iter().all(|text| text.is_empty()) {
+            return Ok(vec![self.of_nothing(output); batch.len()]);
         }
-        let pool = |states: &[f32]| self.pool(states, batch, &texts);
+        let pool = |states: &[f32]| self.finish(states, batch, &texts, output);
         match &self.model {
             Model::Native(model) => model.forward(&texts, going, pool).unwrap_or(Err(Error::Cancelled)),
             Model::Packed(model) => pool(&model.forward(&texts)?),
@@ -93,18 +156,34 @@ impl Runner {
         }
     }
 
-    fn pool(&self, states: &[f32], batch: &[usize], texts: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+    fn of_nothing(&self, output: Output) -> Vec<f32> {
+        match output {
+            Output::Head => vec![0.0; self.dim()],
+            Output::States => Vec::new(),
+        }
+    }
+
+    fn finish(
+        &self,
+        states: &[f32],
+        batch: &[usize],
+        texts: &[&Sequence],
+        output: Output,
+    ) -> Result<Vec<Vec<f32>>> {
         let hidden = self.model.hidden();
         let mut rest = states;
         let mut vectors = Vec::with_capacity(batch.len());
-        for (&text, ids) in batch.iter().zip(texts) {
-            let (rows, others) = rest.split_at(ids.len() * hidden);
+        for (&text, sequence) in batch.iter().zip(texts) {
+            let (rows, others) = rest.split_at(sequence.len() * hidden);
             rest = others;
-            if ids.is_empty() {
-                vectors.push(vec![0.0; self.dim()]);
+            if sequence.is_empty() {
+                vectors.push(self.of_nothing(output));
                 continue;
             }
-            let vector = self.pooling.apply(rows, hidden);
+            let vector = match output {
+                Output::Head => self.head.apply(rows, hidden),
+                Output::States => rows.to_vec(),
+            };
             if !vector.iter().all(|x| x.is_finite()) {
                 return Err(Error::NotFinite { text });
             }

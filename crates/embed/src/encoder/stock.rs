@@ -10,9 +10,10 @@ use candle_core::{DType, Device, IndexOp, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config as BertConfig, HiddenAct};
 
+use super::architecture::{Family, unsupported};
 use super::kernels::Activation;
+use super::tokens::Sequence;
 use super::transformer::Config;
-use super::unsupported;
 use super::weights::{FILE, compute};
 use crate::{Error, Result};
 
@@ -24,9 +25,9 @@ pub(super) struct Stock {
 impl Stock {
     /// Loads a model of the BERT architecture itself; its relatives differ in
     /// the names of their parts and in their positions.
-    pub(super) fn load(folder: &Path, config: &Config, prefix: &str) -> Result<Stock> {
-        if prefix != "bert" {
-            return Err(unsupported("model_type", prefix.into(), "bert, with the stock backend"));
+    pub(super) fn load(folder: &Path, config: &Config, family: Family) -> Result<Stock> {
+        if family != Family::Bert {
+            return Err(unsupported("model_type", family.prefix().into(), "bert, with the stock backend"));
         }
         let path = folder.join(FILE);
         let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
@@ -45,23 +46,26 @@ impl Stock {
     }
 
     /// As the packed transformer's: a row for each token of each text.
-    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
+    pub(super) fn forward(&self, texts: &[&Sequence]) -> Result<Vec<f32>> {
         self.run(texts).map_err(compute)
     }
 
-    fn run(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<f32>> {
-        let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
+    fn run(&self, texts: &[&Sequence]) -> candle_core::Result<Vec<f32>> {
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         let mut ids = vec![0u32; texts.len() * longest];
+        let mut types = vec![0u32; texts.len() * longest];
         let mut mask = vec![0u32; texts.len() * longest];
         for (row, text) in texts.iter().enumerate() {
-            ids[row * longest..][..text.len()].copy_from_slice(text);
+            ids[row * longest..][..text.len()].copy_from_slice(&text.ids);
+            types[row * longest..][text.second..text.len()].fill(1);
             mask[row * longest..][..text.len()].fill(1);
         }
         let shape = (texts.len(), longest);
         let ids = Tensor::from_vec(ids, shape, &self.model.device)?;
         let mask = Tensor::from_vec(mask, shape, &self.model.device)?;
-        let states = self.model.forward(&ids, &ids.zeros_like()?, Some(&mask))?;
-        let mut rows = Vec::with_capacity(texts.iter().map(|ids| ids.len()).sum::<usize>() * self.hidden);
+        let types = Tensor::from_vec(types, shape, &self.model.device)?;
+        let states = self.model.forward(&ids, &types, Some(&mask))?;
+        let mut rows = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() * self.hidden);
         for (row, text) in texts.iter().enumerate() {
             rows.extend(states.i((row, ..text.len()))?.flatten_all()?.to_vec1::<f32>()?);
         }

@@ -3,13 +3,15 @@
 //! A long text is not tokenized whole only to be cut: a prefix is, ending at
 //! white space, and a longer one only if that was not enough. Since words do
 //! not span white space the ids are the same. At most [`MAX_READ`] bytes of
-//! a text are read.
+//! a text are read. A pair is cut as the reference does: the longer of the two
+//! first.
 
 use std::path::Path;
 
-use tokenizers::utils::truncation::TruncationDirection;
-use tokenizers::{PostProcessor, Tokenizer};
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, truncate_encodings};
+use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
+use super::Token;
 use crate::{Error, Result};
 
 /// No more bytes of a text are looked at, far beyond any model's limit.
@@ -21,10 +23,39 @@ const BYTES_PER_TOKEN: usize = 16;
 /// Pieces a text is counted in.
 const COUNT_PIECE: usize = 64 << 10;
 
+/// What a model is fed of one text, or of two.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sequence {
+    pub(super) ids: Vec<u32>,
+    /// The token from which on the token type is 1; the number of tokens if
+    /// all have type 0.
+    pub(super) second: usize,
+}
+
+impl Sequence {
+    /// Tokens of one text.
+    pub(super) fn one(ids: Vec<u32>) -> Sequence {
+        Sequence { second: ids.len(), ids }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// A text that is the first of many pairs, tokenized once.
+pub(super) struct First(Encoding);
+
 pub(super) struct Tokens {
     tokenizer: Tokenizer,
     special: usize,
+    special_of_pair: usize,
     max: usize,
+    rows: usize,
 }
 
 impl Tokens {
@@ -48,8 +79,9 @@ impl Tokens {
         if largest >= rows {
             return Err(Error::Vocabulary { largest, rows });
         }
-        let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
-        Ok(Tokens { tokenizer, special, max: usize::MAX })
+        let added = |pair| tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
+        let (special, special_of_pair) = (added(false), added(true));
+        Ok(Tokens { tokenizer, special, special_of_pair, max: usize::MAX, rows })
     }
 
     /// The special tokens a text gets.
@@ -57,28 +89,99 @@ impl Tokens {
         self.special
     }
 
-    /// Sets the limit of [`Tokens::ids`], special tokens included.
+    /// The special tokens a pair of texts gets.
+    pub(super) fn special_of_pair(&self) -> usize {
+        self.special_of_pair
+    }
+
+    /// Sets the limit of tokens, special ones included.
     pub(super) fn limit(mut self, max: usize) -> Tokens {
         self.max = max;
         self
     }
 
     /// The ids of a text with special tokens, at most the limit.
-    pub(super) fn ids(&self, text: &str) -> Result<Vec<u32>, String> {
+    pub(super) fn ids(&self, text: &str) -> Result<Sequence, String> {
         let room = self.max.saturating_sub(self.special);
+        let mut encoding = self.encode(text, room)?;
+        encoding.truncate(room, 0, TruncationDirection::Right);
+        self.finish(encoding, None)
+    }
+
+    /// The same for a text of which the end counts.
+    pub(super) fn end(&self, text: &str) -> Result<Sequence, String> {
+        let room = self.max.saturating_sub(self.special);
+        let mut encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
+        encoding.truncate(room, 0, TruncationDirection::Left);
+        self.finish(encoding, None)
+    }
+
+    /// The tokens of a text with their places in it.
+    pub(super) fn spans(&self, text: &str, special: bool) -> Result<Vec<Token>, String> {
+        let found = self.tokenizer.encode(text, special).map_err(|error| error.to_string())?;
+        let added = found.get_special_tokens_mask().iter().map(|&added| added == 1);
+        let spans = found.get_offsets().iter().zip(found.get_tokens());
+        let tokens = found.get_ids().iter().zip(added).zip(spans);
+        let token = |((&id, special), (&(start, stop), name)): ((&u32, bool), (&(usize, usize), &String))| {
+            // Some tokenizers count a piece they put before the text.
+            let part = text.get(start..stop).filter(|_| !special);
+            let span = part.map(|_| (start, stop));
+            Token { id, text: part.unwrap_or(name).to_owned(), special, span }
+        };
+        Ok(tokens.map(token).collect())
+    }
+
+    pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
+        self.tokenizer.decode(ids, skip_special).map_err(|error| error.to_string())
+    }
+
+    /// The first id that the model does not know.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The first text of pairs.
+    pub(super) fn first(&self, text: &str) -> Result<First, String> {
+        self.encode(text, self.room_of_pair()).map(First)
+    }
+
+    /// A pair with special tokens, at most the limit: the longer text is cut
+    /// first, then both alike.
+    pub(super) fn pair(&self, first: &First, text: &str) -> Result<Sequence, String> {
+        let room = self.room_of_pair();
+        let second = self.encode(text, room)?;
+        let limit = TruncationParams { max_length: room, ..TruncationParams::default() };
+        let (first, second) = if first.0.len() + second.len() > room {
+            truncate_encodings(first.0.clone(), Some(second), &limit).map_err(|error| error.to_string())?
+        } else {
+            (first.0.clone(), Some(second))
+        };
+        self.finish(first, second)
+    }
+
+    fn room_of_pair(&self) -> usize {
+        self.max.saturating_sub(self.special_of_pair)
+    }
+
+    fn finish(&self, first: Encoding, second: Option<Encoding>) -> Result<Sequence, String> {
+        let whole = self.tokenizer.post_process(first, second, true).map_err(|error| error.to_string())?;
+        let types = whole.get_type_ids();
+        let second = types.iter().position(|&kind| kind == 1).unwrap_or(types.len());
+        Ok(Sequence { ids: whole.get_ids().to_vec(), second })
+    }
+
+    /// All tokens of a text, or at least `room` of them, without special ones.
+    fn encode(&self, text: &str, room: usize) -> Result<Encoding, String> {
         let mut bytes = room.saturating_mul(BYTES_PER_TOKEN).min(MAX_READ);
         loop {
             let part = prefix(text, bytes);
-            let mut encoding = self.tokenizer.encode_fast(part, false).map_err(|error| error.to_string())?;
+            let encoding = self.tokenizer.encode_fast(part, false).map_err(|error| error.to_string())?;
             let all = part.len() == text.len() || bytes >= MAX_READ;
             if encoding.len() < room && !all {
                 bytes = bytes.saturating_mul(8).min(MAX_READ);
                 continue;
             }
-            encoding.truncate(room, 0, TruncationDirection::Right);
-            let encoding =
-                self.tokenizer.post_process(encoding, None, true).map_err(|error| error.to_string())?;
-            return Ok(encoding.get_ids().to_vec());
+            return Ok(encoding);
         }
     }
 

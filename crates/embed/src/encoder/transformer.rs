@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, CustomOp1, Device, InplaceOp1, InplaceOp2, Layout, Shape, Tensor};
 
 use super::kernels::{self, Activation, Attend, Norm, Scratch};
+use super::tokens::Sequence;
 use super::weights::{Weights, compute};
 use crate::Result;
 
@@ -50,10 +51,8 @@ pub(super) const PROBE: &str = "embeddings.word_embeddings.weight";
 pub(super) struct Transformer {
     hidden: usize,
     heads: usize,
-    first_position: usize,
     word: Vec<f32>,
-    // Rows of the position table plus the one token type that is used.
-    position: Vec<f32>,
+    places: Places,
     embedding_norm: Norm,
     zero: Vec<f32>,
     layers: Vec<Layer>,
@@ -74,22 +73,11 @@ impl Transformer {
     pub(super) fn load(weights: &Weights, config: &Config, names: &LayerNames) -> Result<Self> {
         let hidden = config.hidden;
         let word = weights.values(PROBE, &[config.vocab, hidden])?;
-        let mut position =
-            weights.values("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
-        if config.types > 0 {
-            let types = weights.values("embeddings.token_type_embeddings.weight", &[config.types, hidden])?;
-            for row in position.chunks_exact_mut(hidden) {
-                for (x, t) in row.iter_mut().zip(&types) {
-                    *x += t;
-                }
-            }
-        }
         Ok(Transformer {
             hidden,
             heads: config.heads,
-            first_position: config.first_position,
             word,
-            position,
+            places: Places::load(weights, config)?,
             embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
             zero: vec![0.0; hidden],
             layers: (0..config.layers)
@@ -106,12 +94,12 @@ impl Transformer {
     ///
     /// There is at least one token; no text has more than the model has
     /// positions, and no id is outside its vocabulary.
-    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
-        let lengths: Vec<usize> = texts.iter().map(|ids| ids.len()).collect();
+    pub(super) fn forward(&self, texts: &[&Sequence]) -> Result<Vec<f32>> {
+        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
         self.run(texts, &lengths).map_err(compute)
     }
 
-    fn run(&self, texts: &[&[u32]], lengths: &[usize]) -> candle_core::Result<Vec<f32>> {
+    fn run(&self, texts: &[&Sequence], lengths: &[usize]) -> candle_core::Result<Vec<f32>> {
         let tokens: usize = lengths.iter().sum();
         let mut state = Tensor::from_vec(self.embed(texts, tokens), (tokens, self.hidden), &Device::Cpu)?;
         for layer in &self.layers {
@@ -128,19 +116,60 @@ impl Transformer {
         state.flatten_all()?.to_vec1()
     }
 
-    fn embed(&self, texts: &[&[u32]], tokens: usize) -> Vec<f32> {
+    fn embed(&self, texts: &[&Sequence], tokens: usize) -> Vec<f32> {
         let hidden = self.hidden;
-        let row = |at: usize| at * hidden..(at + 1) * hidden;
-        let mut state = Vec::with_capacity(tokens * hidden);
-        let mut places = Vec::with_capacity(tokens * hidden);
-        for ids in texts {
-            for (at, &id) in ids.iter().enumerate() {
-                state.extend_from_slice(&self.word[row(id as usize)]);
-                places.extend_from_slice(&self.position[row(self.first_position + at)]);
+        let mut state = vec![0.0; tokens * hidden];
+        let mut places = vec![0.0; tokens * hidden];
+        let mut rows = state.chunks_exact_mut(hidden).zip(places.chunks_exact_mut(hidden));
+        for text in texts {
+            for ((at, &id), (state, place)) in text.ids.iter().enumerate().zip(&mut rows) {
+                state.copy_from_slice(&self.word[id as usize * hidden..][..hidden]);
+                self.places.write(at, at >= text.second, place);
             }
         }
         kernels::add_norm(&mut state, &self.zero, &places, &self.embedding_norm);
         state
+    }
+}
+
+/// What is added to a token for where it stands.
+pub(super) struct Places {
+    first_position: usize,
+    /// Rows of the position table plus token type 0.
+    position: Vec<f32>,
+    /// What token type 1 adds to that; empty for a model without it.
+    second: Vec<f32>,
+}
+
+impl Places {
+    pub(super) fn load(weights: &Weights, config: &Config) -> Result<Places> {
+        let hidden = config.hidden;
+        let mut position =
+            weights.values("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
+        let mut second = Vec::new();
+        if config.types > 0 {
+            let types = weights.values("embeddings.token_type_embeddings.weight", &[config.types, hidden])?;
+            for row in position.chunks_exact_mut(hidden) {
+                for (x, t) in row.iter_mut().zip(&types) {
+                    *x += t;
+                }
+            }
+            let (zero, others) = types.split_at(hidden);
+            second.extend(others.iter().zip(zero).map(|(one, zero)| one - zero));
+            second.truncate(hidden);
+        }
+        Ok(Places { first_position: config.first_position, position, second })
+    }
+
+    /// Writes what is added to the token `at` of a text; `second` says that its
+    /// token type is 1.
+    pub(super) fn write(&self, at: usize, second: bool, into: &mut [f32]) {
+        into.copy_from_slice(&self.position[(self.first_position + at) * into.len()..][..into.len()]);
+        if second {
+            for (x, more) in into.iter_mut().zip(&self.second) {
+                *x += more;
+            }
+        }
     }
 }
 

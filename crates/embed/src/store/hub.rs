@@ -104,8 +104,7 @@ impl Hub {
 
     fn pull_unpinned(&self, wanted: &Wanted, progress: &dyn Progress) -> Result<PathBuf> {
         progress.note(&format!(
-            "{} is not in the manifest: no checksum is pinned, files are checked against \
-             what the hub says they are",
+            "no checksum is pinned for {}: its files are checked against what the hub says they are",
             wanted.repo
         ));
         // The first answer tells the commit; all files are taken from that one.

@@ -1,43 +1,94 @@
 //! The models known by name, compiled in from `models.json`.
 //!
-//! The manifest pins what a name means: a revision of the hub and the checksum
-//! of every file, so that a name gives the same vectors everywhere.
+//! The manifest pins what most names mean: a revision of the hub and the
+//! checksum of every file, so that a name gives the same vectors everywhere. A
+//! model without files is not pinned: its main branch is taken, and checked
+//! against what the hub says.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::classifier::classifies;
 
 /// The model used when none is named.
 pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Texts to vectors: an [`Encoder`](crate::Encoder).
+    Embedding,
+    /// Scores of pairs of texts: a [`Reranker`](crate::Reranker).
+    Rerank,
+}
+
+impl ModelKind {
+    /// The kind of the model in a folder, by its `config.json`; embedding if
+    /// that cannot be read.
+    pub fn of(folder: &Path) -> ModelKind {
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(default)]
+            architectures: Vec<String>,
+        }
+        let config = std::fs::read(folder.join("config.json")).ok();
+        let config: Option<Config> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        match config {
+            Some(config) if config.architectures.iter().any(|name| classifies(name)) => ModelKind::Rerank,
+            _ => ModelKind::Embedding,
+        }
+    }
+
+    /// Its name: `embedding` or `rerank`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::Embedding => "embedding",
+            ModelKind::Rerank => "rerank",
+        }
+    }
+}
+
 /// A model of the manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// The name on the hub, `organisation/model`.
     pub name: String,
     /// Other names it goes by.
     pub aliases: Vec<String>,
+    /// What it is for.
+    pub kind: ModelKind,
     /// The `model_type` of its `config.json`.
     pub architecture: String,
-    /// The dimensions of its vectors.
+    /// The dimensions of its vectors; 0 for a model that reranks.
+    #[serde(default)]
     pub dim: usize,
-    /// The tokens it reads of a text, special ones included.
+    /// The tokens it reads of a text, or of a pair, special ones included.
     pub max_tokens: usize,
     /// The licence of the weights, as an SPDX identifier.
     pub licence: String,
     /// The repository on the hub.
     pub repo: String,
-    /// The commit of that repository.
+    /// The commit of that repository; a branch if the model is not pinned.
     pub revision: String,
-    /// Its files.
+    /// Its files; none if it is not pinned.
     pub files: Vec<SpecFile>,
     /// The package that holds the same files, if there is one.
     pub package: Option<PackageSource>,
 }
 
+impl ModelSpec {
+    /// Whether the bytes of its files are known beforehand.
+    pub fn is_pinned(&self) -> bool {
+        !self.files.is_empty()
+    }
+}
+
 /// A file of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecFile {
     /// The path inside the model folder.
@@ -49,7 +100,7 @@ pub struct SpecFile {
 }
 
 /// A package of the Python package index that holds a model.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageSource {
     /// The name of the package.
@@ -88,13 +139,18 @@ pub(super) fn canonical(name: &str) -> Option<&'static ModelSpec> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT_MODEL, canonical, known};
+    use super::{DEFAULT_MODEL, ModelKind, canonical, known};
     use crate::store::REQUIRED;
 
     #[test]
-    fn every_model_of_the_manifest_is_complete_and_pinned() {
+    fn every_model_of_the_manifest_is_complete_or_not_pinned_at_all() {
         let hex = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
         for spec in known() {
+            assert_eq!(spec.dim == 0, spec.kind == ModelKind::Rerank, "{}", spec.name);
+            if !spec.is_pinned() {
+                assert_eq!((&spec.revision[..], &spec.package), ("main", &None), "{}", spec.name);
+                continue;
+            }
             assert!(hex(&spec.revision, 40), "{}", spec.name);
             for required in REQUIRED {
                 assert!(spec.files.iter().any(|file| file.path == required));

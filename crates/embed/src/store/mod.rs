@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::manifest::{DEFAULT_MODEL, ModelSpec, PackageSource, SpecFile};
+pub use self::manifest::{DEFAULT_MODEL, ModelKind, ModelSpec, PackageSource, SpecFile};
 pub use self::progress::{Progress, Silent};
 
 use self::hub::{Hub, Wanted};
@@ -80,6 +80,8 @@ pub enum Source {
 pub struct Installed {
     /// Its name, `organisation/model`.
     pub name: String,
+    /// What it is for.
+    pub kind: ModelKind,
     /// Where it is kept.
     pub source: Source,
     /// Its folder.
@@ -173,8 +175,8 @@ impl ModelStore {
         if has_lengths(&ours, spec) {
             return Ok(Some(ours));
         }
-        let found = hub_cache.candidates(&spec.repo, &spec.revision);
-        Ok(found.into_iter().find(|folder| has_bytes(folder, spec)))
+        let mut found = hub_cache.candidates(&spec.repo, &spec.revision).into_iter();
+        Ok(found.find(|folder| !spec.is_pinned() || has_bytes(folder, spec)))
     }
 
     /// The folder of a model, fetched if it is not on this machine.
@@ -245,6 +247,7 @@ impl ModelStore {
             if has_lengths(&path, spec) {
                 found.push(Installed {
                     name: spec.name.clone(),
+                    kind: spec.kind,
                     source: Source::Cache,
                     bytes: folder_bytes(&path),
                     path,
@@ -252,7 +255,8 @@ impl ModelStore {
             }
         }
         for (name, path, bytes) in self.hub_cache().installed() {
-            found.push(Installed { name, source: Source::HubCache, path, bytes });
+            let kind = ModelKind::of(&path);
+            found.push(Installed { name, kind, source: Source::HubCache, path, bytes });
         }
         Ok(found)
     }
@@ -291,7 +295,7 @@ impl ModelStore {
         let wanted = Wanted {
             repo: spec.map_or(name, |spec| &spec.repo),
             revision: spec.map_or("main", |spec| &spec.revision),
-            files: spec.map(|spec| &spec.files[..]),
+            files: spec.filter(|spec| spec.is_pinned()).map(|spec| &spec.files[..]),
         };
         hub.pull(&wanted, progress)
     }
@@ -367,10 +371,11 @@ fn is_model(folder: &Path) -> bool {
 
 /// Whether a folder of our cache is whole; it was checked when it was made.
 fn has_lengths(folder: &Path, spec: &ModelSpec) -> bool {
-    spec.files.iter().all(|file| {
-        let path = folder.join(&file.path);
-        path.metadata().is_ok_and(|data| data.len() == file.bytes)
-    })
+    spec.is_pinned()
+        && spec.files.iter().all(|file| {
+            let path = folder.join(&file.path);
+            path.metadata().is_ok_and(|data| data.len() == file.bytes)
+        })
 }
 
 /// Whether a folder others write to has the files of the manifest.

@@ -1,4 +1,8 @@
-//! Tiny models out of `golden/tiny.json`, written to temporary folders.
+//! Tiny models out of `golden/tiny.json` and `golden/rerank.json`, written to
+//! temporary folders.
+
+// Each test uses a part of it.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +26,9 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) files: Map<String, Value>,
     pub(crate) tensors: BTreeMap<String, Vec<usize>>,
+    #[serde(default)]
     pub(crate) vectors: Vec<Vec<f32>>,
+    #[serde(default)]
     pub(crate) max_tokens: usize,
 }
 

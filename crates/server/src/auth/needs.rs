@@ -16,7 +16,8 @@ pub(crate) enum Need {
     Collection(String, Level),
 }
 
-const OPEN: [&str; 7] = ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
+const OPEN: [&str; 8] =
+    ["/", "/health", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
 const READS: [&str; 23] = [
@@ -43,6 +44,26 @@ const READS: [&str; 23] = [
     "/replay",
     "/conversations",
     "/eval",
+];
+
+/// What computes with a model and touches no collection.
+const MODELS: [&str; 16] = [
+    "/",
+    "/v1/embeddings",
+    "/embeddings",
+    "/v1/models",
+    "/v1/models/{id}",
+    "/v1/models/{organisation}/{model}",
+    "/embed",
+    "/embed_all",
+    "/similarity",
+    "/predict",
+    "/tokenize",
+    "/decode",
+    "/info",
+    "/rerank",
+    "/v1/rerank",
+    "/v2/rerank",
 ];
 
 /// What is as good as making a collection anew.
@@ -72,7 +93,8 @@ pub(crate) fn of(method: &Method, route: &str, path: &str) -> Need {
         // There is no such route, which any key may know.
         "" | "/collections" | "/aliases" if reads => Need::AnyKey,
         "" => Need::AnyKey,
-        "/v1/embeddings" | "/v1/models" | "/v1/chat/completions" | "/mcp" => Need::AnyKey,
+        "/v1/chat/completions" | "/mcp" => Need::AnyKey,
+        route if MODELS.contains(&route) => Need::AnyKey,
         "/collections/aliases" => Need::Everywhere(Level::Manage),
         "/v1/files" | "/v1/files/{file}" if !reads => Need::Everywhere(Level::Write),
         _ if reads => Need::Everywhere(Level::Read),
@@ -103,6 +125,7 @@ mod tests {
         assert_eq!(of(Method::DELETE, "/collections/{collection}"), level(Level::Manage));
         assert_eq!(of(Method::PUT, "/collections/{collection}/index"), level(Level::Write));
         assert_eq!(of(Method::POST, "/collections/aliases"), Need::Everywhere(Level::Manage));
+        assert_eq!(of(Method::POST, "/rerank"), Need::AnyKey);
         assert_eq!(of(Method::POST, "/something/new"), Need::Everywhere(Level::Manage));
     }
 }

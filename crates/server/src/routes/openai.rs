@@ -6,22 +6,25 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cairn_embed::TextKind;
+use cairn_embed::{Input as Fed, TextKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::tei::error::TeiError;
 use crate::app::App;
 use crate::auth::Access;
-use crate::body::Input;
+use crate::body::{At, Input};
+use crate::embedding::{Inputs, MAX_INPUTS, One, cut};
 use crate::error::ApiError;
 
 /// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct EmbeddingsRequest {
-    /// A text or up to 2,048 of them.
+    /// A text, a list of texts, a list of token ids of the model's own
+    /// tokenizer, or a list of such lists; up to 2,048 of them.
     #[schema(value_type = Object)]
-    input: Texts,
+    input: Inputs,
     /// The default model when absent.
     #[serde(default)]
     model: Option<String>,
@@ -32,13 +35,6 @@ pub(crate) struct EmbeddingsRequest {
     /// Length of the vectors: the first numbers of each, scaled to unit length.
     #[serde(default)]
     dimensions: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "input must be a string or a list of strings")]
-enum Texts {
-    One(String),
-    Many(Vec<String>),
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -77,13 +73,11 @@ enum Embedding {
     Base64(String),
 }
 
-const MAX_INPUTS: usize = 2048;
-
 /// Vectors of texts.
 #[utoipa::path(
     post, path = "/v1/embeddings", tag = "openai",
     request_body = EmbeddingsRequest,
-    responses((status = 200, body = Object), (status = 400), (status = 404))
+    responses((status = 200, body = Object), (status = 400), (status = 404), (status = 429))
 )]
 pub(crate) async fn embeddings(
     State(app): State<App>,
@@ -91,32 +85,44 @@ pub(crate) async fn embeddings(
 ) -> Response {
     match embed(&app, input).await {
         Ok(list) => Json(list).into_response(),
-        Err(error) => openai_error(&error),
+        Err(error) => openai_error(error),
+    }
+}
+
+/// The same with the errors of text-embeddings-inference, which has it here.
+#[utoipa::path(
+    post, path = "/embeddings", tag = "tei",
+    request_body = EmbeddingsRequest,
+    responses((status = 200, body = Object), (status = 404), (status = 422), (status = 429))
+)]
+pub(crate) async fn embeddings_of_tei(
+    State(app): State<App>,
+    input: Result<Input<EmbeddingsRequest>, ApiError>,
+) -> Response {
+    match embed(&app, input).await {
+        Ok(list) => Json(list).into_response(),
+        Err(error) => TeiError::from(error).into_flat_response(),
     }
 }
 
 async fn embed(app: &App, input: Result<Input<EmbeddingsRequest>, ApiError>) -> Result<List, ApiError> {
     let Input(request) = input?;
-    let texts = match request.input {
-        Texts::One(text) => vec![text],
-        Texts::Many(texts) => texts,
-    };
-    if texts.is_empty() || texts.len() > MAX_INPUTS {
+    let inputs = request.input.into_vec();
+    if inputs.is_empty() || inputs.len() > MAX_INPUTS {
         return Err(ApiError::bad_request(format!(
             "input must hold 1 to {MAX_INPUTS} texts, got {}",
-            texts.len()
+            inputs.len()
         )));
     }
-    let model = request.model.clone();
-    let embedded = app
-        .write(move |engine| {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            engine.embed(model.as_deref(), &texts, TextKind::Passage).map_err(|error| match error {
-                cairn_rag::Error::UnknownModel { .. } => {
-                    ApiError::new(StatusCode::NOT_FOUND, error.to_string())
-                }
-                other => other.into(),
-            })
+    if inputs.iter().any(One::is_empty) {
+        return Err(cairn_rag::Error::EmptyText { field: "text" }.into());
+    }
+    let named = request.model;
+    let (model, embedded) = app
+        .with_encoder(named.clone(), move |loaded| {
+            let inputs: Vec<Fed<'_>> = inputs.iter().map(|input| input.input(false)).collect();
+            let found = loaded.model.embed_inputs(&inputs, TextKind::Passage, &loaded.cancel)?;
+            Ok((loaded.name, found))
         })
         .await?;
 
@@ -133,8 +139,7 @@ async fn embed(app: &App, input: Result<Input<EmbeddingsRequest>, ApiError>) -> 
         data.push(Item { object: "embedding", index, embedding });
     }
     let usage = Usage { prompt_tokens: embedded.tokens, total_tokens: embedded.tokens };
-    let model = request.model.unwrap_or_else(|| app.engine.default_model());
-    Ok(List { object: "list", data, model, usage })
+    Ok(List { object: "list", data, model: named.unwrap_or(model), usage })
 }
 
 fn base64(vector: &[f32]) -> String {
@@ -142,37 +147,67 @@ fn base64(vector: &[f32]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// The first dimensions of a vector at unit length (Matryoshka embeddings).
-fn cut(mut vector: Vec<f32>, dimensions: usize) -> Result<Vec<f32>, ApiError> {
-    if !(1..=vector.len()).contains(&dimensions) {
-        return Err(ApiError::bad_request(format!(
-            "dimensions must be from 1 to {}, got {dimensions}",
-            vector.len()
-        )));
-    }
-    vector.truncate(dimensions);
-    let norm = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
-    if norm > 0.0 {
-        vector.iter_mut().for_each(|number| *number /= norm);
-    }
-    Ok(vector)
-}
-
 /// The models that can be named, and the collections that can be asked.
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = Object)))]
 pub(crate) async fn models(State(app): State<App>, access: Access) -> Json<Value> {
-    let model = |id: String| json!({ "id": id, "object": "model", "created": 0, "owned_by": "cairn" });
-    let asked = super::chat::models(&app, &access);
-    let data: Vec<Value> = app.engine.models().into_iter().chain(asked).map(model).collect();
+    let data: Vec<Value> = names(&app, &access).map(described).collect();
     Json(json!({ "object": "list", "data": data }))
 }
 
-pub(crate) fn openai_error(error: &ApiError) -> Response {
+/// One of the models that can be named, or of the collections that can be asked.
+#[utoipa::path(
+    get, path = "/v1/models/{id}", tag = "openai",
+    params(("id" = String, Path, description = "Its name; a slash in it may stand as it is")),
+    responses((status = 200, body = Object), (status = 404))
+)]
+pub(crate) async fn model(
+    State(app): State<App>,
+    access: Access,
+    id: Result<At<String>, ApiError>,
+) -> Response {
+    match id {
+        Ok(At(id)) => one_model(&app, &access, &id),
+        Err(error) => openai_error(error),
+    }
+}
+
+/// The same for a name with a slash that was not encoded.
+pub(crate) async fn model_in_two(
+    State(app): State<App>,
+    access: Access,
+    id: Result<At<(String, String)>, ApiError>,
+) -> Response {
+    match id {
+        Ok(At((organisation, name))) => one_model(&app, &access, &format!("{organisation}/{name}")),
+        Err(error) => openai_error(error),
+    }
+}
+
+fn one_model(app: &App, access: &Access, id: &str) -> Response {
+    // A short name means a model, too.
+    let kind = app.engine.model_kind(id);
+    if kind.is_some() || names(app, access).any(|name| name == id) {
+        return Json(described(id.to_owned())).into_response();
+    }
+    let text = format!("The model `{id}` does not exist, see /v1/models");
+    openai_error(ApiError::new(StatusCode::NOT_FOUND, text))
+}
+
+fn names(app: &App, access: &Access) -> impl Iterator<Item = String> {
+    app.engine.models().into_iter().chain(super::chat::models(app, access))
+}
+
+fn described(id: String) -> Value {
+    json!({ "id": id, "object": "model", "created": 0, "owned_by": "cairn" })
+}
+
+pub(crate) fn openai_error(error: ApiError) -> Response {
     let (kind, code) = match error.status {
         StatusCode::NOT_FOUND => ("invalid_request_error", Some("model_not_found")),
+        StatusCode::TOO_MANY_REQUESTS => ("rate_limit_error", Some("rate_limit_exceeded")),
         status if status.is_client_error() => ("invalid_request_error", None),
         _ => ("server_error", None),
     };
     let body = json!({ "error": { "message": error.text, "type": kind, "param": null, "code": code } });
-    (error.status, Json(body)).into_response()
+    error.respond(body)
 }

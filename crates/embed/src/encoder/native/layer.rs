@@ -1,6 +1,7 @@
 //! One layer of the transformer, in place over the rows of a batch.
 
 use super::super::kernels::{self, Activation, Attend, Norm};
+use super::super::tokens::Sequence;
 use super::super::transformer::{Config, LayerNames, norm};
 use super::super::weights::Weights;
 use super::level::{Instructions, Precision};
@@ -105,7 +106,7 @@ impl Layer {
     /// does.
     pub(super) fn run(
         &self,
-        texts: &[&[u32]],
+        texts: &[&Sequence],
         state: &mut [f32],
         step: &mut Step,
         pause: &mut dyn FnMut() -> bool,
@@ -124,8 +125,8 @@ impl Layer {
             }
         }
         let mut from = 0;
-        for ids in texts {
-            let values = ids.len() * hidden;
+        for text in texts {
+            let values = text.len() * hidden;
             self.attend(hidden, from..from + values, step);
             from += values;
             if !pause() {

@@ -25,19 +25,18 @@ use std::sync::Mutex;
 use self::layer::{Layer, Step};
 pub use self::level::{Instructions, Precision};
 use super::kernels::Norm;
-use super::transformer::{Config, LayerNames, PROBE, norm};
+use super::tokens::Sequence;
+use super::transformer::{Config, LayerNames, PROBE, Places, norm};
 use super::weights::Weights;
 use crate::Result;
 
 /// A transformer of the BERT family.
 pub(super) struct Native {
     hidden: usize,
-    first_position: usize,
     level: Instructions,
     precision: Precision,
     word: Vec<f32>,
-    /// Rows of the position table plus the one token type that is used.
-    position: Vec<f32>,
+    places: Places,
     embedding_norm: Norm,
     layers: Vec<Layer>,
     /// Memory of the forward passes that are not running.
@@ -63,26 +62,15 @@ impl Native {
         let precision = precision.resolve(level);
         let hidden = config.hidden;
         let word = weights.values(PROBE, &[config.vocab, hidden])?;
-        let mut position =
-            weights.values("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
-        if config.types > 0 {
-            let types = weights.values("embeddings.token_type_embeddings.weight", &[config.types, hidden])?;
-            for row in position.chunks_exact_mut(hidden) {
-                for (x, t) in row.iter_mut().zip(&types) {
-                    *x += t;
-                }
-            }
-        }
         let layers = (0..config.layers)
             .map(|layer| Layer::load(weights, config, names, layer, precision, level))
             .collect::<Result<_>>()?;
         Ok(Native {
             hidden,
-            first_position: config.first_position,
             level,
             precision,
             word,
-            position,
+            places: Places::load(weights, config)?,
             embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
             layers,
             scratch: Mutex::default(),
@@ -106,38 +94,37 @@ impl Native {
     /// nothing, when it says `false`. It may run other passes.
     pub(super) fn forward<R>(
         &self,
-        texts: &[&[u32]],
+        texts: &[&Sequence],
         pause: &mut dyn FnMut() -> bool,
         take: impl FnOnce(&[f32]) -> R,
     ) -> Option<R> {
         let mut scratch = self.scratch.lock().expect("a push does not panic").pop().unwrap_or_default();
         let done = self.run(texts, &mut scratch, pause);
         let result = done.then(|| {
-            let tokens: usize = texts.iter().map(|ids| ids.len()).sum();
+            let tokens: usize = texts.iter().map(|text| text.len()).sum();
             take(&scratch.state[..tokens * self.hidden])
         });
         self.scratch.lock().expect("a push does not panic").push(scratch);
         result
     }
 
-    fn run(&self, texts: &[&[u32]], scratch: &mut Scratch, pause: &mut dyn FnMut() -> bool) -> bool {
-        let tokens: usize = texts.iter().map(|ids| ids.len()).sum();
+    fn run(&self, texts: &[&Sequence], scratch: &mut Scratch, pause: &mut dyn FnMut() -> bool) -> bool {
+        let tokens: usize = texts.iter().map(|text| text.len()).sum();
         self.embed(texts, tokens, scratch);
         let state = &mut scratch.state[..tokens * self.hidden];
         self.layers.iter().all(|layer| layer.run(texts, state, &mut scratch.step, pause))
     }
 
-    fn embed(&self, texts: &[&[u32]], tokens: usize, scratch: &mut Scratch) {
+    fn embed(&self, texts: &[&Sequence], tokens: usize, scratch: &mut Scratch) {
         let hidden = self.hidden;
         layer::grow(&mut scratch.state, tokens * hidden);
         let state = &mut scratch.state[..tokens * hidden];
         let places = scratch.step.rest(tokens * hidden);
         let mut rows = state.chunks_exact_mut(hidden).zip(places.chunks_exact_mut(hidden));
-        let row = |at: usize| at * hidden..(at + 1) * hidden;
-        for ids in texts {
-            for ((at, &id), (state, place)) in ids.iter().enumerate().zip(&mut rows) {
-                state.copy_from_slice(&self.word[row(id as usize)]);
-                place.copy_from_slice(&self.position[row(self.first_position + at)]);
+        for text in texts {
+            for ((at, &id), (state, place)) in text.ids.iter().enumerate().zip(&mut rows) {
+                state.copy_from_slice(&self.word[id as usize * hidden..][..hidden]);
+                self.places.write(at, at >= text.second, place);
             }
         }
         layer::add_norm(state, places, &self.embedding_norm, self.level);

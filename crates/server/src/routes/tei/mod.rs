@@ -1,0 +1,47 @@
+//! The interface of text-embeddings-inference (TEI): bare arrays out, flat
+//! errors. Where it has one model, a request here may name another in `model`.
+
+pub(crate) mod embed;
+pub(crate) mod error;
+pub(crate) mod info;
+pub(crate) mod predict;
+pub(crate) mod tokens;
+
+use cairn_embed::{Encoder, Input, TextKind};
+
+use self::error::TeiError;
+use crate::embedding::{Inputs, MAX_INPUTS, One};
+
+/// The inputs of a request, if there are any and not too many.
+fn checked(inputs: Inputs) -> Result<Vec<One>, TeiError> {
+    let inputs = inputs.into_vec();
+    check_count("inputs", inputs.len())?;
+    Ok(inputs)
+}
+
+/// Refuses a batch without anything in it, and one that is too large.
+pub(crate) fn check_count(field: &str, count: usize) -> Result<(), TeiError> {
+    match count {
+        0 => Err(TeiError::empty(format!("`{field}` cannot be empty"))),
+        1..=MAX_INPUTS => Ok(()),
+        _ => {
+            Err(TeiError::too_large(format!("batch size {count} > maximum allowed batch size {MAX_INPUTS}")))
+        }
+    }
+}
+
+/// Refuses what a model would not read whole.
+fn check_lengths(encoder: &Encoder, inputs: &[Input<'_>], kind: TextKind) -> cairn_rag::Result<()> {
+    let limit = encoder.max_tokens();
+    for (text, input) in inputs.iter().enumerate() {
+        // No tokenizer here makes more tokens than there are bytes, but for those it adds.
+        if input.text().is_some_and(|text| text.len() + 16 < limit) {
+            continue;
+        }
+        let tokens = encoder.input_tokens(input, kind);
+        if tokens > limit {
+            return Err(cairn_embed::Error::TooLong { text, tokens, limit }.into());
+        }
+    }
+    Ok(())
+}
