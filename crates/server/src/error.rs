@@ -139,6 +139,7 @@ impl From<cairn_rag::Error> for ApiError {
             Error::UnknownModel { .. }
             | Error::Document { .. }
             | Error::DuplicateDocument { .. }
+            | Error::Path { .. }
             | Error::EmptyText { .. }
             | Error::NoTextModel { .. }
             | Error::NoWords { .. }

@@ -18,6 +18,10 @@ use zip::ZipArchive;
 
 use crate::document::Format;
 
+/// Goes up whenever a reader reads some file otherwise, so that files are read
+/// again that were read before.
+pub(crate) const VERSION: u32 = 1;
+
 /// A file larger than this is not prose.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
 /// What the parts of a packed file may come to.
