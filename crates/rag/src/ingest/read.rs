@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::source::{Source, Stamp};
-use super::walk::Entry;
+use super::walk::{Entry, is_corpus};
 use super::{Event, Run};
 use crate::document::{Document, Format};
 use crate::error::Result;
@@ -60,9 +60,24 @@ pub(super) struct Task {
 }
 
 impl Run<'_> {
-    /// Reads a file of one document and hands it on. `Ok(false)` when nobody
-    /// takes it any more.
-    pub(super) fn read_document(&self, task: Task) -> Result<bool> {
+    /// Reads a file and hands on what is in it. `Ok(false)` when nobody takes it
+    /// any more.
+    pub(super) fn read_file(&self, task: Task) -> Result<bool> {
+        if !is_corpus(&task.entry.path) {
+            return self.read_document(task);
+        }
+        if is_corpus_layout(&task.entry.path) {
+            return self.read_corpus(&task.entry);
+        }
+        if !self.is_first(&task.entry.id) {
+            return Ok(self.skip(&task.entry.path, twice(&task.entry.id)));
+        }
+        let known = self.target.known([task.entry.id.as_str()].into_iter())?.remove(&task.entry.id);
+        self.read_document(Task { known, ..task })
+    }
+
+    /// Reads a file of one document.
+    fn read_document(&self, task: Task) -> Result<bool> {
         let Task { entry, known } = task;
         let (bytes, stamp) = match read(&entry.path) {
             Ok(read) => read,
@@ -110,7 +125,7 @@ impl Run<'_> {
     }
 
     /// Reads a file of many documents and hands them on, as they come.
-    pub(super) fn read_corpus(&self, entry: &Entry) -> Result<bool> {
+    fn read_corpus(&self, entry: &Entry) -> Result<bool> {
         let file = match File::open(&entry.path) {
             Ok(file) => file,
             Err(error) => return Ok(self.skip(&entry.path, error.to_string())),
@@ -211,6 +226,16 @@ impl Run<'_> {
         }
         Ok(self.tell(Event::Unchanged(1)))
     }
+}
+
+/// Whether the lines of a JSON Lines file are documents: not where the first is a
+/// value without a text.
+fn is_corpus_layout(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return true };
+    let lines = BufReader::new(file.take(LINE_BYTES as u64)).lines();
+    let first = lines.map_while(std::result::Result::ok).find(|line| !line.trim().is_empty());
+    let value = first.and_then(|line| serde_json::from_str::<Value>(&line).ok());
+    value.is_none_or(|value| value.get("text").is_some_and(Value::is_string))
 }
 
 pub(super) fn twice(id: &str) -> String {

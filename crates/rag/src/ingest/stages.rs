@@ -189,10 +189,7 @@ impl Run<'_> {
             if self.is_over() {
                 continue;
             }
-            match is_corpus(&task.entry.path) {
-                true => self.read_corpus(&task.entry)?,
-                false => self.read_document(task)?,
-            };
+            self.read_file(task)?;
         }
         Ok(())
     }
