@@ -79,6 +79,18 @@ pub(crate) struct Add {
     /// Read every file as this instead of by its name
     #[arg(long, value_enum)]
     pub(crate) format: Option<FormatArg>,
+    /// Leave out what .gitignore files say
+    #[arg(long)]
+    pub(crate) gitignore: bool,
+    /// Remove documents of the given folders whose file is not there any more
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Write nothing, show what would be added, replaced and removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// With --dry-run: show the chunks with headings, tokens and prefix
+    #[arg(long, requires = "dry_run")]
+    pub(crate) show_chunks: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cairn_rag::{Document, Question};
+use cairn_rag::{Added, Document, Engine, Format, Question, corpus_line};
 use serde_json::Map;
 
-use crate::documents::{Found, corpus_line};
+use crate::failure::Outcome;
 use crate::out;
+use crate::progress::counting;
 use crate::settings::Settings;
-use crate::verbs::{add_found, load_default_model, open, print_answer, serve};
+use crate::verbs::{load_default_model, open, print_answer, serve};
 
 // Without the front page, which shows these very questions.
 const DOCUMENTATION: [(&str, &str, &str); 6] = [
@@ -36,14 +37,13 @@ const QUESTIONS: [&str; 4] = [
     "Who won the chess world championship in 1972?",
 ];
 
-pub(crate) fn run(settings: &Settings, then_serve: bool) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn run(settings: &Settings, then_serve: bool) -> Outcome {
     let started = Instant::now();
     let engine = Arc::new(open(settings)?);
     out::note("Getting the model, once:");
     load_default_model(&engine)?;
 
-    let found = corpus()?;
-    let added = add_found(&engine, COLLECTION, &found)?;
+    let added = add_corpus(&engine)?;
     out::line(format!(
         "{} documents in `{COLLECTION}` ({} new, {} passages embedded)\n",
         added.documents + added.unchanged,
@@ -78,17 +78,31 @@ pub(crate) fn run(settings: &Settings, then_serve: bool) -> Result<(), Box<dyn s
     Ok(())
 }
 
-fn corpus() -> Result<Found, serde_json::Error> {
-    let mut found = Found::default();
-    found.markdown.extend(DOCUMENTATION.map(|(id, title, text)| Document {
+fn add_corpus(engine: &Engine) -> Outcome<Added> {
+    let documentation = DOCUMENTATION.map(|(id, title, text)| Document {
         id: id.to_owned(),
         title: title.to_owned(),
         text: text.to_owned(),
         metadata: Map::new(),
         pages: Vec::new(),
-    }));
+    });
+    let mut handbook = Vec::new();
     for line in HANDBOOK.lines() {
-        found.text.extend(corpus_line(line)?);
+        handbook.extend(corpus_line(line)?);
     }
-    Ok(found)
+    let bar = counting("embedding documents", documentation.len() + handbook.len());
+    let mut all = Added::default();
+    for (documents, format) in
+        [(documentation.as_slice(), Format::Markdown), (handbook.as_slice(), Format::Text)]
+    {
+        let before = all.documents + all.unchanged;
+        let mut show = |done: usize| bar.set_position((before + done) as u64);
+        let added = engine.add(COLLECTION, documents, format, &mut show)?;
+        all.documents += added.documents;
+        all.unchanged += added.unchanged;
+        all.passages += added.passages;
+        all.tokens += added.tokens;
+    }
+    bar.finish_and_clear();
+    Ok(all)
 }

@@ -20,14 +20,14 @@ pub(crate) enum Failure {
     Measure(String),
     #[error("below what was asked for: {0}")]
     Below(String),
-    #[error("cannot read {path}", path = path.display())]
-    Read { path: PathBuf, source: std::io::Error },
     #[error(
         "found nothing to add: of folders, files of known kinds are read, such as .md, .txt, .html, .pdf, .docx, .csv or .jsonl"
     )]
     NothingToAdd,
     #[error("no file could be added, see the reasons above")]
     AllSkipped,
+    #[error("stopped; what is written stays, and the same command goes on behind it")]
+    Stopped,
     #[error("cannot listen on {address}, choose another --port or --host")]
     Listen { address: String, source: std::io::Error },
     #[error("the server stopped")]

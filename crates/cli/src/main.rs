@@ -1,8 +1,8 @@
 //! The `cairn` command.
 
+mod add;
 mod args;
 mod demo;
-mod documents;
 mod eval;
 mod failure;
 mod models;

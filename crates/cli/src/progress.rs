@@ -10,11 +10,19 @@ use crate::out;
 
 const FILE: &str = "  {msg:28} {bar:28} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
 const GROWING: &str = "  {msg:28} {spinner} {bytes:>10} {bytes_per_sec:>12}";
+const RUNNING: &str = "  {spinner} {msg}";
 const COUNT: &str = "  {msg:28} {bar:28} {pos:>6}/{len:<6} {per_sec:>10} {eta:>4}";
 
 /// A bar that counts things.
 pub(crate) fn counting(message: impl Into<Cow<'static, str>>, total: usize) -> ProgressBar {
     ProgressBar::new(total as u64).with_style(style(COUNT)).with_message(message)
+}
+
+/// A line that tells what has been done so far.
+pub(crate) fn running(message: impl Into<Cow<'static, str>>) -> ProgressBar {
+    let bar = ProgressBar::no_length().with_style(style(RUNNING)).with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_index::Filter;
-use cairn_rag::{Format, Question, Retrieval, TextSearch};
+use cairn_rag::{Question, Retrieval, TextSearch};
 use clap::CommandFactory;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Add, Args, Ask, Command, Find, Health, Serve};
-use crate::documents::Found;
+use crate::args::{Args, Ask, Command, Find, Health, Serve};
 use crate::failure::{Failure, Outcome};
 use crate::settings::{LogFormat, Settings};
-use crate::verbs::{add_found, load_default_model, one_line, open, print_answer, serve, serve_mcp};
-use crate::{demo, eval, models, out, snapshots};
+use crate::verbs::{load_default_model, one_line, open, print_answer, serve, serve_mcp};
+use crate::{add, demo, eval, models, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -28,7 +27,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             apply(&mut settings, &listen);
             serve(&Arc::new(open(&settings)?), &settings)
         }
-        Command::Add(wanted) => add(&settings, &wanted, args.json),
+        Command::Add(wanted) => add::run(&settings, &wanted, args.json),
         Command::Search(wanted) => search(&settings, &wanted, args.json),
         Command::Ask(wanted) => ask(&settings, &wanted, args.json),
         Command::Eval(wanted) => eval::run(&settings, &wanted, args.json),
@@ -71,38 +70,6 @@ fn start_logging(settings: &Settings, serving: bool) -> Outcome {
     match settings.log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
-}
-
-fn add(settings: &Settings, wanted: &Add, as_json: bool) -> Outcome {
-    let found = Found::read(&wanted.paths, wanted.format.map(Format::from))?;
-    for skipped in &found.skipped {
-        out::note(format!("skipped {}: {}", skipped.path.display(), skipped.reason));
-    }
-    if found.count() == 0 {
-        return Err(if found.skipped.is_empty() { Failure::NothingToAdd } else { Failure::AllSkipped }.into());
-    }
-    let engine = open(settings)?;
-    load_default_model(&engine)?;
-    let added = add_found(&engine, &wanted.collection, &found)?;
-    if as_json {
-        let skipped: Vec<_> = found
-            .skipped
-            .iter()
-            .map(|skipped| json!({ "path": skipped.path, "reason": skipped.reason }))
-            .collect();
-        out::json(&json!({ "added": added, "skipped": skipped }));
-    } else {
-        out::line(format!(
-            "{} documents added to `{}`, {} unchanged, {} files skipped: {} passages, {} tokens",
-            added.documents,
-            wanted.collection,
-            added.unchanged,
-            found.skipped.len(),
-            added.passages,
-            added.tokens
-        ));
     }
     Ok(())
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_index::Database;
-use cairn_rag::{Added, Answer, Engine, Format};
+use cairn_rag::{Answer, Engine};
 
-use crate::documents::Found;
 use crate::failure::{Failure, Outcome};
 use crate::out;
-use crate::progress::{Download, counting};
+use crate::progress::Download;
 use crate::settings::Settings;
 
 pub(crate) fn open(settings: &Settings) -> Outcome<Engine> {
@@ -50,7 +49,7 @@ pub(crate) fn serve_mcp(engine: &Arc<Engine>, settings: &Settings) -> Outcome {
     Ok(())
 }
 
-async fn stop_signal() {
+pub(crate) async fn stop_signal() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]
     {
@@ -71,22 +70,6 @@ async fn stop_signal() {
 pub(crate) fn load_default_model(engine: &Engine) -> Outcome {
     engine.load_model(&engine.default_model(), &Download::new())?;
     Ok(())
-}
-
-pub(crate) fn add_found(engine: &Engine, collection: &str, found: &Found) -> Outcome<Added> {
-    let bar = counting("embedding documents", found.count());
-    let mut added = Added::default();
-    for (documents, format) in [(&found.markdown, Format::Markdown), (&found.text, Format::Text)] {
-        let before = added.documents + added.unchanged;
-        let more = engine
-            .add(collection, documents, format, &mut |done| bar.set_position((before + done) as u64))?;
-        added.documents += more.documents;
-        added.unchanged += more.unchanged;
-        added.passages += more.passages;
-        added.tokens += more.tokens;
-    }
-    bar.finish_and_clear();
-    Ok(added)
 }
 
 pub(crate) fn print_answer(answer: &Answer) {

@@ -265,14 +265,14 @@ impl Collection {
         Ok(applied)
     }
 
-    /// Removes the points that match and writes others, as one change: no
+    /// Removes points, by id or by filter, and writes others, as one change: no
     /// reader and no crash sees the one without the other.
     ///
     /// # Errors
     /// As for [`Collection::upsert`].
-    pub fn replace(&self, filter: Filter, mut points: Vec<Point>) -> Result<Applied> {
+    pub fn replace(&self, old: impl Into<Selection>, mut points: Vec<Point>) -> Result<Applied> {
         self.settle(&mut points)?;
-        let delete = Change::Delete(Selection::Filter(filter));
+        let delete = Change::Delete(old.into());
         self.write(Op::new(vec![delete, Change::Upsert { points, when: When::default() }]))
     }
 

@@ -1,14 +1,16 @@
 //! The verbs of text: add documents, search them, ask them.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use cairn_embed::{Embeddings, Encoder, Progress, Reranker, TextKind};
+use cairn_embed::{Cancel, Embeddings, Encoder, Progress, Reranker, Silent, TextKind};
 use cairn_index::{Collection, CollectionConfig, ConfigChange, Database, Metric, Modifier, Reading};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::adding::Target;
 use crate::answer::TextSearch;
 use crate::ask::used;
 use crate::conversation::{Conversation, ConversationOptions, Conversations, now_ms};
@@ -17,12 +19,11 @@ use crate::error::{Error, Result};
 use crate::extract::ExtractOptions;
 use crate::generate::{Generator, GeneratorOptions};
 use crate::models::{CrossEncoder, ModelOptions, Models};
-use crate::passages::passages;
 use crate::provenance::{ModelUsed, Provenance, Replayed};
 use crate::retrieval::{Rerank, Retrieval, RetrievalChange, RetrievalOptions, Retriever, SharedRerank};
-use crate::stored::{Prepared, embed_passages, fingerprints, of_documents};
+use crate::stored::of_documents;
 use crate::verify::VerifyOptions;
-use crate::words::{WORDS, Words, new_options};
+use crate::words::{WORDS, new_options};
 
 /// How documents are cut, found and answered from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,6 +85,8 @@ pub struct Engine {
     pub(crate) options: RagOptions,
     pub(crate) conversations: Conversations,
     reranker: RwLock<Option<SharedRerank>>,
+    /// Held from looking at what a document has to replacing it.
+    pub(crate) writing: Mutex<()>,
     /// What the last answers were made from, newest first.
     held: Mutex<VecDeque<Reading>>,
 }
@@ -122,6 +125,7 @@ impl Engine {
             generator,
             conversations,
             reranker: RwLock::new(reranker),
+            writing: Mutex::default(),
             held: Mutex::default(),
             db,
             options,
@@ -222,33 +226,26 @@ impl Engine {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Added> {
         check_documents(documents)?;
-        let (collection, model) = self.text_collection_or_new(collection)?;
-        let encoder = self.models.get(&model)?;
-        let max_tokens = self.options.chunk.max_tokens.min(encoder.max_tokens().saturating_sub(2)).max(1);
-        let recipe = format!("{model} {max_tokens}");
-        let words = Words::of(&collection.config())?;
-
+        let target = Target::new(self, collection, &Silent)?;
         let mut added = Added::default();
         let mut done = 0;
         for batch in documents.chunks(BATCH_DOCUMENTS) {
-            let known = fingerprints(&collection, batch)?;
+            let known = target.known(batch.iter().map(|document| document.id.as_str()))?;
             let mut fresh = Vec::new();
             for document in batch {
-                let fingerprint = document.fingerprint(format, &recipe);
-                if known.get(&document.id) == Some(&fingerprint) {
+                let fingerprint = target.fingerprint(document, format)?;
+                if known.get(&document.id).is_some_and(|known| known.fingerprint == fingerprint) {
                     added.unchanged += 1;
                     continue;
                 }
-                let found = passages(document, format, max_tokens, |text| encoder.count_tokens(text));
-                fresh.push(Prepared { document, fingerprint, passages: found });
+                fresh.push(target.prepare(Cow::Borrowed(document), format, fingerprint, None)?);
             }
             if !fresh.is_empty() {
-                let (points, tokens) = embed_passages(&encoder, &fresh, format, words.as_ref())?;
-                added.documents += fresh.len();
-                added.passages += points.len();
-                added.tokens += tokens;
-                collection
-                    .replace(of_documents(fresh.iter().map(|one| one.document.id.as_str()))?, points)?;
+                let embedded = target.embed(&fresh, &Cancel::new())?;
+                added.tokens += embedded.tokens;
+                let written = target.commit(embedded)?;
+                added.documents += written.documents;
+                added.passages += written.passages;
             }
             done += batch.len();
             progress(done);
@@ -262,7 +259,12 @@ impl Engine {
     /// [`Error::NoTextModel`] where it is a collection of something else, and when
     /// the model cannot be loaded or the disk cannot take the change.
     pub fn make_text_collection(&self, name: &str) -> Result<()> {
-        self.text_collection_or_new(name).map(drop)
+        match self.text_collection(name) {
+            Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => {
+                self.new_text_collection(name, &self.models.default_name()).map(drop)
+            }
+            there => there.map(drop),
+        }
     }
 
     /// Removes a document; returns how many passages it had.
@@ -427,20 +429,16 @@ impl Engine {
         Ok((collection, model))
     }
 
-    fn text_collection_or_new(&self, name: &str) -> Result<(Collection, String)> {
-        match self.text_collection(name) {
-            Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => {}
-            other => return other,
-        }
-        let model = self.models.default_name();
-        let mut config = CollectionConfig::new(self.models.get(&model)?.dim(), Metric::Cosine);
+    /// Makes a collection of texts; the one that is there if somebody else was
+    /// quicker.
+    pub(crate) fn new_text_collection(&self, name: &str, model: &str) -> Result<Collection> {
+        let mut config = CollectionConfig::new(self.models.get(model)?.dim(), Metric::Cosine);
         config = config.with_sparse(WORDS, Modifier::Idf);
         let ours = json!({ "model": model, "bm25": new_options() });
         config.metadata.insert(METADATA_KEY.to_owned(), ours);
         match self.db.create_collection(name, config) {
-            // Somebody else was quicker.
-            Err(cairn_index::Error::CollectionExists { .. }) => self.text_collection(name),
-            other => Ok((other?, model)),
+            Err(cairn_index::Error::CollectionExists { .. }) => Ok(self.text_collection(name)?.0),
+            made => Ok(made?),
         }
     }
 }

@@ -54,6 +54,17 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// A path that was given leads nowhere.
+    #[error("cannot read {path}", path = path.display())]
+    Path {
+        /// The path.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread to read files")]
+    Threads(#[source] std::io::Error),
     /// The text of a question or query is empty.
     #[error("{field} is empty, send some text")]
     EmptyText {

@@ -26,6 +26,7 @@
 //! # Ok::<(), cairn_rag::Error>(())
 //! ```
 
+mod adding;
 mod answer;
 mod ask;
 mod confidence;
@@ -37,6 +38,7 @@ mod error;
 pub mod eval;
 mod extract;
 mod generate;
+mod ingest;
 mod kept;
 mod models;
 mod overlap;
@@ -61,9 +63,10 @@ pub use engine::{Added, ChunkOptions, Engine, RagOptions};
 pub use error::{Error, Result};
 pub use extract::ExtractOptions;
 pub use generate::GeneratorOptions;
+pub use ingest::{Event as IngestEvent, IngestOptions, Ingested, corpus_line};
 pub use kept::{KeptDocument, TextCollection};
 pub use models::ModelOptions;
-pub use passages::Passage;
+pub use passages::{Chunk, Passage};
 pub use provenance::{ModelUsed, Provenance, Replayed, Used};
 pub use retrieval::{
     Decay, Expand, Fusion, FusionMethod, Mode, Rerank, Retrieval, RetrievalChange, RetrievalOptions, Stage,

@@ -3,13 +3,14 @@
 //! A passage lies in one section and within a token budget; its text is the
 //! source text at its offsets, letter by letter.
 
+use serde::Serialize;
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 
 use crate::document::{Document, Format};
 use crate::sections::{Section, sections};
 
 /// A stretch of a document's source text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Passage {
     /// The headings it stands under, outermost first.
     pub heading: Vec<String>,
@@ -20,7 +21,20 @@ pub struct Passage {
     /// The source text in between.
     pub text: String,
     /// The page it stands on, from 1, where the document has pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
+}
+
+/// A passage that is not stored, and what the model would be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Chunk {
+    /// Its place and text.
+    #[serde(flatten)]
+    pub passage: Passage,
+    /// Tokens of its text.
+    pub tokens: usize,
+    /// What is embedded before the text: the document's title and the headings.
+    pub prefix: String,
 }
 
 /// Measures text in tokens of the model that will embed it.

@@ -159,6 +159,7 @@ impl From<cairn_rag::Error> for ApiError {
             | Error::NoReranker
             | Error::Document { .. }
             | Error::DuplicateDocument { .. }
+            | Error::Path { .. }
             | Error::EmptyText { .. }
             | Error::NoTextModel { .. }
             | Error::NoWords { .. }

@@ -71,6 +71,12 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Adding a folder of pages, the model's share of it, and adding it again
+    Ingest {
+        /// Passed on: --pages N and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Extractive answers: right ones, verbatim quotes, refusals, time to the first event
     Answers {
         /// Passed on: --data DIR and more, see --help
@@ -122,6 +128,7 @@ fn run_bench(bench: Bench) -> Outcome {
         Bench::Embed { args } => measure("embed", &args),
         Bench::Segments { args } => measure("segments", &args),
         Bench::Http { args } => measure("http", &args),
+        Bench::Ingest { args } => measure("ingest", &args),
         Bench::Answers { args } => measure("answers", &args),
         Bench::Kernels => run(cargo().args(["bench", "-p", "cairn-benches"])),
         Bench::Quality => {

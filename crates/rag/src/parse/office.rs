@@ -1,11 +1,12 @@
-//! Documents and slides of office programs (Office Open XML, ECMA-376).
+//! What documents and slides of office programs have in common (Office Open XML,
+//! ECMA-376): paragraphs and tables.
+
+use std::collections::HashMap;
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::text::first_heading;
-use super::{Packed, Parsed, Result, Unreadable, chars};
-use crate::document::Format;
+use super::{Result, Unreadable, harmless};
 
 pub(super) fn unreadable(error: impl std::fmt::Display) -> Unreadable {
     Unreadable::new(format!("its XML cannot be read: {error}"))
@@ -22,43 +23,18 @@ pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<Strin
     Ok(None)
 }
 
-/// The text of a Word document: headings, paragraphs, and rows of tables.
-pub(super) fn word(bytes: &[u8]) -> Result<Parsed> {
-    let xml = Packed::open(bytes)?.xml("word/document.xml")?;
-    let text = blocks(&xml)?.join("\n\n");
-    Ok(Parsed { title: first_heading(&text), text, format: Format::Markdown, pages: Vec::new() })
-}
+/// The level of headings, from 1, by the style of a paragraph.
+pub(super) type Styles = HashMap<String, usize>;
 
-/// The text of slides, each a page.
-pub(super) fn slides(bytes: &[u8]) -> Result<Parsed> {
-    let mut packed = Packed::open(bytes)?;
-    let number =
-        |name: &str| name.strip_prefix("ppt/slides/slide")?.strip_suffix(".xml")?.parse::<u32>().ok();
-    let mut numbers: Vec<u32> = packed.names().iter().filter_map(|name| number(name)).collect();
-    numbers.sort_unstable();
-    if numbers.is_empty() {
-        return Err(Unreadable::new("there are no slides in it"));
-    }
-    let mut parsed = Parsed { format: Format::Markdown, ..Parsed::default() };
-    for number in numbers {
-        let text = blocks(&packed.xml(&format!("ppt/slides/slide{number}.xml"))?)?.join("\n\n");
-        if !parsed.text.is_empty() {
-            parsed.text.push_str("\n\n");
-        }
-        parsed.pages.push(chars(&parsed.text));
-        parsed.text.push_str(&text);
-    }
-    Ok(parsed)
-}
-
-/// Paragraphs in the order of the document; those of a table's row are one.
-fn blocks(xml: &str) -> Result<Vec<String>> {
+/// Paragraphs in the order of the document; a table's row is one, and a table
+/// within a cell belongs to its text.
+pub(super) fn blocks(xml: &str, styles: &Styles) -> Result<Vec<String>> {
     let mut reader = Reader::from_str(xml);
     let (mut blocks, mut open) = (Vec::new(), Open::default());
     loop {
         match reader.read_event().map_err(unreadable)? {
-            Event::Start(tag) => open.begin(&tag, false)?,
-            Event::Empty(tag) => open.begin(&tag, true)?,
+            Event::Start(tag) => open.begin(&tag, false, styles)?,
+            Event::Empty(tag) => open.begin(&tag, true, styles)?,
             Event::Text(text) if open.in_text => {
                 open.paragraph.push_str(&text.xml_content(XmlVersion::Implicit1_0));
             }
@@ -73,6 +49,7 @@ fn blocks(xml: &str) -> Result<Vec<String>> {
                 "p" => blocks.extend(open.end_paragraph()),
                 "tc" => open.end_cell(),
                 "tr" => blocks.extend(open.end_row()),
+                "tbl" => drop(open.tables.pop()),
                 _ => {}
             },
             Event::Eof => break,
@@ -89,28 +66,34 @@ fn blocks(xml: &str) -> Result<Vec<String>> {
 #[derive(Default)]
 struct Open {
     paragraph: String,
-    /// Of a heading, 1 to 9.
+    /// Of a heading, from 1.
     level: usize,
     in_text: bool,
-    /// Of the row, where a table is open.
+    /// The innermost last.
+    tables: Vec<Table>,
+}
+
+#[derive(Default)]
+struct Table {
     cells: Vec<String>,
     cell: Option<String>,
 }
 
 impl Open {
-    fn begin(&mut self, tag: &BytesStart<'_>, empty: bool) -> Result<()> {
+    fn begin(&mut self, tag: &BytesStart<'_>, empty: bool, styles: &Styles) -> Result<()> {
         match tag.local_name().as_ref() {
             "t" => self.in_text = !empty,
             "tab" if !self.paragraph.is_empty() => self.paragraph.push('\t'),
             "br" => self.paragraph.push('\n'),
-            "tc" => self.cell = Some(String::new()),
-            "pStyle" => {
-                let style = attribute(tag, "val")?.unwrap_or_default();
-                self.level = match style.to_ascii_lowercase().strip_prefix("heading") {
-                    Some(level) => level.trim().parse().unwrap_or(1),
-                    None if style.eq_ignore_ascii_case("title") => 1,
-                    None => 0,
-                };
+            "tbl" if !empty => self.tables.push(Table::default()),
+            "tc" => self.tables.iter_mut().last().into_iter().for_each(|table| {
+                table.cell = Some(String::new());
+            }),
+            "pStyle" => self.level = level(&attribute(tag, "val")?.unwrap_or_default(), styles),
+            // Of the paragraph itself, which counts more than its style.
+            "outlineLvl" => {
+                let level = attribute(tag, "val")?.and_then(|level| level.parse::<usize>().ok());
+                self.level = level.filter(|level| *level < 9).map_or(0, |level| level + 1);
             }
             _ => {}
         }
@@ -123,25 +106,53 @@ impl Open {
         if text.is_empty() {
             return None;
         }
-        if let Some(cell) = &mut self.cell {
-            if !cell.is_empty() {
-                cell.push(' ');
-            }
-            cell.push_str(text);
+        if let Some(cell) = self.tables.last_mut().and_then(|table| table.cell.as_mut()) {
+            join(cell, " ", text);
             return None;
         }
-        let marks = "#".repeat(level.min(6));
         // A paragraph must not look like a heading to whoever reads it as Markdown.
-        let hidden = if level == 0 && text.starts_with('#') { "\\" } else { "" };
-        Some(if level > 0 { format!("{marks} {text}") } else { format!("{hidden}{text}") })
+        Some(match level {
+            0 => harmless(text),
+            level => format!("{} {}", "#".repeat(level.min(6)), super::one_line(text)),
+        })
     }
 
     fn end_cell(&mut self) {
-        self.cells.extend(self.cell.take());
+        if let Some(table) = self.tables.last_mut() {
+            table.cells.extend(table.cell.take());
+        }
     }
 
     fn end_row(&mut self) -> Option<String> {
-        let cells = std::mem::take(&mut self.cells);
-        cells.iter().any(|cell| !cell.is_empty()).then(|| cells.join(" | "))
+        let cells = std::mem::take(&mut self.tables.last_mut()?.cells);
+        if cells.iter().all(String::is_empty) {
+            return None;
+        }
+        let around = self.tables.iter_mut().rev().nth(1);
+        match around.and_then(|table| table.cell.as_mut()) {
+            Some(cell) => {
+                join(cell, "; ", &cells.join(", "));
+                None
+            }
+            None => Some(cells.join(" | ")),
+        }
+    }
+}
+
+fn join(text: &mut String, between: &str, more: &str) {
+    if !text.is_empty() {
+        text.push_str(between);
+    }
+    text.push_str(more);
+}
+
+/// The level of a style: what the document's styles say, or else its name.
+fn level(style: &str, styles: &Styles) -> usize {
+    if let Some(level) = styles.get(style) {
+        return *level;
+    }
+    match style.to_ascii_lowercase().strip_prefix("heading") {
+        Some(level) => level.trim().parse().unwrap_or(1),
+        None => usize::from(style.eq_ignore_ascii_case("title")),
     }
 }
