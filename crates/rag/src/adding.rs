@@ -150,7 +150,10 @@ impl<'e> Target<'e> {
         match collection.set_payload(vec![passage_id(id, 0)], payload, None) {
             // It was deleted meanwhile.
             Err(cairn_index::Error::UnknownPoint { .. }) => Ok(()),
-            other => Ok(drop(other?)),
+            other => {
+                other?;
+                Ok(())
+            }
         }
     }
 
