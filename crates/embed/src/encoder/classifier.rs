@@ -36,7 +36,7 @@ impl Classifier {
     pub(super) fn load(weights: &Weights, of: &Architecture, labels: usize) -> Result<Classifier> {
         let (dense, between, out) = match of.family {
             Family::Bert => ("bert.pooler.dense", Between::Tanh, "classifier"),
-            Family::Roberta => ("classifier.dense", Between::Tanh, "classifier.out_proj"),
+            Family::Roberta | Family::MpNet => ("classifier.dense", Between::Tanh, "classifier.out_proj"),
             Family::DistilBert => ("pre_classifier", Between::Relu, "classifier"),
         };
         let hidden = of.config.hidden;

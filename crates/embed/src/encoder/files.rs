@@ -219,7 +219,12 @@ fn pools(root: &Path, path: &Path) -> Result<Vec<Pool>> {
             "max" => Ok(Pool::Max),
             "mean" => Ok(Pool::Mean),
             "mean_sqrt_len_tokens" => Ok(Pool::MeanSqrt),
-            other => Err(refuse("pooling_mode", &Value::from(other), "cls, max, mean, mean_sqrt_len_tokens")),
+            "weightedmean" => Ok(Pool::WeightedMean),
+            "lasttoken" => Ok(Pool::Last),
+            other => {
+                let supported = "cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken";
+                Err(refuse("pooling_mode", &Value::from(other), supported))
+            }
         })
         .collect()
 }
