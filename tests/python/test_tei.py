@@ -40,7 +40,7 @@ def near(numbers):
 
 
 def test_the_hubs_client_extracts_features(tei):
-    client = InferenceClient(model=tei.url, token=False)
+    client = InferenceClient(model=tei.url)
     for at in SHORT:
         found = client.feature_extraction(TEXTS[at])
         assert found.shape == (1, 24) and found[0].tolist() == near(VECTORS[at])
@@ -52,7 +52,7 @@ def test_the_hubs_client_extracts_features(tei):
 
 
 def test_the_hubs_client_compares_sentences(tei):
-    client = InferenceClient(model=f"{tei.url}/similarity", token=False)
+    client = InferenceClient(model=f"{tei.url}/similarity")
     source, *others = SHORT
     found = client.sentence_similarity(TEXTS[source], other_sentences=[TEXTS[at] for at in others])
     assert found == near([float(numpy.dot(VECTORS[source], VECTORS[at])) for at in others])
