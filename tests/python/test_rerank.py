@@ -127,18 +127,6 @@ def test_errors_have_the_shape_of_tei(reranking, body, status, kind):
     assert answer.json()["error_type"] == kind and answer.json()["error"]
 
 
-def test_llama_index_reranks_by_its_own_wrappers(reranking):
-    tei = pytest.importorskip("llama_index.postprocessor.tei_rerank", reason="see frameworks.txt")
-    from llama_index.core.schema import NodeWithScore, TextNode
-
-    # The wrapper does not ask for what is too long to be cut.
-    texts = [text for text in TEXTS if text and len(text) < 60]
-    nodes = [NodeWithScore(node=TextNode(text=text), score=0.0) for text in texts]
-    wrapper = tei.TextEmbeddingInference(base_url=reranking.url, top_n=len(texts))
-    found = wrapper.postprocess_nodes(nodes, query_str=QUERY)
-    assert [one.node.text for one in found] == [TEXTS[index] for index in ORDER if TEXTS[index] in texts]
-
-
 def test_a_search_reranks_what_it_found_and_explains_it(reranking):
     collection = f"{reranking.url}/collections/reranked"
     texts = {f"d{index}": text for index, text in enumerate(TEXTS) if text}

@@ -221,13 +221,3 @@ def test_too_much_at_once_is_overload_in_the_shape_of_tei(new_model_server):
     refused = [answer for answer in seen if answer.status_code == 429]
     assert refused and any(answer.status_code == 200 for answer in seen)
     assert refused[0].json()["error_type"] == "Overloaded" and int(refused[0].headers["retry-after"]) >= 1
-
-
-def test_llama_index_embeds_by_its_own_wrapper(tei):
-    wrapper = pytest.importorskip(
-        "llama_index.embeddings.text_embeddings_inference", reason="see frameworks.txt"
-    )
-    model = wrapper.TextEmbeddingsInference(model_name=tei.encoder, base_url=tei.url, timeout=60)
-    found = model.get_text_embedding_batch([TEXTS[at] for at in SHORT])
-    for at, vector in zip(SHORT, found, strict=True):
-        assert vector == near(VECTORS[at])
