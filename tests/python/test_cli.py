@@ -72,6 +72,14 @@ def test_models_are_listed_with_their_place(cairn_command, model):
     listed = json.loads(cairn_command("--json", "model", "list"))
     assert any("all-MiniLM-L6-v2" in one["name"] for one in listed["installed"])
     assert "all-MiniLM-L6-v2" in cairn_command("model", "list")
+    assert listed["kinds"]["BAAI/bge-reranker-v2-m3"] == "rerank"
+    assert [one["kind"] for one in listed["installed"] if one["name"].endswith(model)][:1] == ["embedding"]
+
+
+def test_a_model_is_shown_with_its_kind(cairn_command):
+    shown = json.loads(cairn_command("--json", "model", "show", "ms-marco-MiniLM-L6-v2"))
+    assert (shown["name"], shown["kind"]) == ("cross-encoder/ms-marco-MiniLM-L6-v2", "rerank")
+    assert "rerank" in cairn_command("model", "show", "bge-reranker-base")
 
 
 def test_a_model_that_cannot_be_had_names_each_source_tried(binary, tmp_path):

@@ -40,7 +40,7 @@ def near(numbers):
 
 
 def test_the_hubs_client_extracts_features(tei):
-    client = InferenceClient(model=tei.url, token=False)
+    client = InferenceClient(model=tei.url)
     for at in SHORT:
         found = client.feature_extraction(TEXTS[at])
         assert found.shape == (1, 24) and found[0].tolist() == near(VECTORS[at])
@@ -52,7 +52,7 @@ def test_the_hubs_client_extracts_features(tei):
 
 
 def test_the_hubs_client_compares_sentences(tei):
-    client = InferenceClient(model=f"{tei.url}/similarity", token=False)
+    client = InferenceClient(model=f"{tei.url}/similarity")
     source, *others = SHORT
     found = client.sentence_similarity(TEXTS[source], other_sentences=[TEXTS[at] for at in others])
     assert found == near([float(numpy.dot(VECTORS[source], VECTORS[at])) for at in others])
@@ -221,13 +221,3 @@ def test_too_much_at_once_is_overload_in_the_shape_of_tei(new_model_server):
     refused = [answer for answer in seen if answer.status_code == 429]
     assert refused and any(answer.status_code == 200 for answer in seen)
     assert refused[0].json()["error_type"] == "Overloaded" and int(refused[0].headers["retry-after"]) >= 1
-
-
-def test_llama_index_embeds_by_its_own_wrapper(tei):
-    wrapper = pytest.importorskip(
-        "llama_index.embeddings.text_embeddings_inference", reason="see frameworks.txt"
-    )
-    model = wrapper.TextEmbeddingsInference(model_name=tei.encoder, base_url=tei.url, timeout=60)
-    found = model.get_text_embedding_batch([TEXTS[at] for at in SHORT])
-    for at, vector in zip(SHORT, found, strict=True):
-        assert vector == near(VECTORS[at])

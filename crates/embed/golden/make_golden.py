@@ -63,6 +63,14 @@ TOKENIZER = {
 }
 TOKENIZER_CONFIG = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 30, "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
 
+
+def with_padding_at_one():
+    """The tokenizer with [PAD] and [UNK] in each other's place: MPNet counts no positions for id 1."""
+    swapped = {**VOCAB, "[PAD]": 1, "[UNK]": 0}
+    tokens = [{**token, "id": swapped[token["content"]]} for token in TOKENIZER["added_tokens"]]
+    return {**TOKENIZER, "added_tokens": tokens, "model": {**TOKENIZER["model"], "vocab": swapped}}
+
+
 BERT = {"model_type": "bert", "vocab_size": len(VOCAB), "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40, "hidden_act": "gelu", "max_position_embeddings": 32, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0}
 ROBERTA = {**BERT, "model_type": "roberta", "layer_norm_eps": 1e-5, "type_vocab_size": 1, "hidden_act": "gelu_new", "max_position_embeddings": 33}
 DISTIL = {"model_type": "distilbert", "vocab_size": len(VOCAB), "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "activation": "relu", "max_position_embeddings": 32, "pad_token_id": 0}
@@ -96,7 +104,7 @@ def tiny():
         flags = ["cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
         files = {
             "config.json": config,
-            "tokenizer.json": TOKENIZER,
+            "tokenizer.json": with_padding_at_one() if config["model_type"] == "mpnet" else TOKENIZER,
             "tokenizer_config.json": TOKENIZER_CONFIG,
             "sentence_bert_config.json": {"do_lower_case": False, **sentence},
             "1_Pooling/config.json": {"word_embedding_dimension": kind.hidden_size, **{f"pooling_mode_{f}": pooling.get(f, False) for f in flags}},

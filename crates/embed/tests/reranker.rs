@@ -176,6 +176,14 @@ fn what_is_no_cross_encoder_is_refused_by_name() {
 }
 
 #[test]
+fn modules_of_newer_files_do_not_matter() {
+    let mut newer = case("roberta").model;
+    newer.files.insert("modules.json".into(), json!([{"path": "", "type": "some.CrossEncoderModule"}]));
+    let found = load(&newer).expect("loads").score("a", &["b"]).expect("runs");
+    assert_eq!(found, reranker("roberta").score("a", &["b"]).expect("runs"));
+}
+
+#[test]
 fn weights_that_give_no_number_are_found_out() {
     let case = case("distilbert").model;
     let broken = case.folder_with(|name, mut values| {

@@ -128,7 +128,7 @@ impl Shape {
         match self {
             Shape::Usual => error.into_response(),
             Shape::Tei => tei::TeiError::from(error).into_rerank_response(),
-            Shape::OpenAi => openai_error(error),
+            Shape::OpenAi => openai_error(&error),
         }
     }
 }

@@ -84,7 +84,12 @@ fn newest_client(long: bool) -> Outcome<(bool, Counts)> {
 
 /// What is built on that client.
 fn frameworks(long: bool) -> Outcome<(bool, Counts)> {
-    pytest("venv-frameworks", "frameworks.txt", &["tests/python/test_frameworks.py"], long)
+    pytest(
+        "venv-frameworks",
+        "frameworks.txt",
+        &["tests/python/test_frameworks.py", "tests/python/test_framework_models.py"],
+        long,
+    )
 }
 
 /// Runs tests in a virtual environment of their own, made when it is not there.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::files::read_required;
 use super::kernels::Activation;
 use super::transformer::{Config, LayerNames};
-use super::{bert, distilbert, roberta};
+use super::{bert, distilbert, mpnet, roberta};
 use crate::{Error, Result};
 
 /// A transformer, as `config.json` describes it.
@@ -23,6 +23,7 @@ pub(super) enum Family {
     Bert,
     Roberta,
     DistilBert,
+    MpNet,
 }
 
 impl Family {
@@ -32,6 +33,7 @@ impl Family {
             Family::Bert => "bert",
             Family::Roberta => "roberta",
             Family::DistilBert => "distilbert",
+            Family::MpNet => "mpnet",
         }
     }
 }
@@ -50,8 +52,9 @@ impl Architecture {
                 (Family::Roberta, roberta::config(folder)?, &bert::LAYER)
             }
             "distilbert" => (Family::DistilBert, distilbert::config(folder)?, &distilbert::LAYER),
+            "mpnet" => (Family::MpNet, mpnet::config(folder)?, &mpnet::LAYER),
             _ => {
-                let supported = "bert, roberta, xlm-roberta, camembert, distilbert";
+                let supported = "bert, roberta, xlm-roberta, camembert, distilbert, mpnet";
                 return Err(unsupported("model_type", kind, supported));
             }
         };
@@ -61,6 +64,13 @@ impl Architecture {
                 "number of attention heads",
                 heads.to_string(),
                 "a divisor of the hidden size",
+            ));
+        }
+        if config.positions <= config.first_position {
+            return Err(unsupported(
+                "max_position_embeddings",
+                config.positions.to_string(),
+                "more than the positions before a text's first token",
             ));
         }
         Ok(Architecture { family, config, names })

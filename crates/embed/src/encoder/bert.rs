@@ -66,6 +66,7 @@ impl BertConfig {
             types: self.type_vocab_size,
             eps: self.layer_norm_eps,
             activation: activation("hidden_act", &self.hidden_act)?,
+            relative: None,
         })
     }
 }

@@ -36,7 +36,7 @@ impl Classifier {
     pub(super) fn load(weights: &Weights, of: &Architecture, labels: usize) -> Result<Classifier> {
         let (dense, between, out) = match of.family {
             Family::Bert => ("bert.pooler.dense", Between::Tanh, "classifier"),
-            Family::Roberta => ("classifier.dense", Between::Tanh, "classifier.out_proj"),
+            Family::Roberta | Family::MpNet => ("classifier.dense", Between::Tanh, "classifier.out_proj"),
             Family::DistilBert => ("pre_classifier", Between::Relu, "classifier"),
         };
         let hidden = of.config.hidden;
@@ -96,12 +96,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// The labels of a model's `config.json`, in the order of its numbers.
 pub(super) fn labels(folder: &Path) -> Result<Vec<String>> {
     #[derive(Deserialize)]
-    struct Labels {
+    struct Head {
         architectures: Option<Vec<String>>,
         id2label: Option<BTreeMap<String, String>>,
         num_labels: Option<usize>,
     }
-    let config: Labels = read_required(folder, "config.json")?;
+    let config: Head = read_required(folder, "config.json")?;
     let architectures = config.architectures.unwrap_or_default();
     if !architectures.is_empty() && !architectures.iter().any(|name| classifies(name)) {
         let supported = "a model for sequence classification, such as BertForSequenceClassification";

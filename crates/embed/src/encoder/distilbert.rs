@@ -46,5 +46,6 @@ pub(super) fn config(folder: &Path) -> Result<Config> {
         // Fixed in the reference implementation.
         eps: 1e-12,
         activation: activation("activation", &config.activation)?,
+        relative: None,
     })
 }

@@ -72,11 +72,21 @@ const SENTENCE_CONFIGS: [&str; 6] = [
 ];
 
 impl Folder {
+    /// The folder of a sentence encoder.
     pub(super) fn read(root: &Path) -> Result<Folder> {
-        if !root.is_dir() {
-            return Err(Error::Io { path: root.into(), source: std::io::ErrorKind::NotADirectory.into() });
-        }
+        check_folder(root)?;
         let (transformer, pooling) = modules(root)?;
+        Folder::of(root, transformer, pooling)
+    }
+
+    /// The folder of a model whose head is in its weights: what its modules are
+    /// does not matter.
+    pub(super) fn read_classifier(root: &Path) -> Result<Folder> {
+        check_folder(root)?;
+        Folder::of(root, root.to_path_buf(), Pooling { pools: vec![Pool::Cls], normalize: false })
+    }
+
+    fn of(root: &Path, transformer: PathBuf, pooling: Pooling) -> Result<Folder> {
         let mut sentence = SentenceConfig::default();
         for name in SENTENCE_CONFIGS {
             if let Some(found) = read_optional(&transformer.join(name))? {
@@ -135,6 +145,13 @@ fn read_optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.into(), source })?;
     Ok(Some(value))
+}
+
+fn check_folder(root: &Path) -> Result<()> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    Err(Error::Io { path: root.into(), source: std::io::ErrorKind::NotADirectory.into() })
 }
 
 fn modules(root: &Path) -> Result<(PathBuf, Pooling)> {
@@ -219,7 +236,12 @@ fn pools(root: &Path, path: &Path) -> Result<Vec<Pool>> {
             "max" => Ok(Pool::Max),
             "mean" => Ok(Pool::Mean),
             "mean_sqrt_len_tokens" => Ok(Pool::MeanSqrt),
-            other => Err(refuse("pooling_mode", &Value::from(other), "cls, max, mean, mean_sqrt_len_tokens")),
+            "weightedmean" => Ok(Pool::WeightedMean),
+            "lasttoken" => Ok(Pool::Last),
+            other => {
+                let supported = "cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken";
+                Err(refuse("pooling_mode", &Value::from(other), supported))
+            }
         })
         .collect()
 }

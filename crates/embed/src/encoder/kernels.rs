@@ -10,6 +10,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::relative::Relative;
+
 /// Columns of a block of the attention: two registers of 16 lanes.
 const COLS: usize = 32;
 /// Rows of a block: 4 x 2 accumulators leave room for operands.
@@ -47,13 +49,15 @@ pub(super) struct Scratch {
 /// Multi-head attention of one text over itself.
 ///
 /// `qkv` has three times `heads * dim` values per token: query, key, value;
-/// `bias` is added to each. Queries are scaled already. `out` has `heads * dim`
+/// `bias` is added to each, and `relative` to the scores. Queries are scaled
+/// already. `out` has `heads * dim`
 /// values per token.
 pub(super) struct Attend<'a> {
     pub(super) qkv: &'a [f32],
     pub(super) bias: &'a [f32],
     pub(super) heads: usize,
     pub(super) dim: usize,
+    pub(super) relative: Option<&'a Relative>,
     pub(super) out: &'a mut [f32],
     pub(super) scratch: &'a mut Scratch,
 }
@@ -132,6 +136,13 @@ impl Attend<'_> {
             let sums = product::<S>(queries, &scratch.key[col..], cols, dim);
             for (row, sum) in sums.iter().enumerate() {
                 scratch.scores[row * cols + col..][..COLS].copy_from_slice(sum);
+            }
+        }
+        if let Some(relative) = self.relative {
+            for (&at, scores) in rows.iter().zip(scratch.scores.chunks_exact_mut(cols)) {
+                for (score, bias) in scores.iter_mut().zip(relative.row(head, at, tokens)) {
+                    *score += bias;
+                }
             }
         }
         let mut scale = [0.0; ROWS];
@@ -354,7 +365,8 @@ mod tests {
             let mut scratch = Scratch::default();
             // Left-overs of another text must not matter.
             for _ in 0..2 {
-                Attend { qkv: &qkv, bias: &bias, heads, dim, out: &mut out, scratch: &mut scratch }.run();
+                let (relative, out) = (None, &mut out[..]);
+                Attend { qkv: &qkv, bias: &bias, heads, dim, relative, out, scratch: &mut scratch }.run();
                 scratch.key.fill(f32::NAN);
                 scratch.value.fill(f32::NAN);
             }

@@ -14,9 +14,11 @@ mod distilbert;
 mod files;
 mod inputs;
 mod kernels;
+mod mpnet;
 mod native;
 mod pooling;
 mod queue;
+mod relative;
 mod reranker;
 mod roberta;
 mod runner;
@@ -202,7 +204,7 @@ impl Encoder {
     }
 
     /// How the vectors of tokens become that of a text: `cls`, `max`, `mean`,
-    /// `mean_sqrt_len_tokens`, or several of them joined by `+`.
+    /// `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`, or several of them joined by `+`.
     pub fn pooling(&self) -> &str {
         &self.pooling
     }

@@ -13,6 +13,10 @@ pub(super) enum Pool {
     Mean,
     /// The sum divided by the square root of the number of tokens.
     MeanSqrt,
+    /// The mean with weights 1, 2, 3 and so on.
+    WeightedMean,
+    /// The last token.
+    Last,
 }
 
 /// The pools of a model, in the order their results are joined, and whether
@@ -36,6 +40,8 @@ impl Pooling {
             Pool::Max => "max",
             Pool::Mean => "mean",
             Pool::MeanSqrt => "mean_sqrt_len_tokens",
+            Pool::WeightedMean => "weightedmean",
+            Pool::Last => "lasttoken",
         };
         self.pools.iter().map(name).collect::<Vec<_>>().join("+")
     }
@@ -46,6 +52,8 @@ impl Pooling {
         for pool in &self.pools {
             match pool {
                 Pool::Cls => vector.extend_from_slice(&rows[..hidden]),
+                Pool::Last => vector.extend_from_slice(&rows[rows.len() - hidden..]),
+                Pool::WeightedMean => vector.extend(weighted_mean(rows, hidden)),
                 Pool::Max => vector.extend(fold(rows, hidden, f32::max)),
                 Pool::Mean => {
                     let tokens = (rows.len() / hidden) as f32;
@@ -75,6 +83,20 @@ fn fold(rows: &[f32], hidden: usize, join: impl Fn(f32, f32) -> f32) -> Vec<f32>
     sum
 }
 
+fn weighted_mean(rows: &[f32], hidden: usize) -> Vec<f32> {
+    let mut sum = vec![0.0; hidden];
+    let mut weight = 0.0;
+    for row in rows.chunks_exact(hidden) {
+        weight += 1.0;
+        for (into, value) in sum.iter_mut().zip(row) {
+            *into += weight * value;
+        }
+    }
+    let tokens = (rows.len() / hidden) as f32;
+    let total = tokens * (tokens + 1.0) / 2.0;
+    sum.iter().map(|x| x / total).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Pool, Pooling};
@@ -90,6 +112,8 @@ mod tests {
         assert_eq!(pool(&[Pool::Max], false), [4.0, 2.0]);
         assert_eq!(pool(&[Pool::Mean], false), [2.5, -2.0]);
         assert_eq!(pool(&[Pool::MeanSqrt], false), [5.0, -4.0]);
+        assert_eq!(pool(&[Pool::WeightedMean], false), [2.9, -2.3]);
+        assert_eq!(pool(&[Pool::Last], false), [4.0, -5.0]);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Reranker {
     /// damaged, or holds a model of another kind.
     pub fn load(dir: &Path, options: &EncoderOptions) -> Result<Reranker> {
         options.check()?;
-        let folder = Folder::read(dir)?;
+        let folder = Folder::read_classifier(dir)?;
         let architecture = Architecture::read(&folder.transformer)?;
         let labels = labels(&folder.transformer)?;
         let tokens = Tokens::load(&folder.transformer, architecture.config.vocab)?;

@@ -119,16 +119,17 @@ impl Tokens {
     /// The tokens of a text with their places in it.
     pub(super) fn spans(&self, text: &str, special: bool) -> Result<Vec<Token>, String> {
         let found = self.tokenizer.encode(text, special).map_err(|error| error.to_string())?;
-        let added = found.get_special_tokens_mask().iter().map(|&added| added == 1);
-        let spans = found.get_offsets().iter().zip(found.get_tokens());
-        let tokens = found.get_ids().iter().zip(added).zip(spans);
-        let token = |((&id, special), (&(start, stop), name)): ((&u32, bool), (&(usize, usize), &String))| {
+        let (ids, names) = (found.get_ids(), found.get_tokens());
+        let (spans, added) = (found.get_offsets(), found.get_special_tokens_mask());
+        let token = |at: usize| {
+            let (start, stop) = spans[at];
+            let special = added[at] == 1;
             // Some tokenizers count a piece they put before the text.
             let part = text.get(start..stop).filter(|_| !special);
             let span = part.map(|_| (start, stop));
-            Token { id, text: part.unwrap_or(name).to_owned(), special, span }
+            Token { id: ids[at], text: part.unwrap_or(&names[at]).to_owned(), special, span }
         };
-        Ok(tokens.map(token).collect())
+        Ok((0..ids.len()).map(token).collect())
     }
 
     pub(super) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {

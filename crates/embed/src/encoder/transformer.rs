@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, CustomOp1, Device, InplaceOp1, InplaceOp2, Layout, Shape, Tensor};
 
 use super::kernels::{self, Activation, Attend, Norm, Scratch};
+use super::relative::Relative;
 use super::tokens::Sequence;
 use super::weights::{Weights, compute};
 use crate::Result;
@@ -29,6 +30,22 @@ pub(super) struct Config {
     pub(super) types: usize,
     pub(super) eps: f64,
     pub(super) activation: Activation,
+    pub(super) relative: Option<RelativeBias>,
+}
+
+/// A bias of the attention for the distance of two tokens.
+pub(super) struct RelativeBias {
+    /// The tensor with a row for each bucket of distances.
+    pub(super) table: &'static str,
+    pub(super) buckets: usize,
+}
+
+impl Config {
+    /// The bias for distances, if the model has one.
+    pub(super) fn load_relative(&self, weights: &Weights) -> Result<Option<Relative>> {
+        let load = |bias: &RelativeBias| Relative::load(weights, bias.table, bias.buckets, self);
+        self.relative.as_ref().map(load).transpose()
+    }
 }
 
 /// What an architecture calls the parts of a layer.
@@ -55,6 +72,7 @@ pub(super) struct Transformer {
     places: Places,
     embedding_norm: Norm,
     zero: Vec<f32>,
+    relative: Option<Relative>,
     layers: Vec<Layer>,
 }
 
@@ -80,6 +98,7 @@ impl Transformer {
             places: Places::load(weights, config)?,
             embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
             zero: vec![0.0; hidden],
+            relative: config.load_relative(weights)?,
             layers: (0..config.layers)
                 .map(|layer| Layer::load(weights, config, names, layer))
                 .collect::<Result<_>>()?,
@@ -104,7 +123,8 @@ impl Transformer {
         let mut state = Tensor::from_vec(self.embed(texts, tokens), (tokens, self.hidden), &Device::Cpu)?;
         for layer in &self.layers {
             let qkv = state.matmul(&layer.qkv)?;
-            let mixed = qkv.apply_op1_no_bwd(&layer.attention.over(lengths, self.heads))?;
+            let mixed =
+                qkv.apply_op1_no_bwd(&layer.attention.over(lengths, self.heads, self.relative.as_ref()))?;
             let output = mixed.matmul(&layer.output)?;
             output.inplace_op2(&state, &layer.output_norm)?;
             let wide = output.matmul(&layer.up)?;
@@ -227,8 +247,13 @@ struct Attention {
 }
 
 impl Attention {
-    fn over<'a>(&'a self, lengths: &'a [usize], heads: usize) -> AttentionOver<'a> {
-        AttentionOver { bias: &self.bias, lengths, heads, scratch: Mutex::default() }
+    fn over<'a>(
+        &'a self,
+        lengths: &'a [usize],
+        heads: usize,
+        relative: Option<&'a Relative>,
+    ) -> AttentionOver<'a> {
+        AttentionOver { bias: &self.bias, lengths, heads, relative, scratch: Mutex::default() }
     }
 }
 
@@ -236,6 +261,7 @@ struct AttentionOver<'a> {
     bias: &'a [f32],
     lengths: &'a [usize],
     heads: usize,
+    relative: Option<&'a Relative>,
     scratch: Mutex<Scratch>,
 }
 
@@ -259,6 +285,7 @@ impl CustomOp1 for AttentionOver<'_> {
                 bias: self.bias,
                 heads: self.heads,
                 dim: hidden / self.heads,
+                relative: self.relative,
                 out: mixed,
                 scratch: &mut scratch,
             }

@@ -27,7 +27,7 @@ pub enum ModelKind {
 
 impl ModelKind {
     /// The kind of the model in a folder, by its `config.json`; embedding if
-    /// that cannot be read.
+    /// that cannot be read, or if there is a pooling for its vectors.
     pub fn of(folder: &Path) -> ModelKind {
         #[derive(Deserialize)]
         struct Config {
@@ -36,8 +36,11 @@ impl ModelKind {
         }
         let config = std::fs::read(folder.join("config.json")).ok();
         let config: Option<Config> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let pools = folder.join("1_Pooling").is_dir();
         match config {
-            Some(config) if config.architectures.iter().any(|name| classifies(name)) => ModelKind::Rerank,
+            Some(config) if !pools && config.architectures.iter().any(|name| classifies(name)) => {
+                ModelKind::Rerank
+            }
             _ => ModelKind::Embedding,
         }
     }

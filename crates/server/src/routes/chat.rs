@@ -112,7 +112,7 @@ pub(crate) async fn completions(
 ) -> Response {
     match complete(app, access, input).await {
         Ok(response) => response,
-        Err(error) => openai_error(error),
+        Err(error) => openai_error(&error),
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) async fn embeddings(
 ) -> Response {
     match embed(&app, input).await {
         Ok(list) => Json(list).into_response(),
-        Err(error) => openai_error(error),
+        Err(error) => openai_error(&error),
     }
 }
 
@@ -150,7 +150,7 @@ fn base64(vector: &[f32]) -> String {
 /// The models that can be named, and the collections that can be asked.
 #[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = Object)))]
 pub(crate) async fn models(State(app): State<App>, access: Access) -> Json<Value> {
-    let data: Vec<Value> = names(&app, &access).map(described).collect();
+    let data: Vec<Value> = names(&app, &access).map(|id| described(&id)).collect();
     Json(json!({ "object": "list", "data": data }))
 }
 
@@ -167,7 +167,7 @@ pub(crate) async fn model(
 ) -> Response {
     match id {
         Ok(At(id)) => one_model(&app, &access, &id),
-        Err(error) => openai_error(error),
+        Err(error) => openai_error(&error),
     }
 }
 
@@ -179,7 +179,7 @@ pub(crate) async fn model_in_two(
 ) -> Response {
     match id {
         Ok(At((organisation, name))) => one_model(&app, &access, &format!("{organisation}/{name}")),
-        Err(error) => openai_error(error),
+        Err(error) => openai_error(&error),
     }
 }
 
@@ -187,21 +187,21 @@ fn one_model(app: &App, access: &Access, id: &str) -> Response {
     // A short name means a model, too.
     let kind = app.engine.model_kind(id);
     if kind.is_some() || names(app, access).any(|name| name == id) {
-        return Json(described(id.to_owned())).into_response();
+        return Json(described(id)).into_response();
     }
     let text = format!("The model `{id}` does not exist, see /v1/models");
-    openai_error(ApiError::new(StatusCode::NOT_FOUND, text))
+    openai_error(&ApiError::new(StatusCode::NOT_FOUND, text))
 }
 
 fn names(app: &App, access: &Access) -> impl Iterator<Item = String> {
     app.engine.models().into_iter().chain(super::chat::models(app, access))
 }
 
-fn described(id: String) -> Value {
+fn described(id: &str) -> Value {
     json!({ "id": id, "object": "model", "created": 0, "owned_by": "cairn" })
 }
 
-pub(crate) fn openai_error(error: ApiError) -> Response {
+pub(crate) fn openai_error(error: &ApiError) -> Response {
     let (kind, code) = match error.status {
         StatusCode::NOT_FOUND => ("invalid_request_error", Some("model_not_found")),
         StatusCode::TOO_MANY_REQUESTS => ("rate_limit_error", Some("rate_limit_exceeded")),

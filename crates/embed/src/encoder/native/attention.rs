@@ -16,6 +16,7 @@ use core::arch::x86_64::{
     _mm512_unpacklo_epi64,
 };
 
+use super::super::relative::Relative;
 use super::avx512::{Sums, exp, first, kernel_bf16, kernel_f32};
 use super::matrix::{Line, WIDTH, lines};
 use super::product::{MOST_ROWS, tiles};
@@ -58,10 +59,14 @@ struct Head {
     keys: usize,
 }
 
+/// What is added to scores for the distance of tokens, and which head it is.
+type Bias<'a> = Option<(&'a Relative, usize)>;
+
 /// softmax(Q Kᵀ) V of each head.
 ///
 /// `qkv` has queries (scaled already), keys and values of each token, `hidden`
-/// values each; `out` gets `hidden` values for each. Heads are `dim` wide, a
+/// values each; `relative` is added to the scores; `out` gets `hidden` values for
+/// each. Heads are `dim` wide, a
 /// multiple of 32. `short` asks for products of bfloat16, which the processor
 /// must have; it must have AVX-512 anyway.
 pub(super) fn attend(
@@ -69,6 +74,7 @@ pub(super) fn attend(
     hidden: usize,
     dim: usize,
     short: bool,
+    relative: Option<&Relative>,
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
@@ -77,14 +83,15 @@ pub(super) fn attend(
     assert!(qkv.len() == 3 * out.len() && out.len() == tokens * hidden);
     let head = Head { tokens, dim, wide: 3 * hidden, hidden, keys: tokens.next_multiple_of(WIDTH) };
     scratch.reserve(dim, head.keys);
-    for at in (0..hidden).step_by(dim) {
+    for (number, at) in (0..hidden).step_by(dim).enumerate() {
         let (qkv, out) = (&qkv[at..], &mut out[at..]);
+        let bias = relative.map(|relative| (relative, number));
         // SAFETY: see above for the instructions; the lengths were checked.
         unsafe {
             if short {
-                head.bf16(qkv.as_ptr(), out.as_mut_ptr(), scratch);
+                head.bf16(qkv.as_ptr(), bias, out.as_mut_ptr(), scratch);
             } else {
-                head.f32(qkv.as_ptr(), out.as_mut_ptr(), scratch);
+                head.f32(qkv.as_ptr(), bias, out.as_mut_ptr(), scratch);
             }
         }
     }
@@ -116,7 +123,7 @@ macro_rules! by_height {
 
 impl Head {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn f32(self, qkv: *const f32, out: *mut f32, scratch: &mut Scratch) {
+    unsafe fn f32(self, qkv: *const f32, bias: Bias<'_>, out: *mut f32, scratch: &mut Scratch) {
         let keys = scratch.keys.as_mut_ptr().cast::<u32>();
         let scores = scratch.scores.as_mut_ptr().cast::<f32>();
         // SAFETY: the rows are those of `attend`, the scratch was grown for them.
@@ -144,7 +151,9 @@ impl Head {
                 }
                 let mut inverse = [0.0; MOST_ROWS];
                 for (at, inverse) in inverse.iter_mut().enumerate().take(height) {
-                    *inverse = 1.0 / self.softmax(scores.add(at * self.keys));
+                    let scores = scores.add(at * self.keys);
+                    self.add(bias, row + at, scores);
+                    *inverse = 1.0 / self.softmax(scores);
                 }
                 for column in (0..self.dim).step_by(WIDTH) {
                     let (from, into) = (value.add(column), out.add(row * self.hidden + column));
@@ -156,7 +165,7 @@ impl Head {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn bf16(self, qkv: *const f32, out: *mut f32, scratch: &mut Scratch) {
+    unsafe fn bf16(self, qkv: *const f32, bias: Bias<'_>, out: *mut f32, scratch: &mut Scratch) {
         let queries = scratch.queries.as_mut_ptr().cast::<u32>();
         let keys = scratch.keys.as_mut_ptr().cast::<u32>();
         let values = scratch.values.as_mut_ptr().cast::<u32>();
@@ -196,11 +205,12 @@ impl Head {
                 }
                 let mut inverse = [0.0; MOST_ROWS];
                 for (at, inverse) in inverse.iter_mut().enumerate().take(height) {
-                    let row = scores.add(at * self.keys);
-                    *inverse = 1.0 / self.softmax(row);
+                    let scores = scores.add(at * self.keys);
+                    self.add(bias, row + at, scores);
+                    *inverse = 1.0 / self.softmax(scores);
                     for block in (0..self.keys).step_by(16) {
                         let into = weights.add(usize::midpoint(at * self.keys, block));
-                        _mm256_storeu_si256(into.cast(), pairs(row.add(block)));
+                        _mm256_storeu_si256(into.cast(), pairs(scores.add(block)));
                     }
                 }
                 let steps = self.tokens.div_ceil(2);
@@ -233,6 +243,17 @@ impl Head {
                     _mm512_storeu_epi32(into.add(pair * self.dim + column).cast(), both);
                 }
             }
+        }
+    }
+
+    /// Adds the bias of the token `at` to its row of scores.
+    #[inline]
+    unsafe fn add(self, bias: Bias<'_>, at: usize, row: *mut f32) {
+        let Some((relative, head)) = bias else { return };
+        // SAFETY: a row has `keys` values, at least as many as there are tokens.
+        let row = unsafe { core::slice::from_raw_parts_mut(row, self.tokens) };
+        for (score, bias) in row.iter_mut().zip(relative.row(head, at, self.tokens)) {
+            *score += bias;
         }
     }
 
@@ -352,7 +373,7 @@ mod tests {
                 let number = |i: usize| ((i * 7919 + tokens) % 4001) as f32 / 4000.0 - 0.5;
                 let qkv: Vec<f32> = (0..tokens * 3 * hidden).map(|i| bf16_value(number(i))).collect();
                 let mut out = vec![f32::NAN; tokens * hidden];
-                attend(&qkv, hidden, dim, short, &mut out, &mut scratch);
+                attend(&qkv, hidden, dim, short, None, &mut out, &mut scratch);
                 let get = |token: usize, part: usize, at: usize| {
                     f64::from(qkv[token * 3 * hidden + part * hidden + at])
                 };

@@ -1,6 +1,7 @@
 //! One layer of the transformer, in place over the rows of a batch.
 
 use super::super::kernels::{self, Activation, Attend, Norm};
+use super::super::relative::Relative;
 use super::super::tokens::Sequence;
 use super::super::transformer::{Config, LayerNames, norm};
 use super::super::weights::Weights;
@@ -107,6 +108,7 @@ impl Layer {
     pub(super) fn run(
         &self,
         texts: &[&Sequence],
+        relative: Option<&Relative>,
         state: &mut [f32],
         step: &mut Step,
         pause: &mut dyn FnMut() -> bool,
@@ -127,7 +129,7 @@ impl Layer {
         let mut from = 0;
         for text in texts {
             let values = text.len() * hidden;
-            self.attend(hidden, from..from + values, step);
+            self.attend(hidden, relative, from..from + values, step);
             from += values;
             if !pause() {
                 return false;
@@ -148,17 +150,31 @@ impl Layer {
         true
     }
 
-    fn attend(&self, hidden: usize, text: std::ops::Range<usize>, step: &mut Step) {
+    fn attend(
+        &self,
+        hidden: usize,
+        relative: Option<&Relative>,
+        text: std::ops::Range<usize>,
+        step: &mut Step,
+    ) {
         let dim = hidden / self.heads;
         let qkv = &step.qkv[3 * text.start..3 * text.end];
         let out = &mut step.mixed[text];
         #[cfg(target_arch = "x86_64")]
         if self.level >= Instructions::Avx512 && dim.is_multiple_of(super::matrix::WIDTH) {
-            return super::attention::attend(qkv, hidden, dim, self.short, out, &mut step.attention);
+            return super::attention::attend(
+                qkv,
+                hidden,
+                dim,
+                self.short,
+                relative,
+                out,
+                &mut step.attention,
+            );
         }
         grow(&mut step.zeros, 3 * hidden);
         let bias = &step.zeros[..3 * hidden];
-        Attend { qkv, bias, heads: self.heads, dim, out, scratch: &mut step.loops }.run();
+        Attend { qkv, bias, heads: self.heads, dim, relative, out, scratch: &mut step.loops }.run();
     }
 }
 

@@ -25,6 +25,7 @@ use std::sync::Mutex;
 use self::layer::{Layer, Step};
 pub use self::level::{Instructions, Precision};
 use super::kernels::Norm;
+use super::relative::Relative;
 use super::tokens::Sequence;
 use super::transformer::{Config, LayerNames, PROBE, Places, norm};
 use super::weights::Weights;
@@ -38,6 +39,7 @@ pub(super) struct Native {
     word: Vec<f32>,
     places: Places,
     embedding_norm: Norm,
+    relative: Option<Relative>,
     layers: Vec<Layer>,
     /// Memory of the forward passes that are not running.
     scratch: Mutex<Vec<Scratch>>,
@@ -72,6 +74,7 @@ impl Native {
             word,
             places: Places::load(weights, config)?,
             embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
+            relative: config.load_relative(weights)?,
             layers,
             scratch: Mutex::default(),
         })
@@ -112,7 +115,9 @@ impl Native {
         let tokens: usize = texts.iter().map(|text| text.len()).sum();
         self.embed(texts, tokens, scratch);
         let state = &mut scratch.state[..tokens * self.hidden];
-        self.layers.iter().all(|layer| layer.run(texts, state, &mut scratch.step, pause))
+        self.layers
+            .iter()
+            .all(|layer| layer.run(texts, self.relative.as_ref(), state, &mut scratch.step, pause))
     }
 
     fn embed(&self, texts: &[&Sequence], tokens: usize, scratch: &mut Scratch) {

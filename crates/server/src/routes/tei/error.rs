@@ -49,6 +49,10 @@ impl From<ApiError> for TeiError {
             StatusCode::TOO_MANY_REQUESTS => "Overloaded",
             StatusCode::SERVICE_UNAVAILABLE => "Unhealthy",
             StatusCode::BAD_REQUEST => {
+                // The type says it already.
+                if let Some(text) = error.text.strip_prefix("Bad request: ") {
+                    error.text = text.to_owned();
+                }
                 error.status = StatusCode::UNPROCESSABLE_ENTITY;
                 if error.tokenizer { "Tokenizer" } else { "Validation" }
             }

@@ -87,10 +87,10 @@ pub(crate) async fn predict(
         Ok(scores.into_iter().map(|scores| ranked(model.labels(), scores)).collect::<Vec<_>>())
     });
     let mut predictions = predictions.await?;
-    Ok(match one {
-        true => Json(predictions.swap_remove(0)).into_response(),
-        false => Json(predictions).into_response(),
-    })
+    if one {
+        return Ok(Json(predictions.swap_remove(0)).into_response());
+    }
+    Ok(Json(predictions).into_response())
 }
 
 fn ranked(labels: &[String], scores: Vec<f32>) -> Vec<Prediction> {
