@@ -86,12 +86,10 @@ fn kind_of(name: &str) -> Option<Kind> {
         "epub" => Kind::Epub,
         "csv" => Kind::Csv(b','),
         "tsv" => Kind::Csv(b'\t'),
-        "txt" | "text" | "rst" | "org" | "adoc" | "tex" | "log" | "yaml" | "yml" | "toml"
-        | "xml" | "ini" | "cfg" | "sql" | "rs" | "py" | "js" | "mjs" | "ts" | "tsx" | "jsx" | "go" | "c"
-        | "h" | "cc" | "cpp" | "hpp" | "java" | "kt" | "swift" | "rb" | "php" | "cs" | "scala" | "sh"
-        | "lua" | "r" | "jl" | "hs" | "ml" | "ex" | "erl" | "clj" | "dart" | "zig" | "proto" | "css" => {
-            Kind::Text
-        }
+        "txt" | "text" | "rst" | "org" | "adoc" | "tex" | "log" | "yaml" | "yml" | "toml" | "xml" | "ini"
+        | "cfg" | "sql" | "rs" | "py" | "js" | "mjs" | "ts" | "tsx" | "jsx" | "go" | "c" | "h" | "cc"
+        | "cpp" | "hpp" | "java" | "kt" | "swift" | "rb" | "php" | "cs" | "scala" | "sh" | "lua" | "r"
+        | "jl" | "hs" | "ml" | "ex" | "erl" | "clj" | "dart" | "zig" | "proto" | "css" => Kind::Text,
         _ => return None,
     })
 }

@@ -41,10 +41,7 @@ type Row = Vec<(u32, String)>;
 
 /// The rows that hold something. Cells are read one after the other: a sheet
 /// with one cell at its far end is no table of billions.
-fn rows(
-    book: &mut Xlsx<Cursor<&[u8]>>,
-    sheet: &str,
-) -> std::result::Result<Vec<Row>, calamine::XlsxError> {
+fn rows(book: &mut Xlsx<Cursor<&[u8]>>, sheet: &str) -> std::result::Result<Vec<Row>, calamine::XlsxError> {
     let mut cells = book.worksheet_cells_reader(sheet)?;
     let (mut rows, mut last): (Vec<Row>, Option<u32>) = (Vec::new(), None);
     while let Some(cell) = cells.next_cell()? {

@@ -59,8 +59,7 @@ fn slides_are_pages_in_the_order_of_their_numbers() {
         format!(r#"<p:sld xmlns:a="a" xmlns:p="p"><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:sld>"#)
     };
     let (first, second) = (slide("one"), slide("two"));
-    let parts =
-        [("ppt/slides/slide10.xml", second.as_bytes()), ("ppt/slides/slide2.xml", first.as_bytes())];
+    let parts = [("ppt/slides/slide10.xml", second.as_bytes()), ("ppt/slides/slide2.xml", first.as_bytes())];
     let parsed = parse("a.pptx", &zipped(&parts)).unwrap();
     assert_eq!((parsed.text.as_str(), parsed.pages.as_slice()), ("one\n\ntwo", [0, 5].as_slice()));
 }

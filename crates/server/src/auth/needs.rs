@@ -19,7 +19,7 @@ pub(crate) enum Need {
 const OPEN: [&str; 7] = ["/", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
-const READS: [&str; 23] = [
+const READS: [&str; 24] = [
     "/points",
     "/points/scroll",
     "/points/count",
@@ -38,6 +38,7 @@ const READS: [&str; 23] = [
     "/points/discover/batch",
     "/points/explain",
     "/facet",
+    "/documents/preview",
     "/search",
     "/ask",
     "/replay",
