@@ -3,7 +3,7 @@
 use std::thread;
 
 use cairn_embed::Cancel;
-use cairn_rag::{Chunk, Format, IngestEvent, IngestOptions, Ingested};
+use cairn_rag::{Chunk, ChunkChange, Format, IngestEvent, IngestOptions, Ingested};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -15,7 +15,9 @@ use crate::settings::Settings;
 use crate::verbs::{one_line, open, stop_signal};
 
 pub(crate) fn run(settings: &Settings, wanted: &Add, as_json: bool) -> Outcome {
+    let chunk = ChunkChange { max_tokens: wanted.max_tokens, overlap: wanted.overlap };
     let options = IngestOptions {
+        chunk: Some(chunk).filter(|chunk| *chunk != ChunkChange::default()),
         format: wanted.format.map(Format::from),
         gitignore: wanted.gitignore,
         prune: wanted.prune,

@@ -79,6 +79,12 @@ pub(crate) struct Add {
     /// Read every file as this instead of by its name
     #[arg(long, value_enum)]
     pub(crate) format: Option<FormatArg>,
+    /// Tokens of a passage at most, kept by a collection that is made
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
+    /// Tokens of the sentences before that go with a passage, kept likewise
+    #[arg(long)]
+    pub(crate) overlap: Option<usize>,
     /// Leave out what .gitignore files say
     #[arg(long)]
     pub(crate) gitignore: bool,

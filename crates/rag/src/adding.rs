@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_embed::{Cancel, Encoder, Progress};
-use cairn_index::{Collection, Point, PointId};
+use cairn_index::{Collection, CollectionConfig, Metric, Modifier, Point, PointId};
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::json;
 
+use crate::chunking::{ChunkChange, ChunkOptions};
 use crate::document::{Document, Format};
-use crate::engine::{ChunkOptions, Engine};
+use crate::engine::{Engine, METADATA_KEY};
 use crate::error::{Error, Result};
 use crate::ingest::Source;
 use crate::passages::{Chunk, Passage, passages};
 use crate::stored::{Known, Prepared, all_passages, context, embed_passages, known, passage_id};
-use crate::words::Words;
+use crate::words::{WORDS, Words, new_options};
 
 /// A collection that documents are added to. It is made when the first of them
 /// is written.
@@ -26,6 +29,7 @@ pub(crate) struct Target<'e> {
     collection: Mutex<Option<Collection>>,
     pub(crate) model: String,
     pub(crate) chunk: ChunkOptions,
+    keep_chunk: bool,
     /// Hears of the model on its way, should it have to be fetched.
     progress: &'e dyn Progress,
 }
@@ -50,15 +54,41 @@ pub(crate) struct Committed {
 }
 
 impl<'e> Target<'e> {
-    pub(crate) fn new(engine: &'e Engine, name: &str, progress: &'e dyn Progress) -> Result<Self> {
+    /// `chunk` is kept with a collection that is made.
+    pub(crate) fn new(
+        engine: &'e Engine,
+        name: &str,
+        chunk: Option<ChunkChange>,
+        progress: &'e dyn Progress,
+    ) -> Result<Self> {
         let (collection, model) = match engine.text_collection(name) {
             Ok((collection, model)) => (Some(collection), model),
             Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => (None, engine.default_model()),
             Err(error) => return Err(error),
         };
-        let chunk = engine.options.chunk.clone();
-        let collection = Mutex::new(collection);
-        Ok(Self { engine, name: name.to_owned(), collection, model, chunk, progress })
+        let has = match &collection {
+            Some(collection) => kept_chunk(&collection.config())?,
+            None => None,
+        };
+        let usual = has.clone().unwrap_or_else(|| engine.options.chunk.clone());
+        let wanted = usual.with(chunk.unwrap_or_default());
+        wanted.check()?;
+        if collection.is_some() && wanted != usual {
+            return Err(Error::ChunkSettings {
+                name: name.to_owned(),
+                max_tokens: usual.max_tokens,
+                overlap: usual.overlap,
+            });
+        }
+        Ok(Self {
+            engine,
+            name: name.to_owned(),
+            collection: Mutex::new(collection),
+            model,
+            chunk: wanted,
+            keep_chunk: chunk.is_some(),
+            progress,
+        })
     }
 
     /// The collection, if it is there already.
@@ -66,34 +96,52 @@ impl<'e> Target<'e> {
         self.collection.lock().clone()
     }
 
-    fn collection_or_new(&self) -> Result<Collection> {
+    pub(crate) fn collection_or_new(&self) -> Result<Collection> {
         let mut collection = self.collection.lock();
         if let Some(collection) = &*collection {
             return Ok(collection.clone());
         }
-        let made = self.engine.new_text_collection(&self.name, &self.model)?;
+        let made = self.make()?;
         Ok(collection.insert(made).clone())
+    }
+
+    /// Makes the collection; takes the one that is there if somebody else was
+    /// quicker.
+    fn make(&self) -> Result<Collection> {
+        let mut config = CollectionConfig::new(self.encoder()?.dim(), Metric::Cosine);
+        config = config.with_sparse(WORDS, Modifier::Idf);
+        let mut ours = json!({ "model": self.model, "bm25": new_options() });
+        if self.keep_chunk {
+            ours["chunk"] = json!(self.chunk);
+        }
+        config.metadata.insert(METADATA_KEY.to_owned(), ours);
+        match self.engine.db.create_collection(&self.name, config) {
+            Err(cairn_index::Error::CollectionExists { .. }) => {
+                Ok(self.engine.text_collection(&self.name)?.0)
+            }
+            made => Ok(made?),
+        }
     }
 
     pub(crate) fn encoder(&self) -> Result<Arc<Encoder>> {
         self.engine.models.get_with(&self.model, self.progress)
     }
 
-    /// What a passage may have: the setting, and what the model sees.
-    fn max_tokens(&self, encoder: &Encoder) -> usize {
-        self.chunk.max_tokens.min(encoder.max_tokens().saturating_sub(2)).max(1)
+    /// What a passage may have: the settings, and what the model sees.
+    fn chunk_for(&self, encoder: &Encoder) -> ChunkOptions {
+        self.chunk.within(encoder.max_tokens().saturating_sub(2))
     }
 
     /// Changes whenever documents are cut or embedded in another way.
     fn recipe(&self, encoder: &Encoder) -> String {
-        format!("{} {}", self.model, self.max_tokens(encoder))
+        format!("{} {}", self.model, self.chunk_for(encoder).recipe())
     }
 
     /// Changes whenever files are read, cut or embedded in another way; known
     /// without the model.
     pub(crate) fn file_recipe(&self, format: Option<Format>) -> String {
         let format = format.map_or(String::new(), |format| format!(" {format:?}"));
-        format!("{} {} {}{format}", crate::parse::VERSION, self.model, self.chunk.max_tokens)
+        format!("{} {} {}{format}", crate::parse::VERSION, self.model, self.chunk.recipe())
     }
 
     pub(crate) fn known<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<HashMap<String, Known>> {
@@ -106,7 +154,7 @@ impl<'e> Target<'e> {
 
     pub(crate) fn passages(&self, document: &Document, format: Format) -> Result<Vec<Passage>> {
         let encoder = self.encoder()?;
-        Ok(passages(document, format, self.max_tokens(&encoder), |text| encoder.count_tokens(text)))
+        Ok(passages(document, format, &self.chunk_for(&encoder), |text| encoder.count_tokens(text)))
     }
 
     pub(crate) fn prepare<'d>(
@@ -192,6 +240,16 @@ impl<'e> Target<'e> {
         collection.replace(stale, batch.points)?;
         Ok(Committed { documents: batch.documents.len(), replaced: known.len(), passages })
     }
+}
+
+/// The settings that a collection was made with, where it was with its own.
+pub(crate) fn kept_chunk(config: &CollectionConfig) -> Result<Option<ChunkOptions>> {
+    let kept = config.metadata.get(METADATA_KEY).and_then(|ours| ours.get("chunk"));
+    let read = |kept| {
+        ChunkOptions::deserialize(kept)
+            .map_err(|error| cairn_index::Error::Request(format!("the collection's chunk settings: {error}")))
+    };
+    Ok(kept.map(read).transpose()?)
 }
 
 /// Passages of a document whose first one is gone, deleted as a point.

@@ -5,25 +5,25 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use cairn_embed::{Cancel, Embeddings, Encoder, Progress, Reranker, Silent, TextKind};
-use cairn_index::{Collection, CollectionConfig, ConfigChange, Database, Metric, Modifier, Reading};
+use cairn_index::{Collection, ConfigChange, Database, Reading};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::adding::Target;
 use crate::answer::TextSearch;
 use crate::ask::used;
+use crate::chunking::{ChunkChange, ChunkOptions};
 use crate::conversation::{Conversation, ConversationOptions, Conversations, now_ms};
 use crate::document::{Document, Format};
 use crate::error::{Error, Result};
 use crate::extract::ExtractOptions;
 use crate::generate::{Generator, GeneratorOptions};
 use crate::models::{CrossEncoder, ModelOptions, Models};
+use crate::passages::Chunk;
 use crate::provenance::{ModelUsed, Provenance, Replayed};
 use crate::retrieval::{Rerank, Retrieval, RetrievalChange, RetrievalOptions, Retriever, SharedRerank};
 use crate::stored::of_documents;
 use crate::verify::VerifyOptions;
-use crate::words::{WORDS, new_options};
 
 /// How documents are cut, found and answered from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,21 +60,6 @@ impl Default for RagOptions {
     }
 }
 
-/// How documents are cut.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ChunkOptions {
-    /// Length of a passage at most, in tokens of the model. The model's own
-    /// limit holds besides.
-    pub max_tokens: usize,
-}
-
-impl Default for ChunkOptions {
-    fn default() -> Self {
-        Self { max_tokens: 200 }
-    }
-}
-
 /// Texts over a database: cuts, embeds, finds and answers.
 ///
 /// Blocking and safe to share between threads.
@@ -102,6 +87,17 @@ pub struct Added {
     pub passages: usize,
     /// Tokens embedded.
     pub tokens: usize,
+}
+
+/// How a document would be cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Preview {
+    /// The model whose tokens count.
+    pub model: String,
+    /// The settings.
+    pub chunk: ChunkOptions,
+    /// The chunks, in the order of the document.
+    pub chunks: Vec<Chunk>,
 }
 
 /// Documents whose passages are written as one change.
@@ -225,8 +221,25 @@ impl Engine {
         format: Format,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Added> {
+        self.add_chunked(collection, documents, format, None, progress)
+    }
+
+    /// As [`Engine::add`], with settings of its own for a collection that is made
+    /// now. They are kept with it, and every later document is cut by them.
+    ///
+    /// # Errors
+    /// Those of [`Engine::add`]; [`Error::Option`] for settings out of range, and
+    /// [`Error::ChunkSettings`] for a collection that is there with others.
+    pub fn add_chunked(
+        &self,
+        collection: &str,
+        documents: &[Document],
+        format: Format,
+        chunk: Option<ChunkChange>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Added> {
         check_documents(documents)?;
-        let target = Target::new(self, collection, &Silent)?;
+        let target = Target::new(self, collection, chunk, &Silent)?;
         let mut added = Added::default();
         let mut done = 0;
         for batch in documents.chunks(BATCH_DOCUMENTS) {
@@ -259,12 +272,28 @@ impl Engine {
     /// [`Error::NoTextModel`] where it is a collection of something else, and when
     /// the model cannot be loaded or the disk cannot take the change.
     pub fn make_text_collection(&self, name: &str) -> Result<()> {
-        match self.text_collection(name) {
-            Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => {
-                self.new_text_collection(name, &self.models.default_name()).map(drop)
-            }
-            there => there.map(drop),
-        }
+        Target::new(self, name, None, &Silent)?.collection_or_new().map(drop)
+    }
+
+    /// How a document would be cut: nothing is stored. The settings are those of
+    /// the collection, or of a new one, and what `chunk` changes about them.
+    ///
+    /// # Errors
+    /// [`Error::Document`], [`Error::Option`], [`Error::NoTextModel`], or when the
+    /// model cannot be loaded.
+    pub fn preview(
+        &self,
+        collection: &str,
+        document: &Document,
+        format: Format,
+        chunk: Option<ChunkChange>,
+    ) -> Result<Preview> {
+        document.check()?;
+        let mut target = Target::new(self, collection, None, &Silent)?;
+        target.chunk = target.chunk.with(chunk.unwrap_or_default());
+        target.chunk.check()?;
+        let chunks = target.chunks(document, format)?;
+        Ok(Preview { model: target.model, chunk: target.chunk, chunks })
     }
 
     /// Removes a document; returns how many passages it had.
@@ -427,19 +456,6 @@ impl Engine {
         let model = config.metadata.get(METADATA_KEY).and_then(|ours| ours["model"].as_str());
         let model = model.ok_or_else(|| Error::NoTextModel { name: name.to_owned() })?.to_owned();
         Ok((collection, model))
-    }
-
-    /// Makes a collection of texts; the one that is there if somebody else was
-    /// quicker.
-    pub(crate) fn new_text_collection(&self, name: &str, model: &str) -> Result<Collection> {
-        let mut config = CollectionConfig::new(self.models.get(model)?.dim(), Metric::Cosine);
-        config = config.with_sparse(WORDS, Modifier::Idf);
-        let ours = json!({ "model": model, "bm25": new_options() });
-        config.metadata.insert(METADATA_KEY.to_owned(), ours);
-        match self.db.create_collection(name, config) {
-            Err(cairn_index::Error::CollectionExists { .. }) => Ok(self.text_collection(name)?.0),
-            made => Ok(made?),
-        }
     }
 }
 

@@ -62,6 +62,19 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A collection is there and cut in another way than is asked for.
+    #[error(
+        "the documents of collection `{name}` are cut with max_tokens {max_tokens} and overlap {overlap}; \
+         leave the chunk settings out, or add to a new collection"
+    )]
+    ChunkSettings {
+        /// The collection.
+        name: String,
+        /// Its setting.
+        max_tokens: usize,
+        /// Its setting.
+        overlap: usize,
+    },
     /// The system gives no thread.
     #[error("cannot start a thread to read files")]
     Threads(#[source] std::io::Error),

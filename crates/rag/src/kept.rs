@@ -6,6 +6,8 @@ use cairn_index::{Parts, Scroll};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::adding::kept_chunk;
+use crate::chunking::ChunkOptions;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::stored::{of_documents, retrieved};
@@ -33,6 +35,8 @@ pub struct TextCollection {
     pub model: String,
     /// How many passages there are.
     pub passages: usize,
+    /// How its documents are cut.
+    pub chunk: ChunkOptions,
 }
 
 impl Engine {
@@ -67,7 +71,8 @@ impl Engine {
     pub fn about(&self, collection: &str) -> Result<TextCollection> {
         let (collection, model) = self.text_collection(collection)?;
         let passages = collection.info().points;
-        Ok(TextCollection { name: collection.name().to_owned(), model, passages })
+        let chunk = kept_chunk(&collection.config())?.unwrap_or_else(|| self.options.chunk.clone());
+        Ok(TextCollection { name: collection.name().to_owned(), model, passages, chunk })
     }
 
     /// Tokens of a text by the model of a collection, special ones included.

@@ -29,6 +29,7 @@
 mod adding;
 mod answer;
 mod ask;
+mod chunking;
 mod confidence;
 mod conversation;
 mod cues;
@@ -56,10 +57,11 @@ mod words;
 
 pub use answer::{Answer, Citation, Event, Retrieved, Scores, Searched, Sentence, TextSearch};
 pub use ask::Question;
+pub use chunking::{ChunkChange, ChunkOptions};
 pub use confidence::Evidence;
 pub use conversation::{Conversation, ConversationOptions, Turn};
 pub use document::{Document, Format};
-pub use engine::{Added, ChunkOptions, Engine, RagOptions};
+pub use engine::{Added, Engine, Preview, RagOptions};
 pub use error::{Error, Result};
 pub use extract::ExtractOptions;
 pub use generate::GeneratorOptions;

@@ -6,8 +6,10 @@
 use serde::Serialize;
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 
+use crate::chunking::ChunkOptions;
 use crate::document::{Document, Format};
 use crate::sections::{Section, sections};
+use crate::sentences::sentences;
 
 /// A stretch of a document's source text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,6 +25,10 @@ pub struct Passage {
     /// The page it stands on, from 1, where the document has pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
+    /// The last sentences of the passage before, where passages overlap. Embedded
+    /// with the text, not stored and never quoted.
+    #[serde(skip)]
+    pub before: String,
 }
 
 /// A passage that is not stored, and what the model would be given.
@@ -33,7 +39,8 @@ pub struct Chunk {
     pub passage: Passage,
     /// Tokens of its text.
     pub tokens: usize,
-    /// What is embedded before the text: the document's title and the headings.
+    /// What is embedded before the text: the document's title, the headings, and
+    /// the end of the chunk before where chunks overlap.
     pub prefix: String,
 }
 
@@ -46,16 +53,17 @@ impl<F: Fn(&str) -> usize> ChunkSizer for Tokens<F> {
     }
 }
 
-/// Cuts a document into passages of at most `max_tokens`, along headings,
-/// paragraphs, list items and sentences, the largest that fit.
+/// Cuts a document into passages of at most `max_tokens`, less what the overlap
+/// takes, along headings, paragraphs, list items and sentences, the largest that
+/// fit.
 pub(crate) fn passages(
     document: &Document,
     format: Format,
-    max_tokens: usize,
+    options: &ChunkOptions,
     count_tokens: impl Fn(&str) -> usize,
 ) -> Vec<Passage> {
     let text = &document.text;
-    let config = || ChunkConfig::new(max_tokens).with_sizer(Tokens(&count_tokens));
+    let config = || ChunkConfig::new(options.max_tokens - options.overlap).with_sizer(Tokens(&count_tokens));
     let mut offsets = CharOffsets::new(text);
     let mut found = Vec::new();
     let ends = page_ends(document);
@@ -66,7 +74,10 @@ pub(crate) fn passages(
             Format::Markdown => MarkdownSplitter::new(config()).chunk_indices(body).collect(),
             Format::Text => TextSplitter::new(config()).chunk_indices(body).collect(),
         };
+        let mut last = "";
         for (at, chunk) in chunks {
+            let before = end_of(last, format, options.overlap, &count_tokens);
+            last = chunk;
             let start = offsets.at(section.range.start + at);
             found.push(Passage {
                 heading: section.heading.clone(),
@@ -74,10 +85,26 @@ pub(crate) fn passages(
                 end: start + chunk.chars().count(),
                 text: chunk.to_owned(),
                 page,
+                before,
             });
         }
     }
     found
+}
+
+/// The last whole sentences of a text that have at most `max_tokens`.
+fn end_of(text: &str, format: Format, max_tokens: usize, count: &impl Fn(&str) -> usize) -> String {
+    if max_tokens == 0 || text.is_empty() {
+        return String::new();
+    }
+    let (mut kept, mut left) = (Vec::new(), max_tokens);
+    for range in sentences(text, format).into_iter().rev() {
+        let Some(rest) = left.checked_sub(count(&text[range.clone()])) else { break };
+        left = rest;
+        kept.push(&text[range]);
+    }
+    kept.reverse();
+    kept.join(" ")
 }
 
 /// The byte at which each page ends, the last at the end of the text.
@@ -142,6 +169,10 @@ mod tests {
     }
 
     fn cut(text: &str, format: Format, max: usize) -> Vec<Passage> {
+        overlapping(text, format, max, 0)
+    }
+
+    fn overlapping(text: &str, format: Format, max_tokens: usize, overlap: usize) -> Vec<Passage> {
         let document = Document {
             id: "d".to_owned(),
             title: String::new(),
@@ -149,7 +180,7 @@ mod tests {
             metadata: serde_json::Map::new(),
             pages: Vec::new(),
         };
-        passages(&document, format, max, words)
+        passages(&document, format, &ChunkOptions { max_tokens, overlap }, words)
     }
 
     #[test]
@@ -183,5 +214,22 @@ mod tests {
         let found = cut("# A\n\none\n\n# B\n\ntwo", Format::Markdown, 100);
         assert_eq!(found.len(), 2);
         assert_eq!(found[1].heading, ["B"]);
+    }
+
+    #[test]
+    fn an_overlap_is_whole_sentences_of_the_passage_before_and_no_text_of_the_next() {
+        let text: String = (0..40).map(|n| format!("Stone {n} lies in the field. ")).collect();
+        let (plain, found) = (cut(&text, Format::Text, 30), overlapping(&text, Format::Text, 36, 14));
+        assert!(plain.iter().all(|passage| passage.before.is_empty()));
+        assert!(found[0].before.is_empty());
+        for pair in found.windows(2) {
+            let [before, passage] = pair else { unreachable!("windows have two") };
+            assert!(before.end <= passage.start);
+            assert_eq!(words(&passage.before), 12);
+            assert!(before.text.ends_with(&passage.before), "{:?}", passage.before);
+            assert!(words(&passage.before) + words(&passage.text) <= 36);
+        }
+        let sections = overlapping("# A\n\nOne stone. Two.\n\n# B\n\nThree.", Format::Markdown, 20, 8);
+        assert!(sections.iter().all(|passage| passage.before.is_empty()));
     }
 }

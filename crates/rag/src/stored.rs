@@ -142,12 +142,14 @@ fn with_context(document: &Document, passage: &Passage) -> String {
     text + &passage.text
 }
 
-/// What is embedded before a passage: the document's title and the headings.
+/// What is embedded before a passage: the document's title, the headings, and
+/// the end of the passage before where passages overlap.
 pub(crate) fn context(document: &Document, passage: &Passage) -> String {
     let title = document.title.trim();
     let headings = passage.heading.iter().map(String::as_str).filter(|heading| *heading != title);
+    let before = Some(passage.before.as_str()).filter(|before| !before.is_empty());
     let parts: Vec<&str> =
-        Some(title).filter(|title| !title.is_empty()).into_iter().chain(headings).collect();
+        Some(title).filter(|title| !title.is_empty()).into_iter().chain(headings).chain(before).collect();
     parts.join(" ")
 }
 

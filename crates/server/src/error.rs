@@ -160,6 +160,7 @@ impl From<cairn_rag::Error> for ApiError {
             | Error::Document { .. }
             | Error::DuplicateDocument { .. }
             | Error::Path { .. }
+            | Error::ChunkSettings { .. }
             | Error::EmptyText { .. }
             | Error::NoTextModel { .. }
             | Error::NoWords { .. }

@@ -141,6 +141,7 @@ fn texts() -> OpenApiRouter<App> {
         .routes(routes!(text::add))
         .routes(routes!(text::delete))
         .routes(routes!(text::add_files))
+        .routes(routes!(text::preview))
         .routes(routes!(answers::search))
         .routes(routes!(answers::ask))
         .routes(routes!(answers::replay))

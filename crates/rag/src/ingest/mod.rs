@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use self::budget::Budget;
 use self::walk::Root;
 use crate::adding::Target;
+use crate::chunking::ChunkChange;
 use crate::document::Format;
 use crate::engine::{Added, Engine};
 use crate::error::{Error, Result};
@@ -40,6 +41,9 @@ pub(crate) use self::source::Source;
 pub struct IngestOptions {
     /// Read every file as this instead of by its name.
     pub format: Option<Format>,
+    /// Settings of a collection that is made; see
+    /// [`Engine::add_chunked`](crate::Engine::add_chunked).
+    pub chunk: Option<ChunkChange>,
     /// Leave out what `.gitignore` files say.
     pub gitignore: bool,
     /// Remove documents from below a given folder whose file was not found
@@ -174,7 +178,7 @@ impl Engine {
                 range: "used with a folder, whose missing files it removes".to_owned(),
             });
         }
-        let target = Target::new(self, collection, progress)?;
+        let target = Target::new(self, collection, options.chunk, progress)?;
         stages::run(&roots, options, target, cancel, observe)
     }
 }

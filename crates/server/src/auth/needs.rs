@@ -20,7 +20,7 @@ const OPEN: [&str; 8] =
     ["/", "/health", "/healthz", "/livez", "/readyz", "/dashboard", "/docs", "/openapi.json"];
 
 /// What is read with a POST, by the end of the route.
-const READS: [&str; 23] = [
+const READS: [&str; 24] = [
     "/points",
     "/points/scroll",
     "/points/count",
@@ -39,6 +39,7 @@ const READS: [&str; 23] = [
     "/points/discover/batch",
     "/points/explain",
     "/facet",
+    "/documents/preview",
     "/search",
     "/ask",
     "/replay",

@@ -3,7 +3,7 @@
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::{Multipart, State};
 use cairn_rag::parse::parse;
-use cairn_rag::{Added, Document, Format};
+use cairn_rag::{Added, ChunkChange, Document, Format, Preview};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,6 +22,47 @@ pub(crate) struct AddDocuments {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     format: Format,
+    /// How the documents of a collection that is made now are cut: `max_tokens`
+    /// and `overlap`, in tokens of its model. Kept with it.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    chunk: Option<ChunkChange>,
+}
+
+/// A document that is not stored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PreviewDocument {
+    /// With `text` and, if wanted, `id`, `title` and `metadata`.
+    #[schema(value_type = Object)]
+    document: PreviewedDocument,
+    /// `markdown`, which plain prose also is, or `text`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    format: Format,
+    /// Settings to try instead of the collection's: `max_tokens` and `overlap`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    chunk: Option<ChunkChange>,
+}
+
+/// A document whose id does not matter.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreviewedDocument {
+    #[serde(default = "unnamed")]
+    id: String,
+    #[serde(default)]
+    title: String,
+    text: String,
+    #[serde(default)]
+    metadata: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    pages: Vec<usize>,
+}
+
+fn unnamed() -> String {
+    "preview".to_owned()
 }
 
 /// How much of a document was removed.
@@ -44,8 +85,30 @@ pub(crate) async fn add(
     At(name): At<String>,
     Input(body): Input<AddDocuments>,
 ) -> ApiResult<Reply<Added>> {
-    let added = app.write(move |engine| engine.add(&name, &body.documents, body.format, &mut |_| {})).await?;
-    Ok(started.reply(added))
+    let added = app.write(move |engine| {
+        engine.add_chunked(&name, &body.documents, body.format, body.chunk, &mut |_| {})
+    });
+    Ok(started.reply(added.await?))
+}
+
+/// How a document would be cut, with what the model would be given: nothing is
+/// stored. A collection that is not there is taken for one with the default model.
+#[utoipa::path(
+    post, path = "/collections/{collection}/documents/preview", tag = "text",
+    params(("collection" = String, Path)),
+    request_body = PreviewDocument,
+    responses((status = 200, body = Reply<Object>), (status = "4XX"))
+)]
+pub(crate) async fn preview(
+    State(app): State<App>,
+    started: Started,
+    At(name): At<String>,
+    Input(body): Input<PreviewDocument>,
+) -> ApiResult<Reply<Preview>> {
+    let PreviewedDocument { id, title, text, metadata, pages } = body.document;
+    let document = Document { id, title, text, metadata, pages };
+    let cut = app.write(move |engine| engine.preview(&name, &document, body.format, body.chunk));
+    Ok(started.reply(cut.await?))
 }
 
 /// What became of a file.
@@ -63,7 +126,7 @@ pub(crate) struct FileAdded {
 }
 
 /// Adds files, each a part of a form with a file name: Markdown, text, HTML, PDF,
-/// DOCX, PPTX, EPUB, CSV, source code. A file that cannot be read is reported, and
+/// DOCX, PPTX, XLSX, EPUB, CSV, JSON, source code. A file that cannot be read is reported, and
 /// the others are added.
 #[utoipa::path(
     post, path = "/collections/{collection}/documents/files", tag = "text",
