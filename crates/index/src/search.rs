@@ -472,10 +472,7 @@ pub(crate) fn weighted(
         .ok_or_else(|| Error::UnknownVector { name: using.to_owned() })?;
     let mut weights: Vec<(u32, f32)> = query.entries().collect();
     if config.modifier == Modifier::Idf {
-        let (rows, counts) = match corpus {
-            Some(corpus) => frequencies_in(view, using, query.indices(), corpus)?,
-            None => frequencies(view, using, query.indices()),
-        };
+        let (rows, counts) = frequencies(view, using, query.indices(), corpus)?;
         for ((_, weight), count) in weights.iter_mut().zip(counts) {
             *weight *= crate::bm25::idf(rows, count);
         }
@@ -483,47 +480,43 @@ pub(crate) fn weighted(
     Ok(weights)
 }
 
-/// How many rows have a sparse vector, and how many have each position. Rows
-/// of segments count until merging removes them.
-fn frequencies(view: &View, using: &str, indices: &[u32]) -> (usize, Vec<usize>) {
+/// How many rows have a sparse vector, and how many have each position: of the
+/// points that match, or of all. Of all, rows of segments count until merging
+/// removes them.
+fn frequencies(
+    view: &View,
+    using: &str,
+    indices: &[u32],
+    corpus: Option<&Filter>,
+) -> Result<(usize, Vec<usize>)> {
+    let prepared = view.prepare(corpus)?;
     let mut rows = 0;
     let mut counts = vec![0; indices.len()];
     for part in &view.parts {
+        let Some(present) = part.present(using, &view.uids) else { continue };
+        let counted = match corpus {
+            Some(_) => {
+                let mut counted = view.slots(part, prepared.as_ref())?;
+                counted.and(present);
+                Some(counted)
+            }
+            None => None,
+        };
         if let Some(index) = view.uid(using).and_then(|uid| part.derived.sparse(using, uid)) {
-            rows += index.rows() as usize;
-            counts.iter_mut().zip(indices).for_each(|(count, at)| *count += index.df(*at) as usize);
+            rows += counted.as_ref().map_or(index.rows() as usize, Bits::count);
+            for (count, at) in counts.iter_mut().zip(indices) {
+                *count += match &counted {
+                    Some(counted) => index.df_among(*at, counted),
+                    None => index.df(*at) as usize,
+                };
+            }
             continue;
         }
-        let Some(present) = part.present(using, &view.uids) else { continue };
-        for slot in present.iter_from(0).filter(|slot| part.marks.live.get(*slot)) {
+        let slots = counted.as_ref().unwrap_or(present).iter();
+        for slot in slots.filter(|slot| part.marks.live.get(*slot)) {
             let Some(vector) = part.vector(slot, using, &view.uids) else { continue };
             let Some(sparse) = vector.as_sparse() else { continue };
             rows += 1;
-            for (count, at) in counts.iter_mut().zip(indices) {
-                *count += usize::from(sparse.indices().binary_search(at).is_ok());
-            }
-        }
-    }
-    (rows, counts)
-}
-
-/// The same over the points that match a filter, deleted ones left out.
-fn frequencies_in(view: &View, using: &str, indices: &[u32], corpus: &Filter) -> Result<(usize, Vec<usize>)> {
-    let prepared = view.prepare(Some(corpus))?;
-    let mut rows = 0;
-    let mut counts = vec![0; indices.len()];
-    for part in &view.parts {
-        let Some(present) = part.present(using, &view.uids) else { continue };
-        let mut counted = view.slots(part, prepared.as_ref())?;
-        counted.and(present);
-        rows += counted.count();
-        if let Some(index) = view.uid(using).and_then(|uid| part.derived.sparse(using, uid)) {
-            counts.iter_mut().zip(indices).for_each(|(count, at)| *count += index.df_among(*at, &counted));
-            continue;
-        }
-        for slot in counted.iter() {
-            let Some(vector) = part.vector(slot, using, &view.uids) else { continue };
-            let Some(sparse) = vector.as_sparse() else { continue };
             for (count, at) in counts.iter_mut().zip(indices) {
                 *count += usize::from(sparse.indices().binary_search(at).is_ok());
             }

@@ -66,7 +66,7 @@ pub use error::{Error, Result};
 pub use extract::ExtractOptions;
 pub use generate::GeneratorOptions;
 pub use ingest::{Event as IngestEvent, IngestOptions, Ingested, corpus_line};
-pub use kept::{KeptDocument, TextCollection};
+pub use kept::{DocumentEntry, KeptDocument, TextCollection};
 pub use models::ModelOptions;
 pub use passages::{Chunk, Passage};
 pub use provenance::{ModelUsed, Provenance, Replayed, Used};

@@ -206,6 +206,6 @@ pub(crate) fn retrieved(id: PointId, mut payload: Map<String, Value>) -> Option<
     })
 }
 
-fn text_at(payload: &Map<String, Value>, key: &str) -> String {
+pub(crate) fn text_at(payload: &Map<String, Value>, key: &str) -> String {
     payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

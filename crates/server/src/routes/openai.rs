@@ -202,8 +202,13 @@ fn described(id: &str) -> Value {
 }
 
 pub(crate) fn openai_error(error: &ApiError) -> Response {
+    refusal(error, Some("model_not_found"))
+}
+
+/// An error; `missing` is the code of what is not found.
+pub(crate) fn refusal(error: &ApiError, missing: Option<&str>) -> Response {
     let (kind, code) = match error.status {
-        StatusCode::NOT_FOUND => ("invalid_request_error", Some("model_not_found")),
+        StatusCode::NOT_FOUND => ("invalid_request_error", missing),
         StatusCode::TOO_MANY_REQUESTS => ("rate_limit_error", Some("rate_limit_exceeded")),
         status if status.is_client_error() => ("invalid_request_error", None),
         _ => ("server_error", None),

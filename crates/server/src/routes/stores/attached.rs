@@ -2,8 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use cairn_index::{Collection, Filter, Parts, Scroll, Selector};
-use cairn_rag::Engine;
+use cairn_rag::{DocumentEntry, Engine};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -47,57 +46,19 @@ pub(crate) struct Status {
     filter: Option<String>,
 }
 
-/// A document of a collection, seen as a file.
-struct Attached {
-    id: String,
-    title: String,
-    metadata: Map<String, Value>,
-}
-
-/// The documents of a collection, by their first passages.
-fn documents(collection: &Collection, only: Option<&str>) -> ApiResult<Vec<Attached>> {
-    let mut must = vec![json!({ "key": "passage", "match": { "value": 0 } })];
-    must.extend(only.map(|id| json!({ "key": "document_id", "match": { "value": id } })));
-    let filter: Filter = serde_json::from_value(json!({ "must": must })).map_err(ApiError::internal)?;
-    let keys = ["document_id", "title", "metadata"].map(str::to_owned).to_vec();
-    let parts = Parts { payload: Selector::Only(keys), vectors: Selector::None };
-    let scroll = Scroll { from: None, limit: usize::MAX - 1, filter: Some(filter), parts };
-    let records = collection.scroll(&scroll)?.records;
-    let payloads = records.into_iter().filter_map(|record| record.payload);
-    Ok(payloads
-        .filter_map(|mut payload| {
-            let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
-            Some(Attached {
-                id: text(payload.remove("document_id"))?,
-                title: text(payload.remove("title")).unwrap_or_default(),
-                metadata: match payload.remove("metadata") {
-                    Some(Value::Object(metadata)) => metadata,
-                    _ => Map::new(),
-                },
-            })
-        })
-        .collect())
-}
-
-/// The ids of all documents of a collection.
-pub(super) fn ids(collection: &Collection) -> ApiResult<Vec<String>> {
-    Ok(documents(collection, None)?.into_iter().map(|document| document.id).collect())
-}
-
 /// What the metadata of a passage says of its file, apart from its attributes.
 pub(super) fn of_file(metadata: &mut Map<String, Value>) -> Value {
     metadata.remove(FILE).unwrap_or(Value::Null)
 }
 
-impl Attached {
-    fn item(mut self, store: &str) -> Item {
-        let about = of_file(&mut self.metadata);
-        let created_at = about["created_at"].as_u64().unwrap_or(0);
-        let bytes = about["bytes"].as_u64().unwrap_or(0);
-        let mut body = body(store, &self.id, created_at, "completed", bytes, &self.metadata);
-        body["filename"] = about["name"].as_str().map_or(Value::String(self.title), |name| json!(name));
-        Item { id: self.id, created_at, body }
-    }
+/// A document of a collection, seen as a file.
+fn document_item(store: &str, mut document: DocumentEntry) -> Item {
+    let about = of_file(&mut document.metadata);
+    let created_at = about["created_at"].as_u64().unwrap_or(0);
+    let bytes = about["bytes"].as_u64().unwrap_or(0);
+    let mut body = body(store, &document.id, created_at, "completed", bytes, &document.metadata);
+    body["filename"] = about["name"].as_str().map_or(Value::String(document.title), |name| json!(name));
+    Item { id: document.id, created_at, body }
 }
 
 fn body(
@@ -126,26 +87,25 @@ fn pending_item(store: &str, id: &str, pending: &Pending) -> Item {
     Item { id: id.to_owned(), created_at: pending.created_at, body }
 }
 
+fn missing(store: &str, id: &str) -> ApiError {
+    ApiError::not_found(format!("No file found with id '{id}' in vector store '{store}'."))
+}
+
 /// A file as it stands: on its way, or in the store.
 pub(super) fn file(app: &App, store: &str, id: &str) -> ApiResult<Item> {
     if let Some(pending) = app.attaching.get(store, id) {
         return Ok(pending_item(store, id, &pending));
     }
-    let collection = app.engine.database().collection(store)?;
-    let found = documents(&collection, Some(id))?.into_iter().next();
-    let found = found.map(|found| found.item(store));
-    found.ok_or_else(|| {
-        ApiError::not_found(format!("No file found with id '{id}' in vector store '{store}'."))
-    })
+    let found = app.engine.document_entry(store, id)?.map(|found| document_item(store, found));
+    found.ok_or_else(|| missing(store, id))
 }
 
 fn files(app: &App, store: &str) -> ApiResult<Vec<Item>> {
-    let collection = app.engine.database().collection(store)?;
     let pending = app.attaching.all(store);
-    let there = documents(&collection, None)?.into_iter();
+    let there = app.engine.documents(store)?.into_iter();
     // One that replaces another is on its way.
     let there = there.filter(|document| !pending.iter().any(|(id, _)| *id == document.id));
-    let mut items: Vec<Item> = there.map(|document| document.item(store)).collect();
+    let mut items: Vec<Item> = there.map(|document| document_item(store, document)).collect();
     items.extend(pending.iter().map(|(id, pending)| pending_item(store, id, pending)));
     Ok(items)
 }
@@ -257,22 +217,17 @@ pub(crate) async fn change_attached(
         let shared = app.clone();
         app.write(move |engine| {
             used(&shared, &store)?;
-            let collection = engine.database().collection(&store)?;
-            let found = documents(&collection, Some(&id))?.into_iter().next();
-            let mut found = found.ok_or_else(|| {
-                ApiError::not_found(format!("No file found with id '{id}' in vector store '{store}'."))
-            })?;
+            let found = engine.document_entry(&store, &id)?;
+            let mut found = found.ok_or_else(|| missing(&store, &id))?;
             let about = of_file(&mut found.metadata);
             found.metadata = wanted;
             if !about.is_null() {
                 found.metadata.insert(FILE.to_owned(), about);
             }
-            let filter = json!({ "must": [{ "key": "document_id", "match": { "value": id } }] });
-            let filter: Filter = serde_json::from_value(filter).map_err(ApiError::internal)?;
-            let payload = json!({ "metadata": found.metadata });
-            let payload = payload.as_object().cloned().unwrap_or_default();
-            collection.set_payload(filter, payload, None)?;
-            Ok::<_, ApiError>(found.item(&store).body)
+            if !engine.set_document_metadata(&store, &id, found.metadata.clone())? {
+                return Err(missing(&store, &id));
+            }
+            Ok::<_, ApiError>(document_item(&store, found).body)
         })
         .await
     };
@@ -298,9 +253,7 @@ pub(crate) async fn detach(
             let was_known = shared.attaching.remove(&store, &id);
             let passages = engine.delete_document(&store, &id)?;
             if passages == 0 && !was_known {
-                return Err(ApiError::not_found(format!(
-                    "No file found with id '{id}' in vector store '{store}'."
-                )));
+                return Err(missing(&store, &id));
             }
             Ok(json!({ "id": id, "object": "vector_store.file.deleted", "deleted": true }))
         })
@@ -325,9 +278,7 @@ pub(crate) async fn content(
         app.write(move |engine| {
             Store::of(engine, &store)?;
             let kept = engine.document(&store, &id)?;
-            let kept = kept.ok_or_else(|| {
-                ApiError::not_found(format!("No file found with id '{id}' in vector store '{store}'."))
-            })?;
+            let kept = kept.ok_or_else(|| missing(&store, &id))?;
             Ok::<_, ApiError>(json!({
                 "object": "vector_store.file_content.page",
                 "data": [{ "type": "text", "text": kept.text }],

@@ -112,7 +112,7 @@ impl Store {
         let collection = app.engine.database().collection(id)?;
         let bytes = collection.stored_bytes();
         let counts = app.attaching.counts(id);
-        let completed = attached::ids(&collection)?.len();
+        let completed = app.engine.count_documents(id)?;
         let expires_at = self.expires_at(app, id);
         let status = match expires_at {
             Some(at) if at <= now() => "expired",

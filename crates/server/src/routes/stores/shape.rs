@@ -1,13 +1,13 @@
 //! What the endpoints in the OpenAI shape have in common: errors and pages.
 
 use axum::Json;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use crate::error::{ApiError, ApiResult};
+use crate::routes::openai;
 
 pub(crate) fn shaped(result: ApiResult<Value>) -> Response {
     match result {
@@ -17,13 +17,7 @@ pub(crate) fn shaped(result: ApiResult<Value>) -> Response {
 }
 
 pub(crate) fn refusal(error: &ApiError) -> Response {
-    let kind = match error.status {
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        status if status.is_client_error() => "invalid_request_error",
-        _ => "server_error",
-    };
-    let body = json!({ "error": { "message": error.text, "type": kind, "param": null, "code": null } });
-    (error.status, Json(body)).into_response()
+    openai::refusal(error, None)
 }
 
 /// Which part of a list is wanted.
