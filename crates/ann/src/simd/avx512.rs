@@ -1,0 +1,265 @@
+//! AVX-512 with VNNI.
+
+// A part that is not inlined is compiled without the instructions of the whole.
+#![allow(clippy::inline_always)]
+
+use std::arch::x86_64 as x86;
+
+use super::{GROUP, LINE, Simd, Task};
+use crate::array::Line;
+
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn run_avx512<T: Task>(task: T) -> T::Output {
+    task.run::<Avx512>()
+}
+
+/// AVX-512 with VNNI. Used only within [`run_avx512`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+#[allow(unsafe_code)] // The instructions are not in every processor.
+impl Simd for Avx512 {
+    #[inline(always)]
+    fn dot(code: &[u8], query: &[i8]) -> i32 {
+        // SAFETY: this type is used within `run_avx512` only, which runs only
+        // where the processor has these.
+        unsafe { dot_avx512(code, query) }
+    }
+
+    #[inline(always)]
+    fn dot_halves(code: &[u8], query: &[i8]) -> i32 {
+        // SAFETY: as above.
+        unsafe { dot_halves_avx512(code, query) }
+    }
+
+    #[inline(always)]
+    fn difference(a: &[u8], b: &[u8]) -> u32 {
+        // SAFETY: as above.
+        unsafe { difference_avx512(a, b) }
+    }
+
+    #[inline(always)]
+    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+        // SAFETY: as above.
+        unsafe { look_up_avx512(codes, tables) }
+    }
+
+    #[inline(always)]
+    fn below(values: &[f32; GROUP], limit: f32) -> u32 {
+        // SAFETY: as above.
+        unsafe { below_avx512(values, limit) }
+    }
+
+    #[inline(always)]
+    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+        // SAFETY: as above.
+        unsafe { sum_where_avx512(bits, query) }
+    }
+
+    #[inline(always)]
+    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+        // SAFETY: as above.
+        unsafe { sums_where_avx512(bits, query) }
+    }
+
+    #[inline(always)]
+    fn table(values: [f32; 4], middle: f32) -> [u8; 16] {
+        // SAFETY: as above.
+        unsafe { table_avx512(values, middle) }
+    }
+
+    #[inline(always)]
+    fn hadamard_16(values: &mut [f32; 16]) {
+        // SAFETY: as above.
+        unsafe { hadamard_16_avx512(values) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn dot_avx512(code: &[u8], query: &[i8]) -> i32 {
+    let (code, query) = (code.as_chunks::<LINE>().0, query.as_chunks::<LINE>().0);
+    // Two sums, so that no addition waits for the one before it.
+    let (mut even, mut odd) = (x86::_mm512_setzero_si512(), x86::_mm512_setzero_si512());
+    let (code_pairs, code_rest) = code.as_chunks::<2>();
+    let (query_pairs, query_rest) = query.as_chunks::<2>();
+    for (c, q) in code_pairs.iter().zip(query_pairs) {
+        even = x86::_mm512_dpbusd_epi32(even, load(&c[0]), load_signed(&q[0]));
+        odd = x86::_mm512_dpbusd_epi32(odd, load(&c[1]), load_signed(&q[1]));
+    }
+    for (c, q) in code_rest.iter().zip(query_rest) {
+        even = x86::_mm512_dpbusd_epi32(even, load(c), load_signed(q));
+    }
+    x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(even, odd))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn dot_halves_avx512(code: &[u8], query: &[i8]) -> i32 {
+    let half = x86::_mm512_set1_epi8(15);
+    let (mut first, mut second) = (x86::_mm512_setzero_si512(), x86::_mm512_setzero_si512());
+    let lines = code.as_chunks::<LINE>().0.iter().zip(query.as_chunks::<LINE>().0.as_chunks::<2>().0);
+    for (c, [low, high]) in lines {
+        let c = load(c);
+        let above = x86::_mm512_and_si512(x86::_mm512_srli_epi16::<4>(c), half);
+        first = x86::_mm512_dpbusd_epi32(first, x86::_mm512_and_si512(c, half), load_signed(low));
+        second = x86::_mm512_dpbusd_epi32(second, above, load_signed(high));
+    }
+    x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(first, second))
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn difference_avx512(a: &[u8], b: &[u8]) -> u32 {
+    let mut sum = x86::_mm512_setzero_si512();
+    for (x, y) in a.as_chunks::<LINE>().0.iter().zip(b.as_chunks::<LINE>().0) {
+        sum = x86::_mm512_add_epi64(sum, x86::_mm512_sad_epu8(load(x), load(y)));
+    }
+    x86::_mm512_reduce_add_epi64(sum) as u32
+}
+
+// As with AVX2.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn look_up_avx512(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    let nibble = x86::_mm512_set1_epi8(15);
+    let zero = x86::_mm512_setzero_si512();
+    let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
+    for (names, table) in codes.iter().zip(tables) {
+        let (names, table) = (load(&names.0), load(&table.0));
+        let first = x86::_mm512_shuffle_epi8(table, x86::_mm512_and_si512(names, nibble));
+        let names = x86::_mm512_and_si512(x86::_mm512_srli_epi16::<4>(names), nibble);
+        let second = x86::_mm512_shuffle_epi8(table, names);
+        low = x86::_mm512_add_epi16(low, first);
+        low_odd = x86::_mm512_add_epi16(low_odd, x86::_mm512_srli_epi16::<8>(first));
+        high = x86::_mm512_add_epi16(high, second);
+        high_odd = x86::_mm512_add_epi16(high_odd, x86::_mm512_srli_epi16::<8>(second));
+    }
+    let even = |all, odd| x86::_mm512_sub_epi16(all, x86::_mm512_slli_epi16::<8>(odd));
+    let folded = |sums| {
+        let half = x86::_mm256_add_epi16(
+            x86::_mm512_castsi512_si256(sums),
+            x86::_mm512_extracti64x4_epi64::<1>(sums),
+        );
+        x86::_mm_add_epi16(x86::_mm256_castsi256_si128(half), x86::_mm256_extracti128_si256::<1>(half))
+    };
+    bytemuck::cast([
+        folded(even(low, low_odd)),
+        folded(low_odd),
+        folded(even(high, high_odd)),
+        folded(high_odd),
+    ])
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn below_avx512(values: &[f32; GROUP], limit: f32) -> u32 {
+    let limit = x86::_mm512_set1_ps(limit);
+    let part = |values: &[f32; 16]| {
+        // SAFETY: the 16 values that are read are there.
+        let values = unsafe { x86::_mm512_loadu_ps(values.as_ptr()) };
+        u32::from(x86::_mm512_cmp_ps_mask::<{ x86::_CMP_LT_OQ }>(values, limit))
+    };
+    let parts = values.as_chunks().0;
+    part(&parts[0]) | part(&parts[1]) << 16
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn sum_where_avx512(bits: &[u64], query: &[i8]) -> i32 {
+    let ones = x86::_mm512_set1_epi8(1);
+    let (mut even, mut odd) = (x86::_mm512_setzero_si512(), x86::_mm512_setzero_si512());
+    let (bit_pairs, bit_rest) = bits.as_chunks::<2>();
+    let (query_pairs, query_rest) = query.as_chunks::<LINE>().0.as_chunks::<2>();
+    let masked = |bits: u64, query: &[i8; LINE]| x86::_mm512_maskz_mov_epi8(bits, load_signed(query));
+    for (bits, query) in bit_pairs.iter().zip(query_pairs) {
+        even = x86::_mm512_dpbusd_epi32(even, ones, masked(bits[0], &query[0]));
+        odd = x86::_mm512_dpbusd_epi32(odd, ones, masked(bits[1], &query[1]));
+    }
+    for (bits, query) in bit_rest.iter().zip(query_rest) {
+        even = x86::_mm512_dpbusd_epi32(even, ones, masked(*bits, query));
+    }
+    x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(even, odd))
+}
+
+// Adding up the lanes of one sum takes as long as the sum; of four it is done at
+// once.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[inline]
+fn sums_where_avx512(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+    let ones = x86::_mm512_set1_epi8(1);
+    let query = query.as_chunks::<LINE>().0;
+    let [a, b, c, d] = bits.map(|bits| &bits[..query.len()]);
+    let mut sums = [x86::_mm512_setzero_si512(); 4];
+    for (at, query) in query.iter().enumerate() {
+        let query = load_signed(query);
+        for (sum, bits) in sums.iter_mut().zip([a[at], b[at], c[at], d[at]]) {
+            *sum = x86::_mm512_dpbusd_epi32(*sum, ones, x86::_mm512_maskz_mov_epi8(bits, query));
+        }
+    }
+    let [a, b, c, d] = sums;
+    let ab = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi32(a, b), x86::_mm512_unpackhi_epi32(a, b));
+    let cd = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi32(c, d), x86::_mm512_unpackhi_epi32(c, d));
+    let all = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi64(ab, cd), x86::_mm512_unpackhi_epi64(ab, cd));
+    let half =
+        x86::_mm256_add_epi32(x86::_mm512_castsi512_si256(all), x86::_mm512_extracti64x4_epi64::<1>(all));
+    let sums =
+        x86::_mm_add_epi32(x86::_mm256_castsi256_si128(half), x86::_mm256_extracti128_si256::<1>(half));
+    bytemuck::cast(sums)
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn table_avx512(values: [f32; 4], middle: f32) -> [u8; 16] {
+    let names = x86::_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let signed = |at: usize| {
+        let turned = x86::_mm512_testn_epi32_mask(names, x86::_mm512_set1_epi32(1 << at));
+        let signs = x86::_mm512_maskz_mov_ps(turned, x86::_mm512_set1_ps(-0.0));
+        x86::_mm512_xor_ps(x86::_mm512_set1_ps(values[at]), signs)
+    };
+    let sum = x86::_mm512_add_ps(
+        x86::_mm512_add_ps(signed(0), signed(1)),
+        x86::_mm512_add_ps(signed(2), signed(3)),
+    );
+    let whole = x86::_mm512_cvttps_epi32(x86::_mm512_add_ps(sum, x86::_mm512_set1_ps(middle)));
+    bytemuck::cast(x86::_mm512_cvtepi32_epi8(whole))
+}
+
+// As with AVX2.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn hadamard_16_avx512(values: &mut [f32; 16]) {
+    let lanes = x86::_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let turned = |half| {
+        let second = x86::_mm512_test_epi32_mask(lanes, x86::_mm512_set1_epi32(half));
+        x86::_mm512_maskz_mov_ps(second, x86::_mm512_set1_ps(-0.0))
+    };
+    let step = |values, others, half| x86::_mm512_add_ps(others, x86::_mm512_xor_ps(values, turned(half)));
+    // SAFETY: the 16 values that are read are there.
+    let all = unsafe { x86::_mm512_loadu_ps(values.as_ptr()) };
+    let all = step(all, x86::_mm512_shuffle_f32x4::<0x4e>(all, all), 8);
+    let all = step(all, x86::_mm512_shuffle_f32x4::<0xb1>(all, all), 4);
+    let all = step(all, x86::_mm512_permute_ps::<0x4e>(all), 2);
+    let all = step(all, x86::_mm512_permute_ps::<0xb1>(all), 1);
+    // SAFETY: the 16 values that are written are there.
+    unsafe { x86::_mm512_storeu_ps(values.as_mut_ptr(), all) };
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn load(line: &[u8; LINE]) -> x86::__m512i {
+    // SAFETY: the line has the 64 bytes that are read.
+    unsafe { x86::_mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn load_signed(line: &[i8; LINE]) -> x86::__m512i {
+    // SAFETY: the line has the 64 bytes that are read.
+    unsafe { x86::_mm512_loadu_si512(line.as_ptr().cast()) }
+}
