@@ -8,12 +8,19 @@
 // A part that is not inlined is compiled without the instructions of the whole.
 #![allow(clippy::inline_always)]
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
+#[cfg(target_arch = "aarch64")]
+use self::neon::{run_neon, run_neon_dot};
 #[cfg(target_arch = "x86_64")]
 use self::{avx2::run_avx2, avx512::run_avx512};
 use crate::array::Line;
@@ -139,6 +146,10 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Level {
@@ -154,6 +165,15 @@ impl Level {
                 return Self::Avx2;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod") {
+                return Self::NeonDot;
+            }
+            if is_aarch64_feature_detected!("neon") {
+                return Self::Neon;
+            }
+        }
         Self::Portable
     }
 
@@ -166,6 +186,10 @@ impl Level {
             Self::Avx2,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot,
         ];
         levels.into_iter().filter(|level| *level <= Self::best()).collect()
     }
@@ -177,6 +201,10 @@ impl Level {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => "neon-dotprod",
         }
     }
 }
@@ -194,6 +222,12 @@ pub(crate) fn run_with<T: Task>(level: Level, task: T) -> T::Output {
         // SAFETY: the processor has them, by the assertion.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { run_avx512(task) },
+        // SAFETY: the processor has them, by the assertion.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => unsafe { run_neon(task) },
+        // SAFETY: the processor has them, by the assertion.
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot => unsafe { run_neon_dot(task) },
     }
 }
 
@@ -278,7 +312,7 @@ mod tests {
         for lines in 1..=20 {
             let code: Vec<u8> = (0..lines * LINE).map(|_| random.random()).collect();
             let other: Vec<u8> = (0..lines * LINE).map(|_| random.random()).collect();
-            let query: Vec<i8> = (0..lines * LINE).map(|_| random.random_range(-127..=127)).collect();
+            let query: Vec<i8> = (0..lines * LINE).map(|_| random.random()).collect();
             for level in Level::all() {
                 let got = run_with(level, Both(&code, &query, &other));
                 assert_eq!(got, naive(&code, &query, &other), "{} with {lines} lines", level.name());
@@ -424,10 +458,12 @@ mod tests {
     fn the_largest_dimension_does_not_overflow() {
         let lines = 65_536 / LINE + 1;
         let (ends, zeros) = (vec![255u8; lines * LINE], vec![0u8; lines * LINE]);
-        for query in [vec![127i8; lines * LINE], vec![-127i8; lines * LINE]] {
-            for level in Level::all() {
-                let got = run_with(level, Both(&ends, &query, &zeros));
-                assert_eq!(got, naive(&ends, &query, &zeros), "{}", level.name());
+        for query in [vec![127i8; lines * LINE], vec![-128i8; lines * LINE]] {
+            for (code, other) in [(&ends, &zeros), (&zeros, &ends)] {
+                for level in Level::all() {
+                    let got = run_with(level, Both(code, &query, other));
+                    assert_eq!(got, naive(code, &query, other), "{}", level.name());
+                }
             }
         }
     }
