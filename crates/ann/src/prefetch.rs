@@ -1,11 +1,11 @@
 //! Asks the processor to load a row before it is needed.
 //!
 //! A graph walk knows its next rows a few distances ahead, while the hardware
-//! sees only random addresses. Nothing happens where the processor offers no
-//! stable way.
+//! sees only random addresses. Nothing happens on processors other than x86-64
+//! and aarch64.
 
-/// Bytes per cache line.
-#[cfg(target_arch = "x86_64")]
+/// Bytes per cache line; those of some aarch64 processors are longer.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const LINE: usize = 64;
 /// Bytes asked for. Once a row is being read in order, the hardware follows;
 /// asking for all of 1,536 bytes was no faster.
@@ -32,27 +32,49 @@ pub(crate) fn prefetch_once<T>(values: &[T]) {
 }
 
 /// Asks for the first `most` bytes.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline]
+fn lines<const KEEP: bool, T>(values: &[T], most: usize) {
+    let start = values.as_ptr().cast::<i8>();
+    for offset in (0..size_of_val(values).min(most)).step_by(LINE) {
+        line::<KEEP>(start.wrapping_add(offset));
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)] // The instruction takes a raw pointer.
 #[inline]
-fn lines<const KEEP: bool, T>(values: &[T], most: usize) {
+fn line<const KEEP: bool>(at: *const i8) {
     use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
 
-    let start = values.as_ptr().cast::<i8>();
-    for offset in (0..size_of_val(values).min(most)).step_by(LINE) {
-        // SAFETY: `offset` is below the slice's length in bytes, so the
-        // pointer stays inside the slice; prefetching reads no value and
-        // every x86-64 processor has it.
-        unsafe {
-            if KEEP {
-                _mm_prefetch::<_MM_HINT_T0>(start.add(offset));
-            } else {
-                _mm_prefetch::<_MM_HINT_NTA>(start.add(offset));
-            }
+    // SAFETY: prefetching reads no value, wherever it is, and every x86-64
+    // processor has it.
+    unsafe {
+        if KEEP {
+            _mm_prefetch::<_MM_HINT_T0>(at);
+        } else {
+            _mm_prefetch::<_MM_HINT_NTA>(at);
         }
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code, clippy::pointers_in_nomem_asm_block)] // Assembly, which reads no value.
+#[inline]
+fn line<const KEEP: bool>(at: *const i8) {
+    use std::arch::asm;
+
+    // SAFETY: prefetching reads no value, wherever it is, and every aarch64
+    // processor has it.
+    unsafe {
+        if KEEP {
+            asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
+        } else {
+            asm!("prfm pldl1strm, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline]
 fn lines<const KEEP: bool, T>(_values: &[T], _most: usize) {}

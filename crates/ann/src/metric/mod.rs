@@ -4,6 +4,8 @@
 //! which is what the metric's name promises them.
 
 mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod query;
 mod sums;
 
