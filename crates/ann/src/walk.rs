@@ -36,7 +36,7 @@ pub(crate) struct Walker {
     pub(crate) claimed: VecDeque<u32>,
     fresh: Vec<u32>,
     /// The links of the position that is gone on from, and of the next one.
-    rooms: [Vec<u32>; 2],
+    pub(crate) rooms: [Vec<u32>; 2],
     /// The nearest, after a walk.
     pub(crate) pool: Pool,
 }

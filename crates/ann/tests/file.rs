@@ -13,6 +13,7 @@ const LEN: usize = 16;
 const ENTRY: usize = 20;
 const UPPER: usize = 24;
 const LAYERS: usize = 28;
+const SIGNS: usize = 180;
 /// Where the header ends and the links of layer 0 begin.
 const LINKS: usize = 192;
 
@@ -173,7 +174,7 @@ fn a_large_graph_is_checked_to_the_last_link() {
         }
         file.resize(file.len().next_multiple_of(64), 0);
         file.extend([0; 4]);
-        forge(&file, VERSION, 5)
+        forge(&file, VERSION, 6)
     };
     let whole = ring(None);
     assert!(read(&whole).is_ok_and(|graph| graph.len() == LEN as usize));
@@ -262,9 +263,9 @@ fn random_bytes_behind_a_true_header_are_refused() {
 fn a_newer_and_an_older_version_are_named() {
     let (_, graph) = graph(10);
     let refused = read(&forge(&bytes(&graph), VERSION, 9)).expect_err("it is newer");
-    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 5");
+    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 6");
     let refused = read(&forge(&bytes(&graph), VERSION, 1)).expect_err("it is older");
-    let told = "the graph has format version 1, this program reads version 5: build it again";
+    let told = "the graph has format version 1, this program reads version 6: build it again";
     assert_eq!(refused.to_string(), told);
 }
 
@@ -311,6 +312,7 @@ fn codes_of_no_known_kind_and_blocks_that_lead_outside_are_refused() {
     const CODES: usize = 156;
     const BLOCKS: usize = 168;
     const BITS: usize = 176;
+
     let values = clustered(Metric::Cosine, 32, 300, 1);
     let rows = FlatRows::new(32, &values).expect("whole rows");
     let graph = NativeBuilder::default().build(Metric::Cosine, &rows, &|| false).expect("builds");
@@ -322,6 +324,7 @@ fn codes_of_no_known_kind_and_blocks_that_lead_outside_are_refused() {
         assert!(matches!(read(&forge(file, BITS, bits)), Err(Error::Malformed(_))));
     }
     assert!(matches!(read(&forge(&compact, BLOCKS, 1)), Err(Error::Malformed(_))));
+    assert!(matches!(read(&forge(&compact, SIGNS, 1)), Err(Error::Malformed(_))));
     let file = bytes(&graph.quantized_as(Metric::Cosine, &rows, Codes::Fast));
     assert!(read(&file).is_ok());
     for (at, value) in [(172, 1025), (172, u32::MAX)] {
@@ -362,4 +365,24 @@ fn a_failing_disk_is_reported_as_its_own_error() {
     let failed = graph.write_to(&mut Failing).expect_err("it fails");
     let cause = std::error::Error::source(&failed).expect("there is a cause");
     assert_eq!(cause.to_string(), "the disk is on fire");
+}
+
+#[test]
+fn signs_come_back_as_they_were_and_are_refused_where_codes_have_none() {
+    const DIM: usize = 200;
+    let mut random = StdRng::seed_from_u64(8);
+    let values: Vec<f32> = (0..DIM * 300).map(|_| random.random_range(-1.0..1.0)).collect();
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclid, Metric::Manhattan] {
+        let graph = NativeBuilder::default().build(metric, &rows, &|| false).expect("builds");
+        let graph = graph.quantized(metric, &rows);
+        let file = bytes(&graph);
+        let opened = read(&file).expect("it is whole");
+        assert!(opened == graph && opened.memory_bytes() == graph.memory_bytes());
+        let signs = u32::from_le_bytes(file[SIGNS..SIGNS + 4].try_into().expect("four bytes"));
+        assert_eq!(signs, u32::from(metric != Metric::Manhattan));
+        for other in [1 - signs, 2] {
+            assert!(matches!(read(&forge(&file, SIGNS, other)), Err(Error::Malformed(_) | Error::Truncated)));
+        }
+    }
 }

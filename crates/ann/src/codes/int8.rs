@@ -228,6 +228,7 @@ impl Int8 {
             placed: &buffer.values,
             query: &buffer.code,
             terms,
+            step: self.frame.scale.recip(),
         }
     }
 }
@@ -507,6 +508,8 @@ pub(crate) struct Int8Query<'c> {
     pub(crate) placed: &'c [f32],
     query: &'c [u8],
     terms: Terms,
+    /// What one step of a code is.
+    step: f32,
 }
 
 impl Int8Query<'_> {

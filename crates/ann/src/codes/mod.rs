@@ -9,5 +9,5 @@ mod rotation;
 pub const MIN_CODED_DIM: usize = 16;
 
 pub(crate) use blocks::{BlockShape, BlockView, Blocks, Tables};
-pub(crate) use int8::signs::{BLOCK, Signs};
+pub(crate) use int8::signs::{BLOCK, BySigns, Planes, Signs, SignsShape};
 pub(crate) use int8::{Bits, Encoder, Int8, Int8Buffer, Int8Query, OFFSET, Shape};

@@ -11,7 +11,7 @@ use super::scan::Scannable;
 use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch};
 use crate::array::Words;
 use crate::build::Space;
-use crate::codes::{Bits, Blocks, Int8, Int8Query, MIN_CODED_DIM};
+use crate::codes::{Bits, Blocks, Int8, Int8Query, MIN_CODED_DIM, Signs};
 use crate::links::Base;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -50,7 +50,8 @@ impl Graph {
             }
         };
         let codes = Int8::encode_as(metric, bits, rows, &slots);
-        graph.coded = Some(Coded { codes, slots, blocks: None });
+        let signs = Signs::of(&codes);
+        graph.coded = Some(Coded { codes, slots, blocks: None, signs });
         graph
     }
 
@@ -82,7 +83,7 @@ impl Graph {
         let base = Base::wide(base, stride);
         let len = base.links().positions();
         let slots: Vec<u32> = (0..len as u32).collect();
-        let coded = Some(Coded { codes, slots: slots.into(), blocks: None });
+        let coded = Some(Coded { codes, slots: slots.into(), blocks: None, signs: None });
         Self {
             entry: if len == 0 { NONE } else { 0 },
             base,
@@ -135,7 +136,8 @@ impl Graph {
         let positions: Vec<u32> = order.iter().map(|&slot| old[slot as usize]).collect();
         let codes = coded.codes.reordered(&positions);
         let blocks = coded.blocks.is_some().then(|| Blocks::encode(&codes, graph.base()));
-        graph.coded = Some(Coded { codes, slots: order.into(), blocks });
+        let signs = coded.signs.is_some().then(|| Signs::of(&codes)).flatten();
+        graph.coded = Some(Coded { codes, slots: order.into(), blocks, signs });
         graph
     }
 
@@ -192,6 +194,9 @@ impl Graph {
         }
         if let Some(blocks) = &coded.blocks {
             return self.search_fast((coded, blocks), metric, rows, query, k, beam, accept, scratch);
+        }
+        if let Some(signs) = &coded.signs {
+            return self.search_signed((coded, signs), metric, rows, query, k, beam, accept, scratch);
         }
         let Scratch { walker, code, .. } = scratch;
         let measure = ByCode(coded.codes.query(query, code));

@@ -89,7 +89,8 @@ impl<A: Fn(u32) -> bool> Task for FastWalk<'_, A> {
                 pool.offer(measure.rank::<S>(start), start);
             }
         }
-        let (bound, mut rejected) = (rank(beam.bound), 0);
+        let patience = beam.patience(graph.len());
+        let (bound, mut rejected, mut idle) = (rank(beam.bound), 0, 0);
         loop {
             while claimed.len() <= AHEAD
                 && let Some(position) = pool.claim(beam.least, bound)
@@ -103,8 +104,14 @@ impl<A: Fn(u32) -> bool> Task for FastWalk<'_, A> {
             if distance < best.worst() {
                 if accept(position) {
                     best.offer(rank(distance), position);
+                    idle = 0;
                 } else {
                     rejected += 1;
+                }
+            } else {
+                idle += 1;
+                if idle > patience {
+                    return rejected;
                 }
             }
             for block in blocks.blocks(position) {

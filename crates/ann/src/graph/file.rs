@@ -13,6 +13,7 @@
 //! blocks                           1 if there are blocks of neighbours, else 0
 //! points                           of the curves of recall
 //! bits                             of a value of the codes, 8 or 4; 0 if there are none
+//! signs                            1 if there are signs of codes, else 0
 //! links of layer 0                 len records, see below
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
@@ -27,6 +28,9 @@
 //!                                  dimension (for dot one more) values
 //! if there are blocks:
 //!     the blocks                   see codes::blocks
+//! if there are signs:
+//!     the mean of the codes        as many values as a code has, f32; not for Euclid
+//!     the signs                    see codes::int8::signs
 //! the curves: k, ef and recall of each point, the recall an f32
 //! crc32 (IEEE) of everything above
 //! ```
@@ -46,12 +50,12 @@ use super::recall::{Curves, Reached};
 use super::scan::Scannable;
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
-use crate::codes::{Bits, BlockShape, Blocks, Int8, Shape};
+use crate::codes::{Bits, BlockShape, Blocks, Int8, Shape, Signs, SignsShape};
 use crate::links::{self, Base};
 use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// Arrays begin at multiples of this, a cache line.
 const ALIGN: usize = 64;
 /// Where the first array begins.
@@ -92,6 +96,10 @@ impl Graph {
             if let Some(blocks) = &coded.blocks {
                 out.put_lines(&blocks.in_file_order())?;
             }
+            if let Some(signs) = &coded.signs {
+                out.put_words(bytemuck::cast_slice(signs.mean()))?;
+                out.put_lines(signs.lines())?;
+            }
         }
         let curves = self.curves.points().iter();
         let curves: Vec<u32> = curves.flat_map(|point| [point.k, point.ef, point.recall.to_bits()]).collect();
@@ -114,6 +122,7 @@ impl Graph {
             codes: self.coded.as_ref().map(|coded| coded.codes.shape()),
             blocks: self.coded.as_ref().is_some_and(|coded| coded.blocks.is_some()),
             points: self.curves.points().len() as u32,
+            signs: self.coded.as_ref().is_some_and(|coded| coded.signs.is_some()),
         }
     }
 
@@ -174,7 +183,7 @@ impl Graph {
             base,
             upper: layers.collect(),
             coded: header.codes.zip(places.codes).map(|(shape, places)| {
-                let [slots, mean, squares, lines, blocks] = places;
+                let [slots, mean, squares, lines, blocks, mean_of_codes, signs] = places;
                 let squares = Array::lent(&owner, squares);
                 Coded {
                     slots: lent(&slots),
@@ -187,6 +196,10 @@ impl Graph {
                     blocks: header
                         .block_shape()
                         .map(|shape| Blocks::from_parts(shape, Array::lent(&owner, blocks))),
+                    signs: header.signs_shape().map(|shape| {
+                        let mean = Array::lent(&owner, mean_of_codes);
+                        Signs::from_parts(shape, mean, Array::lent(&owner, signs))
+                    }),
                 }
             }),
         };
@@ -255,6 +268,7 @@ struct Header {
     blocks: bool,
     /// Of the curves of recall.
     points: u32,
+    signs: bool,
 }
 
 /// Where the arrays lie, as byte ranges.
@@ -262,8 +276,8 @@ struct Places {
     base: Range<usize>,
     /// Slots, starts and links of each upper layer.
     layers: Vec<[Range<usize>; 3]>,
-    /// Slots, mean, squares, lines and blocks.
-    codes: Option<[Range<usize>; 5]>,
+    /// Slots, mean, squares, lines, blocks, mean of the codes and signs.
+    codes: Option<[Range<usize>; 7]>,
     curves: Range<usize>,
     sum_at: usize,
 }
@@ -287,6 +301,7 @@ impl Header {
                 u32::from(self.blocks),
                 self.points,
                 bits,
+                u32::from(self.signs),
             ]))
         {
             *place = word.to_le_bytes();
@@ -309,8 +324,10 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let [codes, dim, scale, blocks, points, bits] = std::array::from_fn(|at| number(CODES_AT + at));
+        let [codes, dim, scale, blocks, points, bits, signs] =
+            std::array::from_fn(|at| number(CODES_AT + at));
         ensure(blocks <= 1, "its blocks are of an unknown kind")?;
+        ensure(signs <= 1, "its signs are of an unknown kind")?;
         let codes = match codes {
             0 => None,
             kind => {
@@ -333,6 +350,7 @@ impl Header {
             codes,
             blocks: blocks == 1,
             points,
+            signs: signs == 1,
         };
         header.check()?;
         Ok(header)
@@ -349,6 +367,7 @@ impl Header {
         let suits = |shape: Shape| shape.metric != Metric::Manhattan && shape.bits == Bits::Eight;
         let placed = self.codes.is_some_and(suits);
         ensure(placed || !self.blocks, "its blocks lack codes")?;
+        ensure(self.signs_shape().is_some() || !self.signs, "its signs lack codes")?;
         ensure(self.points <= MAX_POINTS, "its curves of recall have too many points")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
             ensure(slots <= self.len, "a layer has too many slots")?;
@@ -361,6 +380,10 @@ impl Header {
     fn block_shape(&self) -> Option<BlockShape> {
         let shape = self.codes.filter(|_| self.blocks)?;
         Some(BlockShape::of(shape.bytes(), self.stride as usize))
+    }
+
+    fn signs_shape(&self) -> Option<SignsShape> {
+        SignsShape::of(self.codes.filter(|_| self.signs)?)
     }
 
     fn places(&self) -> Result<Places> {
@@ -383,8 +406,12 @@ impl Header {
         let codes = self.codes.map(|shape| {
             let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.bytes() / 4);
             let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN / 4);
+            let signs = self.signs_shape();
+            let of_codes = signs.map_or(0, |shape| shape.mean);
+            let signs = signs.map_or(0, |shape| shape.lines() * ALIGN / 4);
             let len = self.len as usize;
-            [len, mean, squares, len * line, len * blocks].map(|words| place(words as u64))
+            [len, mean, squares, len * line, len * blocks, of_codes, len * signs]
+                .map(|words| place(words as u64))
         });
         let curves = place(3 * u64::from(self.points));
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;

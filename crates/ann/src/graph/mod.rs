@@ -19,6 +19,7 @@ mod recall;
 mod scan;
 mod scratch;
 mod search;
+mod signed;
 
 pub use filtered::{Strategy, filtered_strategy};
 pub use recall::Effort;
@@ -29,7 +30,7 @@ pub use search::Beam;
 use std::fmt;
 
 use crate::array::Words;
-use crate::codes::{Blocks, Int8};
+use crate::codes::{Blocks, Int8, Signs};
 pub(crate) use crate::links::NONE;
 use crate::links::{Base, Links};
 use crate::nearest::Neighbor;
@@ -73,13 +74,15 @@ struct Coded {
     slots: Words,
     /// The neighbours of each position in fewer bits, if it is to be fast.
     blocks: Option<Blocks>,
+    /// One bit a value, where that says enough.
+    signs: Option<Signs>,
 }
 
 /// What a graph keeps of the rows, to walk by; see
 /// [`Graph::quantized_as`](Graph::quantized_as).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codes {
-    /// One byte a value.
+    /// One byte a value, and one bit of each to go by.
     Int8,
     /// One byte a value, and at each slot one bit a value of all its
     /// neighbours.
@@ -180,10 +183,10 @@ impl Graph {
     pub fn memory_bytes(&self) -> usize {
         let upper: usize = self.upper.iter().map(Layer::words).sum();
         let blocks = |coded: &Coded| coded.blocks.as_ref().map_or(0, Blocks::memory_bytes);
-        let coded = self
-            .coded
-            .as_ref()
-            .map_or(0, |coded| coded.codes.memory_bytes() + size_of_val(&*coded.slots) + blocks(coded));
+        let signs = |coded: &Coded| coded.signs.as_ref().map_or(0, Signs::memory_bytes);
+        let coded = self.coded.as_ref().map_or(0, |coded| {
+            coded.codes.memory_bytes() + size_of_val(&*coded.slots) + blocks(coded) + signs(coded)
+        });
         let words = self.base.words().len() + upper;
         words * size_of::<u32>() + coded + self.scannable.memory_bytes()
     }

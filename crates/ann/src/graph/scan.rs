@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::coded::rescore;
 use super::{Coded, Graph, NONE, Scratch};
-use crate::codes::{BLOCK, Bits, Int8Query, Signs};
+use crate::codes::{BLOCK, Bits, BySigns, Int8Query, Signs};
 use crate::exact::exact;
 use crate::nearest::Neighbor;
 use crate::pool::{Pool, rank};
@@ -28,6 +28,7 @@ pub(super) struct Scannable(OnceLock<Arc<BySlot>>);
 struct BySlot {
     /// The position of each slot; `NONE` for one without.
     positions: Vec<u32>,
+    /// Of a graph that has none itself.
     signs: Option<Signs>,
 }
 
@@ -43,7 +44,8 @@ impl Scannable {
             let slots = &*coded.slots;
             let mut positions = vec![NONE; slots.len()];
             slots.iter().zip(0u32..).for_each(|(&slot, position)| positions[slot as usize] = position);
-            Arc::new(BySlot { positions, signs: Signs::of(&coded.codes, slots) })
+            let signs = if coded.signs.is_none() { Signs::of(&coded.codes) } else { None };
+            Arc::new(BySlot { positions, signs })
         })
     }
 
@@ -59,8 +61,8 @@ impl Scannable {
 /// The memory of a scan, kept from one to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
-    slots: Vec<u32>,
-    /// The least that a distance may be, and the slot.
+    positions: Vec<u32>,
+    /// The least that a distance may be, and the position.
     kept: Vec<(f32, u32)>,
 }
 
@@ -99,8 +101,8 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         let Some(coded) = &self.coded else { return exact(metric, rows, query, k, slots) };
-        let Scratch { scanned, best, code, .. } = scratch;
-        let Scanned { slots: scanned, kept } = scanned;
+        let Scratch { scanned, best, code, planes, .. } = scratch;
+        let Scanned { positions: scanned, kept } = scanned;
         scanned.clear();
         scanned.extend(slots);
         let wanted = coded.rescored_of_scan(k);
@@ -110,18 +112,22 @@ impl Graph {
         let by_slot = self.scannable.of(coded);
         // Rows that have no code are compared themselves.
         let mut others = Vec::new();
-        scanned.retain(|&slot| {
-            let is_coded = by_slot.positions.get(slot as usize).is_some_and(|&position| position != NONE);
-            if !is_coded {
-                others.push(slot);
+        scanned.retain_mut(|slot| {
+            let position = by_slot.positions.get(*slot as usize).copied().unwrap_or(NONE);
+            if position == NONE {
+                others.push(*slot);
+            } else {
+                *slot = position;
             }
-            is_coded
+            position != NONE
         });
         best.reset(wanted.min(scanned.len()));
         let query_code = coded.codes.query(query, code);
-        run(Scan { query: &query_code, slots: scanned, by_slot, pool: best, kept });
+        let signs = coded.signs.as_ref().or(by_slot.signs.as_ref());
+        let signs = signs.map(|signs| query_code.by_signs(signs, planes));
+        run(Scan { query: &query_code, signs: signs.as_ref(), positions: scanned, pool: best, kept });
         let mut near = Vec::with_capacity(best.len());
-        near.extend(best.iter().map(|(_, slot)| Neighbor { slot, distance: 0.0 }));
+        near.extend(best.iter().map(|(_, at)| Neighbor { slot: coded.slots[at as usize], distance: 0.0 }));
         let mut near = rescore(metric, rows, query, near, k);
         if !others.is_empty() {
             near.extend(exact(metric, rows, query, k, others.into_iter()));
@@ -143,11 +149,11 @@ impl Coded {
     }
 }
 
-/// Puts the nearest slots into the pool.
+/// Puts the nearest positions into the pool.
 struct Scan<'a> {
     query: &'a Int8Query<'a>,
-    slots: &'a [u32],
-    by_slot: &'a BySlot,
+    signs: Option<&'a BySigns<'a>>,
+    positions: &'a [u32],
     pool: &'a mut Pool,
     kept: &'a mut Vec<(f32, u32)>,
 }
@@ -157,34 +163,39 @@ impl Task for Scan<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { query, slots, by_slot: BySlot { positions, signs }, pool, kept } = self;
-        let by_signs = query.by_signs();
+        let Self { query, signs, positions, pool, kept } = self;
         let mut least = [f32::NEG_INFINITY; BLOCK];
-        for block in slots.chunks(BLOCK) {
+        let ask = |signs: &BySigns<'_>, block: &[u32]| block.iter().for_each(|&at| signs.prefetch(at));
+        if let (Some(signs), Some(first)) = (signs, positions.chunks(BLOCK).next()) {
+            ask(signs, first);
+        }
+        for (at, block) in positions.chunks(BLOCK).enumerate() {
             let worst = pool.worst();
             if let Some(signs) = signs {
-                query.least::<S>(by_signs, signs, block, worst, &mut least);
+                if let Some(next) = positions.chunks(BLOCK).nth(at + 1) {
+                    ask(signs, next);
+                }
+                signs.least::<S>(block, worst, &mut least);
             }
             kept.clear();
-            for (&least, &slot) in least.iter().zip(block) {
+            for (&least, &position) in least.iter().zip(block) {
                 if least <= worst {
-                    kept.push((least, slot));
+                    kept.push((least, position));
                 }
             }
             if signs.is_some() {
                 // The most promising first, so that others need not be measured.
                 kept.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             }
-            let position = |slot: u32| positions[slot as usize];
-            kept.iter().take(AHEAD).for_each(|&(_, slot)| query.prefetch(position(slot)));
-            for (at, &(least, slot)) in kept.iter().enumerate() {
+            kept.iter().take(AHEAD).for_each(|&(_, position)| query.prefetch(position));
+            for (at, &(least, position)) in kept.iter().enumerate() {
                 if least > pool.worst() {
                     break;
                 }
                 if let Some(&(_, ahead)) = kept.get(at + AHEAD) {
-                    query.prefetch(position(ahead));
+                    query.prefetch(ahead);
                 }
-                pool.offer(rank(query.distance::<S>(position(slot))), slot);
+                pool.offer(rank(query.distance::<S>(position)), position);
             }
         }
     }

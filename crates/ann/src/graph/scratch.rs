@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::scan::Scanned;
-use crate::codes::{Int8Buffer, Tables};
+use crate::codes::{Int8Buffer, Planes, Tables};
 use crate::nearest::{Nearest, Neighbor};
 use crate::pool::Pool;
 use crate::walk::Walker;
@@ -32,8 +32,9 @@ pub struct Scratch {
     /// The walk over codes, and the query as a code.
     pub(super) walker: Walker,
     pub(super) code: Int8Buffer,
-    /// The tables of the query in a fast walk, and the best that were measured.
+    /// What estimates of the query are made with, and the best that were measured.
     pub(super) tables: Tables,
+    pub(super) planes: Planes,
     pub(super) best: Pool,
     /// What a scan by codes keeps of its slots.
     pub(super) scanned: Scanned,
@@ -62,12 +63,12 @@ impl Scratch {
 
 /// A set of slots that is emptied by counting one up.
 ///
-/// A slot is in the set when its stamp is the current generation. Two bytes a
-/// slot keep more of it in the cache, and every 65,535 searches it is cleared.
+/// A slot is in the set when its stamp is the current generation. A byte a slot
+/// keeps more of it in the cache, and every 255 searches it is cleared.
 #[derive(Debug, Default)]
 pub(crate) struct Visited {
-    stamps: Vec<u16>,
-    generation: u16,
+    stamps: Vec<u8>,
+    generation: u8,
     /// In the set from the beginning.
     hidden: Option<u32>,
 }

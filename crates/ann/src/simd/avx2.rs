@@ -5,7 +5,7 @@
 
 use std::arch::x86_64 as x86;
 
-use super::{GROUP, LINE, Simd, Task};
+use super::{GROUP, LINE, PLANES, Simd, Task};
 use crate::array::Line;
 
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,f16c")]
@@ -51,9 +51,15 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+    fn sum_where(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
         // SAFETY: as above.
-        unsafe { sum_where_avx2(bits, query) }
+        unsafe { sums_where_avx2([bits], query)[0] }
+    }
+
+    #[inline(always)]
+    fn sums_where(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
+        // SAFETY: as above.
+        unsafe { sums_where_avx2(bits, query) }
     }
 
     #[inline(always)]
@@ -182,29 +188,46 @@ fn below_avx2(values: &[f32; GROUP], limit: f32) -> u32 {
     part(0) | part(1) | part(2) | part(3)
 }
 
-// Each byte of 32 bits goes to the eight values it is for, of which each looks at
-// its bit.
+// The four planes of 64 values are one register. A half byte's bits are looked up
+// and summed in bytes, which hold so many words' sums of 8.
 #[target_feature(enable = "avx2")]
 #[inline]
 #[allow(unsafe_code)] // Loads take pointers.
-fn sum_where_avx2(bits: &[u64], query: &[i8]) -> i32 {
-    let byte =
-        x86::_mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
-    let bit = x86::_mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-    let (ones, wide_ones) = (x86::_mm256_set1_epi8(1), x86::_mm256_set1_epi16(1));
-    let mut sum = x86::_mm256_setzero_si256();
-    for (bits, query) in bits.iter().zip(query.as_chunks::<LINE>().0) {
-        for (half, query) in query.as_chunks::<32>().0.iter().enumerate() {
-            // SAFETY: 32 bytes are read from chunks of 32.
-            let query = unsafe { x86::_mm256_loadu_si256(query.as_ptr().cast()) };
-            let spread = x86::_mm256_shuffle_epi8(x86::_mm256_set1_epi32((bits >> (32 * half)) as i32), byte);
-            let set = x86::_mm256_cmpeq_epi8(x86::_mm256_and_si256(spread, bit), bit);
-            let pairs = x86::_mm256_maddubs_epi16(ones, x86::_mm256_and_si256(query, set));
-            sum = x86::_mm256_add_epi32(sum, x86::_mm256_madd_epi16(pairs, wide_ones));
+pub(super) fn sums_where_avx2<const N: usize>(bits: [&[u64]; N], query: &[[u64; PLANES]]) -> [u32; N] {
+    const WORDS: usize = 31;
+    let (zero, nibble) = (x86::_mm256_setzero_si256(), x86::_mm256_set1_epi8(15));
+    let set =
+        x86::_mm256_broadcastsi128_si256(x86::_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    let bits = bits.map(|bits| &bits[..query.len()]);
+    let mut all = [zero; N];
+    for (part, query) in query.chunks(WORDS).enumerate() {
+        let mut sums = [zero; N];
+        for (at, planes) in query.iter().enumerate() {
+            // SAFETY: 32 bytes are read from four words.
+            let planes = unsafe { x86::_mm256_loadu_si256(planes.as_ptr().cast()) };
+            for (sum, bits) in sums.iter_mut().zip(bits) {
+                let word = bits[WORDS * part + at] as i64;
+                let both = x86::_mm256_and_si256(x86::_mm256_set1_epi64x(word), planes);
+                let low = x86::_mm256_shuffle_epi8(set, x86::_mm256_and_si256(both, nibble));
+                let high = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(both), nibble);
+                let counted = x86::_mm256_add_epi8(low, x86::_mm256_shuffle_epi8(set, high));
+                *sum = x86::_mm256_add_epi8(*sum, counted);
+            }
+        }
+        for (all, sum) in all.iter_mut().zip(sums) {
+            *all = x86::_mm256_add_epi64(*all, x86::_mm256_sad_epu8(sum, zero));
         }
     }
-    let lanes: [i32; 8] = bytemuck::cast(sum);
-    lanes.iter().sum()
+    let weights = x86::_mm256_setr_epi64x(0, 1, 2, 3);
+    all.map(|all| {
+        let weighted = x86::_mm256_sllv_epi64(all, weights);
+        let pairs = x86::_mm_add_epi64(
+            x86::_mm256_castsi256_si128(weighted),
+            x86::_mm256_extracti128_si256::<1>(weighted),
+        );
+        let other = x86::_mm_unpackhi_epi64(pairs, pairs);
+        x86::_mm_cvtsi128_si32(x86::_mm_add_epi64(pairs, other)) as u32
+    })
 }
 
 #[target_feature(enable = "avx2")]

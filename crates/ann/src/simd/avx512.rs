@@ -5,7 +5,8 @@
 
 use std::arch::x86_64 as x86;
 
-use super::{GROUP, LINE, Simd, Task};
+use super::avx2::sums_where_avx2;
+use super::{GROUP, LINE, PLANES, Simd, Task};
 use crate::array::Line;
 
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -51,15 +52,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
-        // SAFETY: as above.
-        unsafe { sum_where_avx512(bits, query) }
+    fn sum_where(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
+        // SAFETY: as above, and AVX2 is among them.
+        unsafe { sums_where_avx2([bits], query)[0] }
     }
 
     #[inline(always)]
-    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+    fn sums_where(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
         // SAFETY: as above.
-        unsafe { sums_where_avx512(bits, query) }
+        unsafe { sums_where_avx2(bits, query) }
     }
 
     #[inline(always)]
@@ -164,50 +165,6 @@ fn below_avx512(values: &[f32; GROUP], limit: f32) -> u32 {
     };
     let parts = values.as_chunks().0;
     part(&parts[0]) | part(&parts[1]) << 16
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-#[inline]
-fn sum_where_avx512(bits: &[u64], query: &[i8]) -> i32 {
-    let ones = x86::_mm512_set1_epi8(1);
-    let (mut even, mut odd) = (x86::_mm512_setzero_si512(), x86::_mm512_setzero_si512());
-    let (bit_pairs, bit_rest) = bits.as_chunks::<2>();
-    let (query_pairs, query_rest) = query.as_chunks::<LINE>().0.as_chunks::<2>();
-    let masked = |bits: u64, query: &[i8; LINE]| x86::_mm512_maskz_mov_epi8(bits, load_signed(query));
-    for (bits, query) in bit_pairs.iter().zip(query_pairs) {
-        even = x86::_mm512_dpbusd_epi32(even, ones, masked(bits[0], &query[0]));
-        odd = x86::_mm512_dpbusd_epi32(odd, ones, masked(bits[1], &query[1]));
-    }
-    for (bits, query) in bit_rest.iter().zip(query_rest) {
-        even = x86::_mm512_dpbusd_epi32(even, ones, masked(*bits, query));
-    }
-    x86::_mm512_reduce_add_epi32(x86::_mm512_add_epi32(even, odd))
-}
-
-// Adding up the lanes of one sum takes as long as the sum; of four it is done at
-// once.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-#[inline]
-fn sums_where_avx512(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
-    let ones = x86::_mm512_set1_epi8(1);
-    let query = query.as_chunks::<LINE>().0;
-    let [a, b, c, d] = bits.map(|bits| &bits[..query.len()]);
-    let mut sums = [x86::_mm512_setzero_si512(); 4];
-    for (at, query) in query.iter().enumerate() {
-        let query = load_signed(query);
-        for (sum, bits) in sums.iter_mut().zip([a[at], b[at], c[at], d[at]]) {
-            *sum = x86::_mm512_dpbusd_epi32(*sum, ones, x86::_mm512_maskz_mov_epi8(bits, query));
-        }
-    }
-    let [a, b, c, d] = sums;
-    let ab = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi32(a, b), x86::_mm512_unpackhi_epi32(a, b));
-    let cd = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi32(c, d), x86::_mm512_unpackhi_epi32(c, d));
-    let all = x86::_mm512_add_epi32(x86::_mm512_unpacklo_epi64(ab, cd), x86::_mm512_unpackhi_epi64(ab, cd));
-    let half =
-        x86::_mm256_add_epi32(x86::_mm512_castsi512_si256(all), x86::_mm512_extracti64x4_epi64::<1>(all));
-    let sums =
-        x86::_mm_add_epi32(x86::_mm256_castsi256_si128(half), x86::_mm256_extracti128_si256::<1>(half));
-    bytemuck::cast(sums)
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]

@@ -29,6 +29,9 @@ pub(crate) use portable::Portable;
 /// Codes come in whole lines of this many bytes.
 pub(crate) const LINE: usize = 64;
 
+/// Bits of a value of a query that is held against signs.
+pub(crate) const PLANES: usize = 4;
+
 /// Codes that are looked up at once.
 pub(crate) const GROUP: usize = 32;
 /// Lines of which the sums of the entries fit 16 bits: 256 entries of 255.
@@ -58,13 +61,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// A bit for each value that is below `limit`.
     fn below(values: &[f32; GROUP], limit: f32) -> u32;
 
-    /// The sum of the query's values where a bit is set, 64 of them to a word.
+    /// The sum of the query's values where a bit is set, 64 of them to a word. The
+    /// values are below 16; each plane has a bit of each, the first the lowest.
     #[inline(always)]
-    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+    fn sum_where(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
         let mut sum = 0;
-        for (bits, query) in bits.iter().zip(query.as_chunks::<LINE>().0) {
-            for (at, &value) in query.iter().enumerate() {
-                sum += i32::from(value) & -((bits >> at & 1) as i32);
+        for (bits, planes) in bits.iter().zip(query) {
+            for (at, plane) in planes.iter().enumerate() {
+                sum += (bits & plane).count_ones() << at;
             }
         }
         sum
@@ -72,7 +76,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// The same for four sets of bits at once.
     #[inline(always)]
-    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+    fn sums_where(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
         bits.map(|bits| Self::sum_where(bits, query))
     }
 
@@ -258,10 +262,10 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
-    struct SumWhere<'a>(&'a [u64], &'a [i8]);
+    struct SumWhere<'a>(&'a [u64], &'a [[u64; PLANES]]);
 
     impl Task for SumWhere<'_> {
-        type Output = (i32, [i32; 4]);
+        type Output = (u32, [u32; 4]);
 
         #[inline(always)]
         fn run<S: Simd>(self) -> Self::Output {
@@ -278,10 +282,13 @@ mod tests {
         for words in (1..=20).chain([1025]) {
             let bits: Vec<u64> =
                 (0..words).map(|at| if at % 7 == 3 { !0 } else { random.random() }).collect();
-            let query: Vec<i8> = (0..words * LINE).map(|_| random.random_range(-127..=127)).collect();
-            let set = |at: usize| bits[at / LINE] >> (at % LINE) & 1 == 1;
-            let sum: i32 = (0..query.len()).filter(|&at| set(at)).map(|at| i32::from(query[at])).sum();
-            let all: i32 = query.iter().map(|&value| i32::from(value)).sum();
+            let query: Vec<[u64; PLANES]> =
+                (0..words).map(|at| if at % 5 == 3 { [!0; PLANES] } else { random.random() }).collect();
+            let set = |bits: u64, at: usize| (bits >> (at % LINE) & 1) as u32;
+            let value =
+                |at: usize| (0..PLANES).map(|plane| set(query[at / LINE][plane], at) << plane).sum::<u32>();
+            let all: u32 = (0..words * LINE).map(value).sum();
+            let sum: u32 = (0..words * LINE).map(|at| set(bits[at / LINE], at) * value(at)).sum();
             let want = (sum, [sum, all - sum, 0, sum]);
             for level in Level::all() {
                 assert_eq!(run_with(level, SumWhere(&bits, &query)), want, "{} words {words}", level.name());
