@@ -6,7 +6,7 @@
 
 use std::arch::{aarch64 as arm, asm};
 
-use super::{GROUP, LINE, Simd, Task};
+use super::{GROUP, LINE, PLANES, Simd, Task};
 use crate::array::Line;
 
 /// A line in registers.
@@ -60,13 +60,13 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+    fn sum_where(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
         // SAFETY: as above.
-        unsafe { sum_where_neon(bits, query) }
+        unsafe { sums_where_neon([bits], query)[0] }
     }
 
     #[inline(always)]
-    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+    fn sums_where(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
         // SAFETY: as above.
         unsafe { sums_where_neon(bits, query) }
     }
@@ -114,15 +114,15 @@ impl Simd for NeonDot {
     }
 
     #[inline(always)]
-    fn sum_where(bits: &[u64], query: &[i8]) -> i32 {
+    fn sum_where(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
         // SAFETY: as above.
-        unsafe { sum_where_by_dots(bits, query) }
+        unsafe { sums_where_neon([bits], query)[0] }
     }
 
     #[inline(always)]
-    fn sums_where(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
+    fn sums_where(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
         // SAFETY: as above.
-        unsafe { sums_where_by_dots(bits, query) }
+        unsafe { sums_where_neon(bits, query) }
     }
 
     #[inline(always)]
@@ -228,43 +228,38 @@ fn below_neon(values: &[f32; GROUP], limit: f32) -> u32 {
     arm::vaddvq_u32(arm::vandq_u32(all, lanes))
 }
 
+// Two planes of 64 values are one register. Bits are counted in bytes, which hold
+// so many words' sums of 8.
 #[target_feature(enable = "neon")]
 #[inline]
-fn sum_where_neon(bits: &[u64], query: &[i8]) -> i32 {
-    let mut sum = arm::vdupq_n_s32(0);
-    for (&bits, query) in bits.iter().zip(query.as_chunks::<LINE>().0) {
-        sum = add_where(sum, bits, load_signed(query));
-    }
-    arm::vaddvq_s32(sum)
-}
-
-// Of four the lanes are added up at once.
-#[target_feature(enable = "neon")]
-#[inline]
-fn sums_where_neon(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
-    let query = query.as_chunks::<LINE>().0;
-    let [a, b, c, d] = bits.map(|bits| &bits[..query.len()]);
-    let mut sums = [arm::vdupq_n_s32(0); 4];
-    for (at, query) in query.iter().enumerate() {
-        let query = load_signed(query);
-        for (sum, bits) in sums.iter_mut().zip([a[at], b[at], c[at], d[at]]) {
-            *sum = add_where(*sum, bits, query);
+#[allow(unsafe_code)] // Loads take pointers.
+fn sums_where_neon<const N: usize>(bits: [&[u64]; N], query: &[[u64; PLANES]]) -> [u32; N] {
+    const WORDS: usize = 31;
+    let bits = bits.map(|bits| &bits[..query.len()]);
+    let mut all = [[arm::vdupq_n_u64(0); 2]; N];
+    for (part, query) in query.chunks(WORDS).enumerate() {
+        let mut sums = [[arm::vdupq_n_u8(0); 2]; N];
+        for (at, planes) in query.iter().enumerate() {
+            // SAFETY: two words from 0 and two from 2 are read of four.
+            let planes = [0, 2].map(|first| unsafe { arm::vld1q_u64(planes.as_ptr().add(first)) });
+            for (sums, bits) in sums.iter_mut().zip(bits) {
+                let word = arm::vdupq_n_u64(bits[WORDS * part + at]);
+                for (sum, planes) in sums.iter_mut().zip(planes) {
+                    let set = arm::vreinterpretq_u8_u64(arm::vandq_u64(word, planes));
+                    *sum = arm::vaddq_u8(*sum, arm::vcntq_u8(set));
+                }
+            }
+        }
+        for (all, sums) in all.iter_mut().zip(sums) {
+            for (all, sum) in all.iter_mut().zip(sums) {
+                *all = arm::vpadalq_u32(*all, arm::vpaddlq_u16(arm::vpaddlq_u8(sum)));
+            }
         }
     }
-    bytemuck::cast(of_lanes(sums))
-}
-
-/// `sum` with the values added whose bit is set.
-#[target_feature(enable = "neon")]
-#[inline]
-fn add_where(sum: arm::int32x4_t, bits: u64, values: [arm::int8x16_t; PARTS]) -> arm::int32x4_t {
-    let set = spread(bits);
-    let kept = |part: usize| arm::vandq_s8(values[part], arm::vreinterpretq_s8_u8(set[part]));
-    let mut line = arm::vpaddlq_s8(kept(0));
-    for part in 1..PARTS {
-        line = arm::vpadalq_s8(line, kept(part));
-    }
-    arm::vpadalq_s16(sum, line)
+    all.map(|all| {
+        let planes: [u64; PLANES] = bytemuck::cast(all);
+        planes.iter().enumerate().map(|(plane, &sum)| (sum as u32) << plane).sum()
+    })
 }
 
 #[target_feature(enable = "neon")]
@@ -336,36 +331,6 @@ fn difference_by_dots(a: &[u8], b: &[u8]) -> u32 {
     arm::vaddvq_u32(arm::vaddq_u32(arm::vaddq_u32(a, b), arm::vaddq_u32(c, d)))
 }
 
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-fn sum_where_by_dots(bits: &[u64], query: &[i8]) -> i32 {
-    let mut turned = [arm::vdupq_n_s32(0); PARTS];
-    for (&bits, query) in bits.iter().zip(query.as_chunks::<LINE>().0) {
-        let parts = spread(bits).into_iter().zip(load_signed(query));
-        for (turned, (set, query)) in turned.iter_mut().zip(parts) {
-            *turned = add_dots(*turned, arm::vreinterpretq_s8_u8(set), query);
-        }
-    }
-    -arm::vaddvq_s32(of_all(turned))
-}
-
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-fn sums_where_by_dots(bits: [&[u64]; 4], query: &[i8]) -> [i32; 4] {
-    let query = query.as_chunks::<LINE>().0;
-    let [a, b, c, d] = bits.map(|bits| &bits[..query.len()]);
-    let mut turned = [arm::vdupq_n_s32(0); 4];
-    for (at, query) in query.iter().enumerate() {
-        let query = load_signed(query);
-        for (turned, bits) in turned.iter_mut().zip([a[at], b[at], c[at], d[at]]) {
-            for (set, query) in spread(bits).into_iter().zip(query) {
-                *turned = add_dots(*turned, arm::vreinterpretq_s8_u8(set), query);
-            }
-        }
-    }
-    bytemuck::cast(arm::vnegq_s32(of_lanes(turned)))
-}
-
 /// `sum` with four products added to each lane. In std `vdotq_s32`, which is not
 /// stable.
 #[target_feature(enable = "neon,dotprod")]
@@ -417,26 +382,6 @@ fn less_128(code: arm::uint8x16_t) -> arm::int8x16_t {
 fn halves(code: arm::uint8x16_t) -> [arm::int8x16_t; 2] {
     [arm::vandq_u8(code, arm::vdupq_n_u8(15)), arm::vshrq_n_u8::<4>(code)]
         .map(|half| arm::vreinterpretq_s8_u8(half))
-}
-
-/// For each bit a byte, all of whose bits are set where it is.
-#[target_feature(enable = "neon")]
-#[inline]
-fn spread(bits: u64) -> [arm::uint8x16_t; PARTS] {
-    let bytes = arm::vreinterpretq_u8_u64(arm::vdupq_n_u64(bits.to_le()));
-    let place = bytemuck::cast([[1u8, 2, 4, 8, 16, 32, 64, 128]; 2]);
-    let sixteen = |first: u8| {
-        let byte = bytemuck::cast([[first; 8], [first + 1; 8]]);
-        arm::vtstq_u8(arm::vqtbl1q_u8(bytes, byte), place)
-    };
-    [sixteen(0), sixteen(2), sixteen(4), sixteen(6)]
-}
-
-/// The sum of each of four.
-#[target_feature(enable = "neon")]
-#[inline]
-fn of_lanes([a, b, c, d]: [arm::int32x4_t; 4]) -> arm::int32x4_t {
-    arm::vpaddq_s32(arm::vpaddq_s32(a, b), arm::vpaddq_s32(c, d))
 }
 
 #[target_feature(enable = "neon")]
