@@ -13,6 +13,9 @@
 //! blocks                           1 if there are blocks of neighbours, else 0
 //! points                           of the curves of recall
 //! bits                             of a value of the codes, 8 or 4; 0 if there are none
+//!                                  or they are product codes
+//! values                           that a byte of product codes stands for, 1, 2, 4, 8
+//!                                  or 16; else 0
 //! links of layer 0                 len records, see below
 //! for each upper layer, 1 first:
 //!     the slots, ascending         slots
@@ -20,11 +23,15 @@
 //!     the links                    links
 //! if there are codes:
 //!     the slot of each position    len
+//! if there are codes of bits:
 //!     the mean that was taken off  the dimension, f32; by cosine and dot only
 //!                                  where values have 4 bits
 //!     the squared lengths          len, for Euclid; f32
 //!     the codes                    len times as many lines of 64 bytes as hold the
 //!                                  dimension (for dot one more) values
+//! if there are product codes:
+//!     the centroids                256 for each value of a row, f32
+//!     the codes                    len times a byte for each so many values
 //! if there are blocks:
 //!     the blocks                   see codes::blocks
 //! the curves: k, ef and recall of each point, the recall an f32
@@ -46,12 +53,14 @@ use super::recall::{Curves, Reached};
 use super::scan::Scannable;
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
-use crate::codes::{Bits, BlockShape, Blocks, Int8, Shape};
+use crate::codes::{
+    Bits, BlockShape, Blocks, Compression, Held, HeldShape, Int8, Product, ProductShape, Shape,
+};
 use crate::links::{self, Base};
 use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// Arrays begin at multiples of this, a cache line.
 const ALIGN: usize = 64;
 /// Where the first array begins.
@@ -84,11 +93,20 @@ impl Graph {
             out.put_words(&layer.links)?;
         }
         if let Some(coded) = &self.coded {
-            let parts = coded.codes.parts();
             out.put_words(&coded.slots)?;
-            out.put_words(bytemuck::cast_slice(parts.mean))?;
-            out.put_words(bytemuck::cast_slice(parts.squares))?;
-            out.put_lines(parts.lines)?;
+            match &coded.codes {
+                Held::Int8(codes) => {
+                    let parts = codes.parts();
+                    out.put_words(bytemuck::cast_slice(parts.mean))?;
+                    out.put_words(bytemuck::cast_slice(parts.squares))?;
+                    out.put_lines(parts.lines)?;
+                }
+                Held::Product(codes) => {
+                    let (centroids, codes) = codes.parts();
+                    out.put_words(bytemuck::cast_slice(centroids))?;
+                    out.put_bytes(codes)?;
+                }
+            }
             if let Some(blocks) = &coded.blocks {
                 out.put_lines(&blocks.in_file_order())?;
             }
@@ -174,16 +192,20 @@ impl Graph {
             base,
             upper: layers.collect(),
             coded: header.codes.zip(places.codes).map(|(shape, places)| {
-                let [slots, mean, squares, lines, blocks] = places;
-                let squares = Array::lent(&owner, squares);
+                let [slots, mean, squares, codes, blocks] = places;
                 Coded {
                     slots: lent(&slots),
-                    codes: Int8::from_parts(
-                        shape,
-                        &Array::lent(&owner, mean),
-                        squares,
-                        Array::lent(&owner, lines),
-                    ),
+                    codes: match shape {
+                        HeldShape::Int8(shape) => {
+                            let squares = Array::lent(&owner, squares);
+                            let mean = Array::lent(&owner, mean);
+                            Held::Int8(Int8::from_parts(shape, &mean, squares, Array::lent(&owner, codes)))
+                        }
+                        HeldShape::Product(shape) => {
+                            let centroids = Array::lent(&owner, mean);
+                            Held::Product(Product::from_parts(shape, centroids, Array::lent(&owner, codes)))
+                        }
+                    },
                     blocks: header
                         .block_shape()
                         .map(|shape| Blocks::from_parts(shape, Array::lent(&owner, blocks))),
@@ -251,7 +273,7 @@ struct Header {
     upper: u32,
     /// Slots and links of each upper layer; zeros behind the last.
     layers: [(u32, u32); MAX_UPPER],
-    codes: Option<Shape>,
+    codes: Option<HeldShape>,
     blocks: bool,
     /// Of the curves of recall.
     points: u32,
@@ -262,7 +284,7 @@ struct Places {
     base: Range<usize>,
     /// Slots, starts and links of each upper layer.
     layers: Vec<[Range<usize>; 3]>,
-    /// Slots, mean, squares, lines and blocks.
+    /// Slots, mean or centroids, squares, codes and blocks.
     codes: Option<[Range<usize>; 5]>,
     curves: Range<usize>,
     sum_at: usize,
@@ -272,21 +294,24 @@ impl Header {
     fn to_bytes(&self) -> [u8; HEADER] {
         let numbers = [VERSION, self.stride, self.len, self.entry, self.upper];
         let layers = self.layers.iter().flat_map(|&(slots, links)| [slots, links]);
-        let codes = self.codes.map_or([0; 3], |shape| {
-            [1 + metric_number(shape.metric), shape.dim as u32, shape.scale.to_bits()]
-        });
-        let bits = self.codes.map_or(0, |shape| match shape.bits {
-            Bits::Eight => 8,
-            Bits::Four => 4,
-        });
+        let (scale, bits, values) = match self.codes {
+            Some(HeldShape::Int8(Shape { bits: Bits::Eight, scale, .. })) => (scale, 8, 0),
+            Some(HeldShape::Int8(Shape { bits: Bits::Four, scale, .. })) => (scale, 4, 0),
+            Some(HeldShape::Product(shape)) => (0.0, 0, shape.compression.values_per_byte() as u32),
+            None => (0.0, 0, 0),
+        };
+        let codes =
+            self.codes.map_or([0; 2], |shape| [1 + metric_number(shape.metric()), shape.dim() as u32]);
         let mut bytes = [0; HEADER];
         let (magic, rest) = bytes.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
         for (place, word) in
             rest.as_chunks_mut().0.iter_mut().zip(numbers.into_iter().chain(layers).chain(codes).chain([
+                scale.to_bits(),
                 u32::from(self.blocks),
                 self.points,
                 bits,
+                values,
             ]))
         {
             *place = word.to_le_bytes();
@@ -309,19 +334,29 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let [codes, dim, scale, blocks, points, bits] = std::array::from_fn(|at| number(CODES_AT + at));
+        let [codes, dim, scale, blocks, points, bits, values] =
+            std::array::from_fn(|at| number(CODES_AT + at));
         ensure(blocks <= 1, "its blocks are of an unknown kind")?;
         let codes = match codes {
             0 => None,
             kind => {
                 let metric = METRICS.get(kind as usize - 1).copied();
                 let metric = metric.ok_or(Error::Malformed("its codes are of an unknown kind"))?;
-                let bits = match bits {
-                    8 => Ok(Bits::Eight),
-                    4 if metric != Metric::Manhattan => Ok(Bits::Four),
-                    _ => Err(Error::Malformed("its codes have no such number of bits")),
-                }?;
-                Some(Shape { metric, bits, dim: dim as usize, scale: f32::from_bits(scale) })
+                let (dim, scale) = (dim as usize, f32::from_bits(scale));
+                let of_bits = |bits| Some(HeldShape::Int8(Shape { metric, bits, dim, scale }));
+                match (bits, values) {
+                    (8, 0) => of_bits(Bits::Eight),
+                    (4, 0) if metric != Metric::Manhattan => of_bits(Bits::Four),
+                    (0, values) => {
+                        let kind = Compression::ALL
+                            .into_iter()
+                            .find(|kind| kind.values_per_byte() == values as usize);
+                        let compression =
+                            kind.ok_or(Error::Malformed("its codes have no such compression"))?;
+                        Some(HeldShape::Product(ProductShape { metric, compression, dim }))
+                    }
+                    _ => return Err(Error::Malformed("its codes have no such number of bits")),
+                }
             }
         };
         let header = Self {
@@ -344,11 +379,9 @@ impl Header {
         ensure(self.upper as usize <= MAX_UPPER, "too many layers")?;
         let entry_exists = self.entry < self.len || (self.len == 0 && self.entry == NONE);
         ensure(entry_exists, "the entry has no slot")?;
-        let dim = self.codes.map_or(1, |shape| shape.dim);
+        let dim = self.codes.map_or(1, HeldShape::dim);
         ensure((1..=MAX_DIM).contains(&dim), "its codes have no such dimension")?;
-        let suits = |shape: Shape| shape.metric != Metric::Manhattan && shape.bits == Bits::Eight;
-        let placed = self.codes.is_some_and(suits);
-        ensure(placed || !self.blocks, "its blocks lack codes")?;
+        ensure(self.block_shape().is_some() || !self.blocks, "its blocks lack codes")?;
         ensure(self.points <= MAX_POINTS, "its curves of recall have too many points")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
             ensure(slots <= self.len, "a layer has too many slots")?;
@@ -359,34 +392,36 @@ impl Header {
     }
 
     fn block_shape(&self) -> Option<BlockShape> {
-        let shape = self.codes.filter(|_| self.blocks)?;
-        Some(BlockShape::of(shape.bytes(), self.stride as usize))
+        let HeldShape::Int8(shape) = self.codes.filter(|_| self.blocks)? else { return None };
+        let suits = shape.metric != Metric::Manhattan && shape.bits == Bits::Eight;
+        suits.then(|| BlockShape::of(shape.bytes(), self.stride as usize))
     }
 
     fn places(&self) -> Result<Places> {
         let mut end = HEADER as u64;
-        let mut place = |words: u64| {
+        let mut place = |bytes: u64| {
             let start = end;
-            end += 4 * words;
+            end += bytes;
             let used = start as usize..end as usize;
             end = end.next_multiple_of(ALIGN as u64);
             used
         };
         // At most 2^41 for layer 0 and 16 * 2^34 above it: no overflow.
         let width = links::width(self.stride as usize, links::bits(self.len as usize));
-        let base = place(u64::from(self.len) * width as u64);
+        let base = place(4 * u64::from(self.len) * width as u64);
         let layers = self.layers[..self.upper as usize].iter();
         let layers = layers
-            .map(|&(slots, links)| [place(slots.into()), place(u64::from(slots) + 1), place(links.into())]);
+            .map(|&(slots, links)| [u64::from(slots), u64::from(slots) + 1, u64::from(links)])
+            .map(|words| words.map(|words| place(4 * words)));
         let layers = layers.collect();
         // At most 2^31 codes of 2^17 bytes, and blocks of 2^22.
         let codes = self.codes.map(|shape| {
-            let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.bytes() / 4);
-            let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN / 4);
             let len = self.len as usize;
-            [len, mean, squares, len * line, len * blocks].map(|words| place(words as u64))
+            let [mean, squares, codes] = shape.array_bytes(len);
+            let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN);
+            [4 * len, mean, squares, codes, len * blocks].map(|bytes| place(bytes as u64))
         });
-        let curves = place(3 * u64::from(self.points));
+        let curves = place(12 * u64::from(self.points));
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;
         Ok(Places { base, layers, codes, curves, sum_at: end as usize })
     }
@@ -441,7 +476,17 @@ impl<W: Write> Summing<'_, W> {
             ordered.extend(chunk.iter().map(|word| word.to_le()));
             self.put(bytemuck::cast_slice(&ordered))?;
         }
-        let used = size_of_val(words);
+        self.fill(size_of_val(words))
+    }
+
+    /// The same of bytes.
+    fn put_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        bytes.chunks(CHUNK).try_for_each(|bytes| self.put(bytes))?;
+        self.fill(bytes.len())
+    }
+
+    /// Zeros behind an array of so many bytes.
+    fn fill(&mut self, used: usize) -> Result<()> {
         self.put(&[0; ALIGN][..used.next_multiple_of(ALIGN) - used])
     }
 }

@@ -5,12 +5,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::coded::rescore;
-use super::{Coded, Graph, NONE, Scratch};
-use crate::codes::{BLOCK, Bits, Int8Query, Signs};
+use super::judge::{ByRows, Judge};
+use super::{Coded, Graph, NONE, Scratch, product};
+use crate::codes::{BLOCK, Bits, Held, Int8Query, Kind, Signs};
 use crate::exact::exact;
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, rank};
+use crate::pool::{Pool, distance, rank};
 use crate::simd::{Simd, Task, run};
 use crate::{Metric, Rows};
 
@@ -43,7 +43,10 @@ impl Scannable {
             let slots = &*coded.slots;
             let mut positions = vec![NONE; slots.len()];
             slots.iter().zip(0u32..).for_each(|(&slot, position)| positions[slot as usize] = position);
-            Arc::new(BySlot { positions, signs: Signs::of(&coded.codes, slots) })
+            Arc::new(BySlot {
+                positions,
+                signs: coded.codes.int8().and_then(|codes| Signs::of(codes, slots)),
+            })
         })
     }
 
@@ -98,14 +101,31 @@ impl Graph {
         slots: impl Iterator<Item = u32>,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
-        let Some(coded) = &self.coded else { return exact(metric, rows, query, k, slots) };
-        let Scratch { scanned, best, code, .. } = scratch;
+        match &self.coded {
+            Some(coded) => self.scan_coded(coded, &ByRows { metric, rows }, query, k, slots, scratch),
+            None => exact(metric, rows, query, k, slots),
+        }
+    }
+
+    /// The scan over codes; see [`Graph::scan`].
+    pub(super) fn scan_coded(
+        &self,
+        coded: &Coded,
+        judge: &impl Judge,
+        query: &[f32],
+        k: usize,
+        slots: impl Iterator<Item = u32>,
+        scratch: &mut Scratch,
+    ) -> Vec<Neighbor> {
+        let Scratch { scanned, best, code, product, .. } = scratch;
         let Scanned { slots: scanned, kept } = scanned;
         scanned.clear();
         scanned.extend(slots);
-        let wanted = coded.rescored_of_scan(k);
-        if scanned.len() <= wanted.max(FEW) {
-            return exact(metric, rows, query, k, scanned.iter().copied());
+        let wanted = judge.wanted(k, coded.rescored_of_scan(k));
+        if scanned.len() <= wanted.max(FEW)
+            && let Some(near) = judge.by_rows(query, k, scanned.iter().copied())
+        {
+            return near;
         }
         let by_slot = self.scannable.of(coded);
         // Rows that have no code are compared themselves.
@@ -118,13 +138,22 @@ impl Graph {
             is_coded
         });
         best.reset(wanted.min(scanned.len()));
-        let query_code = coded.codes.query(query, code);
-        run(Scan { query: &query_code, slots: scanned, by_slot, pool: best, kept });
+        match &coded.codes {
+            Held::Int8(codes) => {
+                let query = &codes.query(query, code);
+                run(Scan { query, slots: scanned, by_slot, pool: best, kept });
+            }
+            Held::Product(codes) => {
+                product::scan(&codes.query(query, product), scanned, &by_slot.positions, best);
+            }
+        }
         let mut near = Vec::with_capacity(best.len());
-        near.extend(best.iter().map(|(_, slot)| Neighbor { slot, distance: 0.0 }));
-        let mut near = rescore(metric, rows, query, near, k);
-        if !others.is_empty() {
-            near.extend(exact(metric, rows, query, k, others.into_iter()));
+        near.extend(best.iter().map(|(rank, slot)| Neighbor { slot, distance: distance(rank) }));
+        let mut near = judge.decide(query, near, k);
+        if !others.is_empty()
+            && let Some(compared) = judge.by_rows(query, k, others.into_iter())
+        {
+            near.extend(compared);
             near.sort_unstable();
             near.truncate(k);
         }
@@ -132,13 +161,22 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Where the code of a slot lies; none if there is none.
+    pub(super) fn position(&self, coded: &Coded, slot: u32) -> Option<u32> {
+        let position = self.scannable.of(coded).positions.get(slot as usize).copied();
+        position.filter(|&position| position != NONE)
+    }
+}
+
 impl Coded {
     /// Candidates whose rows are measured, for `k` results: more than after a walk,
     /// which misses more than codes confuse.
     fn rescored_of_scan(&self, k: usize) -> usize {
-        match self.codes.bits() {
-            Bits::Eight => k.saturating_add(k / 4).saturating_add(4),
-            Bits::Four => k.saturating_mul(2).saturating_add(32),
+        match self.codes.kind() {
+            Kind::Int8(Bits::Eight) => k.saturating_add(k / 4).saturating_add(4),
+            Kind::Int8(Bits::Four) => k.saturating_mul(2).saturating_add(32),
+            Kind::Product(compression) => product::rescored_of_scan(compression, k),
         }
     }
 }
