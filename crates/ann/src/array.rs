@@ -24,6 +24,12 @@ pub(crate) trait Item: Pod + Send + Sync {
     fn in_order(self) -> Self;
 }
 
+impl Item for u8 {
+    fn in_order(self) -> Self {
+        self
+    }
+}
+
 impl Item for u32 {
     fn in_order(self) -> Self {
         Self::from_le(self)

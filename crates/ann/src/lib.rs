@@ -45,10 +45,10 @@ mod simd;
 mod walk;
 
 pub use build::{GraphBuilder, GraphGrower, HnswRsBuilder, HnswRsIndex, Merged, NativeBuilder};
-pub use codes::MIN_CODED_DIM;
+pub use codes::{Compression, MIN_CODED_DIM};
 pub use error::{Error, Result};
 pub use exact::exact;
-pub use graph::{Beam, Codes, Effort, Graph, Scratch, Strategy, filtered_strategy};
+pub use graph::{Beam, ByCodes, Codes, Effort, Graph, Scratch, Strategy, filtered_strategy};
 pub use half::f16;
 pub use metric::{Metric, Query, simd_capabilities};
 pub use nearest::Neighbor;

@@ -13,7 +13,7 @@ const LEN: usize = 16;
 const ENTRY: usize = 20;
 const UPPER: usize = 24;
 const LAYERS: usize = 28;
-const SIGNS: usize = 180;
+const SIGNS: usize = 184;
 /// Where the header ends and the links of layer 0 begin.
 const LINKS: usize = 192;
 
@@ -154,7 +154,7 @@ fn a_large_graph_is_checked_to_the_last_link() {
     let ring = |forged: Option<(u32, u32, u32)>| {
         let mut file = b"cairnann".to_vec();
         let mut put = |word: u32| file.extend(word.to_le_bytes());
-        [5, 16, LEN, 0, 0].into_iter().for_each(&mut put);
+        [6, 16, LEN, 0, 0].into_iter().for_each(&mut put);
         (0..32).for_each(|_| put(0));
         (LAYERS + 128..LINKS).step_by(4).for_each(|_| put(0));
         for slot in 0..LEN {

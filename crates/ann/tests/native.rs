@@ -4,14 +4,20 @@
 mod common;
 
 use cairn_ann::{
-    Codes, Effort, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged, Metric,
-    NativeBuilder, Neighbor, Rows, Scratch, exact, f16,
+    Codes, Compression, Effort, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged,
+    Metric, NativeBuilder, Neighbor, Rows, Scratch, exact, f16,
 };
 use common::{ALL, clustered, recall, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const DIM: usize = 32;
-const ALL_CODES: [Codes; 3] = [Codes::Int8, Codes::Fast, Codes::Compact];
+const ALL_CODES: [Codes; 5] = [
+    Codes::Int8,
+    Codes::Fast,
+    Codes::Compact,
+    Codes::Product(Compression::X4),
+    Codes::Product(Compression::X8),
+];
 
 fn native<R: Rows>(metric: Metric, rows: &R) -> Graph {
     NativeBuilder::default().build(metric, rows, &|| false).expect("builds")

@@ -213,6 +213,32 @@ impl Int8 {
         Self { lines: moved.into(), squares: squares.into(), ..self.clone() }
     }
 
+    /// The values that the code of a position stands for, as rows had them.
+    pub(crate) fn decoded(&self, position: u32) -> Vec<f32> {
+        let Frame { dim, bits, rotation, mean, scale, .. } = &self.frame;
+        let code = self.code(position);
+        let mut values: Vec<f32> = match bits {
+            Bits::Eight => code.iter().map(|&byte| (i32::from(byte) - OFFSET) as f32 / scale).collect(),
+            Bits::Four => {
+                let level = |half: u8| (f32::from(half) - (LEVELS - 1.0) / 2.0) / scale;
+                let lines = code.chunks_exact(LINE);
+                lines
+                    .flat_map(|line| {
+                        line.iter().map(|byte| byte & 15).chain(line.iter().map(|byte| byte >> 4))
+                    })
+                    .map(level)
+                    .collect()
+            }
+        };
+        if let Some(rotation) = rotation {
+            rotation.undo(&mut values);
+        }
+        // What a build adds to a row, and what fills a line, end here.
+        values.truncate(*dim);
+        values.iter_mut().zip(mean).for_each(|(value, mean)| *value += mean);
+        values
+    }
+
     /// Readies a query; it is prepared for the metric.
     ///
     /// # Panics

@@ -11,7 +11,7 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use crate::simd::Simd;
+use crate::simd::{Portable, Simd};
 
 /// Transforms per rotation. With 4, a vector of a single value ends as evenly
 /// spread as a random one.
@@ -41,6 +41,23 @@ impl Rotation {
         };
         let signs = std::array::from_fn(|_| (0..dim).map(|_| sign()).collect());
         Self { signs, block }
+    }
+
+    /// Turns what was rotated back, in place.
+    pub(crate) fn undo(&self, values: &mut [f32]) {
+        let (dim, block) = (values.len(), self.block);
+        let scale = (block as f32).sqrt().recip();
+        // Each step undoes itself.
+        for (round, signs) in self.signs.iter().enumerate().rev() {
+            if block < dim {
+                mix_halves(values);
+            }
+            let start = if round % 2 == 0 { 0 } else { dim - block };
+            let window = &mut values[start..start + block];
+            hadamard::<Portable>(window);
+            window.iter_mut().for_each(|value| *value *= scale);
+            values.iter_mut().zip(signs).for_each(|(value, sign)| *value *= sign);
+        }
     }
 
     /// Rotates in place.
@@ -91,7 +108,6 @@ fn mix_halves(values: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Portable;
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -112,6 +128,20 @@ mod tests {
             for (before, after) in before.into_iter().zip(after) {
                 assert!((before - after).abs() < 1e-4 * dim as f64, "{dim}: {before} became {after}");
             }
+        }
+    }
+
+    #[test]
+    fn a_rotation_is_undone_in_every_dimension() {
+        let mut random = StdRng::seed_from_u64(6);
+        for dim in (1..=24).map(|lines| 64 * lines).chain([4096]) {
+            let values: Vec<f32> = (0..dim).map(|_| random.random_range(-1.0..1.0)).collect();
+            let mut turned = values.clone();
+            let rotation = Rotation::new(dim);
+            rotation.apply::<Portable>(&mut turned);
+            assert!(turned.iter().zip(&values).any(|(a, b)| (a - b).abs() > 0.1), "{dim}");
+            rotation.undo(&mut turned);
+            assert!(turned.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-4), "{dim}");
         }
     }
 

@@ -6,16 +6,17 @@
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
 use super::filtered::{Filter, Strategy};
+use super::judge::Judge;
 use super::recall::Curves;
 use super::scan::Scannable;
-use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch};
+use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch, product};
 use crate::array::Words;
 use crate::build::Space;
-use crate::codes::{Bits, Blocks, Int8, Int8Query, MIN_CODED_DIM, Signs};
+use crate::codes::{Bits, Blocks, Held, Int8, Int8Query, Kind, MIN_CODED_DIM, Signs};
 use crate::links::Base;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
-use crate::pool::rank;
+use crate::pool::{distance, rank};
 use crate::prefetch::prefetch;
 use crate::simd::{Simd, Task, run};
 use crate::walk::{Measure, Walker};
@@ -30,14 +31,13 @@ impl Graph {
     /// Rows of fewer than [`MIN_CODED_DIM`] values leave the graph as it is.
     #[must_use]
     pub fn quantized<R: Rows>(self, metric: Metric, rows: &R) -> Self {
-        if self.coded.is_some() { self } else { self.coded_in(Bits::Eight, metric, rows) }
+        if self.coded.is_some() { self } else { self.coded_in(Kind::Int8(Bits::Eight), metric, rows) }
     }
 
-    /// The graph with codes of so many bits a value, those that it has or new
-    /// ones.
-    fn coded_in<R: Rows>(self, bits: Bits, metric: Metric, rows: &R) -> Self {
+    /// The graph with codes of a kind, those that it has or new ones.
+    fn coded_in<R: Rows>(self, kind: Kind, metric: Metric, rows: &R) -> Self {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
-        if rows.dim() < MIN_CODED_DIM || self.coded.as_ref().is_some_and(|coded| coded.codes.bits() == bits) {
+        if rows.dim() < MIN_CODED_DIM || self.coded.as_ref().is_some_and(|coded| coded.codes.kind() == kind) {
             return self;
         }
         let (mut graph, slots) = match self.coded.as_ref().map(|coded| coded.slots.clone()) {
@@ -49,8 +49,8 @@ impl Graph {
                 (graph, slots.into())
             }
         };
-        let codes = Int8::encode_as(metric, bits, rows, &slots);
-        let signs = Signs::of(&codes);
+        let codes = Held::encode(metric, kind, rows, &slots);
+        let signs = codes.int8().and_then(Signs::of);
         graph.coded = Some(Coded { codes, slots, blocks: None, signs });
         graph
     }
@@ -60,19 +60,24 @@ impl Graph {
     /// [`Codes::Fast`] is searched 1.6 times as fast as
     /// [`Codes::Int8`], and takes another 5 bytes per row and value.
     /// [`Codes::Compact`] takes half of `Int8`; more rows are looked at in the
-    /// end. By Manhattan all are `Int8`: those distances do not survive the
-    /// rotation that the others need. Codes that the graph has and that are not
-    /// of this kind are made anew.
+    /// end. By Manhattan both are `Int8`: those distances do not survive the
+    /// rotation that they need. [`Codes::Product`] takes what its [`Compression`]
+    /// says, by every metric, and a KiB a value for all rows together. Codes that the
+    /// graph has and that are not of this kind are made anew.
     #[must_use]
     pub fn quantized_as<R: Rows>(self, metric: Metric, rows: &R, codes: Codes) -> Self {
         let rotated = metric != Metric::Manhattan;
-        let bits = if codes == Codes::Compact && rotated { Bits::Four } else { Bits::Eight };
-        let mut graph = self.coded_in(bits, metric, rows);
+        let kind = match codes {
+            Codes::Product(compression) => Kind::Product(compression),
+            Codes::Compact if rotated => Kind::Int8(Bits::Four),
+            _ => Kind::Int8(Bits::Eight),
+        };
+        let mut graph = self.coded_in(kind, metric, rows);
         let links = graph.base.links();
         if let Some(coded) = &mut graph.coded {
-            let blocks = (codes == Codes::Fast && rotated)
-                .then(|| coded.blocks.take().unwrap_or_else(|| Blocks::encode(&coded.codes, links)));
-            coded.blocks = blocks;
+            let coarse = coded.codes.int8().filter(|_| codes == Codes::Fast && rotated);
+            let old = coded.blocks.take();
+            coded.blocks = coarse.map(|codes| old.unwrap_or_else(|| Blocks::encode(codes, links)));
             graph.curves = Curves::default();
         }
         graph
@@ -83,7 +88,7 @@ impl Graph {
         let base = Base::wide(base, stride);
         let len = base.links().positions();
         let slots: Vec<u32> = (0..len as u32).collect();
-        let coded = Some(Coded { codes, slots: slots.into(), blocks: None, signs: None });
+        let coded = Some(Coded { codes: Held::Int8(codes), slots: slots.into(), blocks: None, signs: None });
         Self {
             entry: if len == 0 { NONE } else { 0 },
             base,
@@ -135,8 +140,9 @@ impl Graph {
         graph.base = graph.base.pack();
         let positions: Vec<u32> = order.iter().map(|&slot| old[slot as usize]).collect();
         let codes = coded.codes.reordered(&positions);
-        let blocks = coded.blocks.is_some().then(|| Blocks::encode(&codes, graph.base()));
-        let signs = coded.signs.is_some().then(|| Signs::of(&codes)).flatten();
+        let blocked = codes.int8().filter(|_| coded.blocks.is_some());
+        let blocks = blocked.map(|codes| Blocks::encode(codes, graph.base()));
+        let signs = codes.int8().filter(|_| coded.signs.is_some()).and_then(Signs::of);
         graph.coded = Some(Coded { codes, slots: order.into(), blocks, signs });
         graph
     }
@@ -178,11 +184,10 @@ impl Graph {
 
     /// The search over codes; see [`Graph::search`].
     #[allow(clippy::too_many_arguments)] // What a search is made of.
-    pub(super) fn search_coded<R: Rows>(
+    pub(super) fn search_coded(
         &self,
         coded: &Coded,
-        metric: Metric,
-        rows: &R,
+        judge: &impl Judge,
         query: &[f32],
         k: usize,
         beam: Beam,
@@ -192,35 +197,44 @@ impl Graph {
         if self.is_empty() || k == 0 {
             return Vec::new();
         }
-        if let Some(blocks) = &coded.blocks {
-            return self.search_fast((coded, blocks), metric, rows, query, k, beam, accept, scratch);
+        let Scratch { walker, code, product, .. } = scratch;
+        match (&coded.codes, &coded.blocks, &coded.signs) {
+            (Held::Int8(codes), Some(blocks), _) => {
+                let blocked = (coded, codes, blocks);
+                return self.search_fast(blocked, judge, query, k, beam, accept, scratch);
+            }
+            (Held::Int8(codes), None, Some(signs)) => {
+                let signed = (coded, codes, signs);
+                return self.search_signed(signed, judge, query, k, beam, accept, scratch);
+            }
+            (Held::Int8(codes), None, None) => {
+                let measure = ByCode(codes.query(query, code));
+                run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
+            }
+            (Held::Product(codes), ..) => {
+                let measure = codes.query(query, product);
+                run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
+            }
         }
-        if let Some(signs) = &coded.signs {
-            return self.search_signed((coded, signs), metric, rows, query, k, beam, accept, scratch);
-        }
-        let Scratch { walker, code, .. } = scratch;
-        let measure = ByCode(coded.codes.query(query, code));
-        run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
         let slots = &*coded.slots;
-        let (met, wanted) = (walker.pool.len(), coded.rescored(k, beam.ef));
-        let accepted =
-            walker.pool.iter().map(|(_, position)| slots[position as usize]).filter(|&slot| accept(slot));
-        let mut near = Vec::with_capacity(wanted);
-        near.extend(accepted.take(wanted).map(|slot| Neighbor { slot, distance: 0.0 }));
+        let (met, wanted) = (walker.pool.len(), judge.wanted(k, coded.rescored(k, beam.ef)));
+        let named = |(rank, position)| Neighbor { slot: slots[position as usize], distance: distance(rank) };
+        let accepted = walker.pool.iter().map(named).filter(|near| accept(near.slot));
+        let mut near = Vec::with_capacity(wanted.min(met));
+        near.extend(accepted.take(wanted));
         if near.len() < k.min(met) {
             // Many were rejected: the beam has to count what is accepted.
-            return self.search_rejecting(coded, metric, rows, query, k, beam, accept, scratch);
+            return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
         }
-        rescore(metric, rows, query, near, k)
+        judge.decide(query, near, k)
     }
 
     /// The search over codes that turned out to reject many.
     #[allow(clippy::too_many_arguments)] // What a search is made of.
-    pub(super) fn search_rejecting<R: Rows>(
+    pub(super) fn search_rejecting(
         &self,
         coded: &Coded,
-        metric: Metric,
-        rows: &R,
+        judge: &impl Judge,
         query: &[f32],
         k: usize,
         beam: Beam,
@@ -228,20 +242,19 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         let filter = Filter { share: 1.0, accept: &accept };
-        let found = self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
+        let found = self.search_coded_filtered(coded, judge, query, k, beam, &filter, scratch);
         found.unwrap_or_else(|| {
             let accepted = (0..self.len() as u32).filter(|&slot| accept(slot));
-            self.scan(metric, rows, query, k, accepted, scratch)
+            self.scan_coded(coded, judge, query, k, accepted, scratch)
         })
     }
 
     /// The search over codes with a filter; see [`Graph::walk_accepted`].
     #[allow(clippy::too_many_arguments)] // What a search is made of.
-    pub(super) fn search_coded_filtered<R: Rows, A: Fn(u32) -> bool>(
+    pub(super) fn search_coded_filtered<A: Fn(u32) -> bool>(
         &self,
         coded: &Coded,
-        metric: Metric,
-        rows: &R,
+        judge: &impl Judge,
         query: &[f32],
         k: usize,
         beam: Beam,
@@ -250,19 +263,24 @@ impl Graph {
     ) -> Option<Vec<Neighbor>> {
         let slots = &*coded.slots;
         let accept = filter.accept;
+        let wanted = judge.wanted(k, coded.rescored(k, beam.ef));
+        let filter = Filter { share: filter.share, accept: &|position| accept(slots[position as usize]) };
+        let (graph, beam) = (self, beam.for_k(k));
         // The walk needs the rest of the scratch.
         let mut code = std::mem::take(&mut scratch.code);
-        let query_code = ByCode(coded.codes.query(query, &mut code));
-        let found = run(Filtered {
-            graph: self,
-            query: &query_code,
-            wanted: coded.rescored(k, beam.ef),
-            beam: beam.for_k(k),
-            filter: Filter { share: filter.share, accept: &|position| accept(slots[position as usize]) },
-            scratch,
-        });
-        scratch.code = code;
-        Some(rescore(metric, rows, query, self.slots().name(found?), k))
+        let mut product = std::mem::take(&mut scratch.product);
+        let found = match &coded.codes {
+            Held::Int8(codes) => {
+                let query = &ByCode(codes.query(query, &mut code));
+                run(Filtered { graph, query, wanted, beam, filter, scratch })
+            }
+            Held::Product(codes) => {
+                let query = &codes.query(query, &mut product);
+                run(Filtered { graph, query, wanted, beam, filter, scratch })
+            }
+        };
+        (scratch.code, scratch.product) = (code, product);
+        Some(judge.decide(query, self.slots().name(found?), k))
     }
 }
 
@@ -300,9 +318,10 @@ impl Coded {
     /// it too, so that a wider one finds more also where codes do not tell a crowd
     /// apart.
     pub(super) fn rescored(&self, k: usize, ef: usize) -> usize {
-        match self.codes.bits() {
-            Bits::Eight => (k + k / 8 + 2).max(ef / 8),
-            Bits::Four => (k + k / 2 + 6).max(ef / 2),
+        match self.codes.kind() {
+            Kind::Int8(Bits::Eight) => (k + k / 8 + 2).max(ef / 8),
+            Kind::Int8(Bits::Four) => (k + k / 2 + 6).max(ef / 2),
+            Kind::Product(compression) => product::rescored(compression, k, ef),
         }
     }
 }
@@ -366,9 +385,9 @@ impl<M: Measure> Task for Walk<'_, M> {
 }
 
 /// A walk with a filter over codes.
-struct Filtered<'a, A> {
+struct Filtered<'a, M, A> {
     graph: &'a Graph,
-    query: &'a ByCode<'a>,
+    query: &'a M,
     wanted: usize,
     beam: Beam,
     /// By position.
@@ -376,7 +395,7 @@ struct Filtered<'a, A> {
     scratch: &'a mut Scratch,
 }
 
-impl<A: Fn(u32) -> bool> Task for Filtered<'_, A> {
+impl<M: Measure, A: Fn(u32) -> bool> Task for Filtered<'_, M, A> {
     type Output = Option<Vec<Neighbor>>;
 
     #[inline(always)]
@@ -385,8 +404,8 @@ impl<A: Fn(u32) -> bool> Task for Filtered<'_, A> {
         match graph.filtered_strategy(filter.share, beam.ef) {
             Strategy::Scan => None,
             Strategy::StepOver => {
-                let measure = |position| query.0.distance::<S>(position);
-                let prefetch = |position| query.0.prefetch(position);
+                let measure = |position| distance(query.rank::<S>(position));
+                let prefetch = |position| query.prefetch(position);
                 graph.step_over(&measure, &prefetch, wanted, beam, filter.accept, scratch)
             }
             Strategy::WalkThrough => {

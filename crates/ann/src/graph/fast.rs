@@ -8,23 +8,23 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::coded::{ByCode, rescore};
+use super::coded::ByCode;
+use super::judge::Judge;
 use super::{Beam, Coded, Graph, Scratch};
-use crate::codes::{BlockView, Blocks, Tables};
+use crate::Metric;
+use crate::codes::{BlockView, Blocks, Int8, Tables};
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, rank};
+use crate::pool::{Pool, distance, rank};
 use crate::simd::{Simd, Task, run};
 use crate::walk::{AHEAD, Measure, Walker};
-use crate::{Metric, Rows};
 
 impl Graph {
     /// The search by estimates; see [`Graph::search`].
     #[allow(clippy::too_many_arguments)] // What a search is made of.
-    pub(super) fn search_fast<R: Rows>(
+    pub(super) fn search_fast(
         &self,
-        (coded, blocks): (&Coded, &Blocks),
-        metric: Metric,
-        rows: &R,
+        (coded, codes, blocks): (&Coded, &Int8, &Blocks),
+        judge: &impl Judge,
         query: &[f32],
         k: usize,
         beam: Beam,
@@ -32,14 +32,14 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         let Scratch { walker, code, tables, best, .. } = scratch;
-        let measure = ByCode(coded.codes.query(query, code));
+        let measure = ByCode(codes.query(query, code));
         let slots = &*coded.slots;
-        best.reset(coded.rescored(k, beam.ef));
+        best.reset(judge.wanted(k, coded.rescored(k, beam.ef)));
         let rejected = run(FastWalk {
             graph: self,
             measure: &measure,
             blocks: blocks.view(),
-            euclid: metric == Metric::Euclid,
+            euclid: codes.metric() == Metric::Euclid,
             beam: beam.for_k(k),
             accept: |position| accept(slots[position as usize]),
             walker,
@@ -48,11 +48,12 @@ impl Graph {
         });
         if rejected > best.len() / 4 {
             // The beam has to count what is accepted.
-            return self.search_rejecting(coded, metric, rows, query, k, beam, accept, scratch);
+            return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
         }
         let mut near = Vec::with_capacity(best.len());
-        near.extend(best.iter().map(|(_, at)| Neighbor { slot: slots[at as usize], distance: 0.0 }));
-        rescore(metric, rows, query, near, k)
+        let named = |(rank, at)| Neighbor { slot: slots[at as usize], distance: distance(rank) };
+        near.extend(best.iter().map(named));
+        judge.decide(query, near, k)
     }
 }
 

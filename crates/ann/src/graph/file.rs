@@ -13,6 +13,9 @@
 //! blocks                           1 if there are blocks of neighbours, else 0
 //! points                           of the curves of recall
 //! bits                             of a value of the codes, 8 or 4; 0 if there are none
+//!                                  or they are product codes
+//! values                           that a byte of product codes stands for, 1, 2, 4, 8
+//!                                  or 16; else 0
 //! signs                            1 if there are signs of codes, else 0
 //! links of layer 0                 len records, see below
 //! for each upper layer, 1 first:
@@ -21,11 +24,15 @@
 //!     the links                    links
 //! if there are codes:
 //!     the slot of each position    len
+//! if there are codes of bits:
 //!     the mean that was taken off  the dimension, f32; by cosine and dot only
 //!                                  where values have 4 bits
 //!     the squared lengths          len, for Euclid; f32
 //!     the codes                    len times as many lines of 64 bytes as hold the
 //!                                  dimension (for dot one more) values
+//! if there are product codes:
+//!     the centroids                256 for each value of a row, f32
+//!     the codes                    len times a byte for each so many values
 //! if there are blocks:
 //!     the blocks                   see codes::blocks
 //! if there are signs:
@@ -50,7 +57,10 @@ use super::recall::{Curves, Reached};
 use super::scan::Scannable;
 use super::{Coded, Graph, Layer, MAX_ROWS, MAX_STRIDE, MAX_UPPER, NONE};
 use crate::array::{Array, Line, Owner, Words};
-use crate::codes::{Bits, BlockShape, Blocks, Int8, Shape, Signs, SignsShape};
+use crate::codes::{
+    Bits, BlockShape, Blocks, Compression, Held, HeldShape, Int8, Product, ProductShape, Shape, Signs,
+    SignsShape,
+};
 use crate::links::{self, Base};
 use crate::{Error, Metric, Result};
 
@@ -88,11 +98,20 @@ impl Graph {
             out.put_words(&layer.links)?;
         }
         if let Some(coded) = &self.coded {
-            let parts = coded.codes.parts();
             out.put_words(&coded.slots)?;
-            out.put_words(bytemuck::cast_slice(parts.mean))?;
-            out.put_words(bytemuck::cast_slice(parts.squares))?;
-            out.put_lines(parts.lines)?;
+            match &coded.codes {
+                Held::Int8(codes) => {
+                    let parts = codes.parts();
+                    out.put_words(bytemuck::cast_slice(parts.mean))?;
+                    out.put_words(bytemuck::cast_slice(parts.squares))?;
+                    out.put_lines(parts.lines)?;
+                }
+                Held::Product(codes) => {
+                    let (centroids, codes) = codes.parts();
+                    out.put_words(bytemuck::cast_slice(centroids))?;
+                    out.put_bytes(codes)?;
+                }
+            }
             if let Some(blocks) = &coded.blocks {
                 out.put_lines(&blocks.in_file_order())?;
             }
@@ -183,16 +202,20 @@ impl Graph {
             base,
             upper: layers.collect(),
             coded: header.codes.zip(places.codes).map(|(shape, places)| {
-                let [slots, mean, squares, lines, blocks, mean_of_codes, signs] = places;
-                let squares = Array::lent(&owner, squares);
+                let [slots, mean, squares, codes, blocks, mean_of_codes, signs] = places;
                 Coded {
                     slots: lent(&slots),
-                    codes: Int8::from_parts(
-                        shape,
-                        &Array::lent(&owner, mean),
-                        squares,
-                        Array::lent(&owner, lines),
-                    ),
+                    codes: match shape {
+                        HeldShape::Int8(shape) => {
+                            let squares = Array::lent(&owner, squares);
+                            let mean = Array::lent(&owner, mean);
+                            Held::Int8(Int8::from_parts(shape, &mean, squares, Array::lent(&owner, codes)))
+                        }
+                        HeldShape::Product(shape) => {
+                            let centroids = Array::lent(&owner, mean);
+                            Held::Product(Product::from_parts(shape, centroids, Array::lent(&owner, codes)))
+                        }
+                    },
                     blocks: header
                         .block_shape()
                         .map(|shape| Blocks::from_parts(shape, Array::lent(&owner, blocks))),
@@ -264,7 +287,7 @@ struct Header {
     upper: u32,
     /// Slots and links of each upper layer; zeros behind the last.
     layers: [(u32, u32); MAX_UPPER],
-    codes: Option<Shape>,
+    codes: Option<HeldShape>,
     blocks: bool,
     /// Of the curves of recall.
     points: u32,
@@ -276,7 +299,7 @@ struct Places {
     base: Range<usize>,
     /// Slots, starts and links of each upper layer.
     layers: Vec<[Range<usize>; 3]>,
-    /// Slots, mean, squares, lines, blocks, mean of the codes and signs.
+    /// Slots, mean or centroids, squares, codes, blocks, mean of the codes and signs.
     codes: Option<[Range<usize>; 7]>,
     curves: Range<usize>,
     sum_at: usize,
@@ -286,21 +309,24 @@ impl Header {
     fn to_bytes(&self) -> [u8; HEADER] {
         let numbers = [VERSION, self.stride, self.len, self.entry, self.upper];
         let layers = self.layers.iter().flat_map(|&(slots, links)| [slots, links]);
-        let codes = self.codes.map_or([0; 3], |shape| {
-            [1 + metric_number(shape.metric), shape.dim as u32, shape.scale.to_bits()]
-        });
-        let bits = self.codes.map_or(0, |shape| match shape.bits {
-            Bits::Eight => 8,
-            Bits::Four => 4,
-        });
+        let (scale, bits, values) = match self.codes {
+            Some(HeldShape::Int8(Shape { bits: Bits::Eight, scale, .. })) => (scale, 8, 0),
+            Some(HeldShape::Int8(Shape { bits: Bits::Four, scale, .. })) => (scale, 4, 0),
+            Some(HeldShape::Product(shape)) => (0.0, 0, shape.compression.values_per_byte() as u32),
+            None => (0.0, 0, 0),
+        };
+        let codes =
+            self.codes.map_or([0; 2], |shape| [1 + metric_number(shape.metric()), shape.dim() as u32]);
         let mut bytes = [0; HEADER];
         let (magic, rest) = bytes.split_at_mut(MAGIC.len());
         magic.copy_from_slice(MAGIC);
         for (place, word) in
             rest.as_chunks_mut().0.iter_mut().zip(numbers.into_iter().chain(layers).chain(codes).chain([
+                scale.to_bits(),
                 u32::from(self.blocks),
                 self.points,
                 bits,
+                values,
                 u32::from(self.signs),
             ]))
         {
@@ -324,7 +350,7 @@ impl Header {
             _ => {}
         }
         let layers = std::array::from_fn(|layer| (number(5 + 2 * layer), number(6 + 2 * layer)));
-        let [codes, dim, scale, blocks, points, bits, signs] =
+        let [codes, dim, scale, blocks, points, bits, values, signs] =
             std::array::from_fn(|at| number(CODES_AT + at));
         ensure(blocks <= 1, "its blocks are of an unknown kind")?;
         ensure(signs <= 1, "its signs are of an unknown kind")?;
@@ -333,12 +359,21 @@ impl Header {
             kind => {
                 let metric = METRICS.get(kind as usize - 1).copied();
                 let metric = metric.ok_or(Error::Malformed("its codes are of an unknown kind"))?;
-                let bits = match bits {
-                    8 => Ok(Bits::Eight),
-                    4 if metric != Metric::Manhattan => Ok(Bits::Four),
-                    _ => Err(Error::Malformed("its codes have no such number of bits")),
-                }?;
-                Some(Shape { metric, bits, dim: dim as usize, scale: f32::from_bits(scale) })
+                let (dim, scale) = (dim as usize, f32::from_bits(scale));
+                let of_bits = |bits| Some(HeldShape::Int8(Shape { metric, bits, dim, scale }));
+                match (bits, values) {
+                    (8, 0) => of_bits(Bits::Eight),
+                    (4, 0) if metric != Metric::Manhattan => of_bits(Bits::Four),
+                    (0, values) => {
+                        let kind = Compression::ALL
+                            .into_iter()
+                            .find(|kind| kind.values_per_byte() == values as usize);
+                        let compression =
+                            kind.ok_or(Error::Malformed("its codes have no such compression"))?;
+                        Some(HeldShape::Product(ProductShape { metric, compression, dim }))
+                    }
+                    _ => return Err(Error::Malformed("its codes have no such number of bits")),
+                }
             }
         };
         let header = Self {
@@ -362,11 +397,9 @@ impl Header {
         ensure(self.upper as usize <= MAX_UPPER, "too many layers")?;
         let entry_exists = self.entry < self.len || (self.len == 0 && self.entry == NONE);
         ensure(entry_exists, "the entry has no slot")?;
-        let dim = self.codes.map_or(1, |shape| shape.dim);
+        let dim = self.codes.map_or(1, HeldShape::dim);
         ensure((1..=MAX_DIM).contains(&dim), "its codes have no such dimension")?;
-        let suits = |shape: Shape| shape.metric != Metric::Manhattan && shape.bits == Bits::Eight;
-        let placed = self.codes.is_some_and(suits);
-        ensure(placed || !self.blocks, "its blocks lack codes")?;
+        ensure(self.block_shape().is_some() || !self.blocks, "its blocks lack codes")?;
         ensure(self.signs_shape().is_some() || !self.signs, "its signs lack codes")?;
         ensure(self.points <= MAX_POINTS, "its curves of recall have too many points")?;
         for &(slots, links) in &self.layers[..self.upper as usize] {
@@ -378,42 +411,45 @@ impl Header {
     }
 
     fn block_shape(&self) -> Option<BlockShape> {
-        let shape = self.codes.filter(|_| self.blocks)?;
-        Some(BlockShape::of(shape.bytes(), self.stride as usize))
+        let HeldShape::Int8(shape) = self.codes.filter(|_| self.blocks)? else { return None };
+        let suits = shape.metric != Metric::Manhattan && shape.bits == Bits::Eight;
+        suits.then(|| BlockShape::of(shape.bytes(), self.stride as usize))
     }
 
     fn signs_shape(&self) -> Option<SignsShape> {
-        SignsShape::of(self.codes.filter(|_| self.signs)?)
+        let HeldShape::Int8(shape) = self.codes.filter(|_| self.signs)? else { return None };
+        SignsShape::of(shape)
     }
 
     fn places(&self) -> Result<Places> {
         let mut end = HEADER as u64;
-        let mut place = |words: u64| {
+        let mut place = |bytes: u64| {
             let start = end;
-            end += 4 * words;
+            end += bytes;
             let used = start as usize..end as usize;
             end = end.next_multiple_of(ALIGN as u64);
             used
         };
         // At most 2^41 for layer 0 and 16 * 2^34 above it: no overflow.
         let width = links::width(self.stride as usize, links::bits(self.len as usize));
-        let base = place(u64::from(self.len) * width as u64);
+        let base = place(4 * u64::from(self.len) * width as u64);
         let layers = self.layers[..self.upper as usize].iter();
         let layers = layers
-            .map(|&(slots, links)| [place(slots.into()), place(u64::from(slots) + 1), place(links.into())]);
+            .map(|&(slots, links)| [u64::from(slots), u64::from(slots) + 1, u64::from(links)])
+            .map(|words| words.map(|words| place(4 * words)));
         let layers = layers.collect();
         // At most 2^31 codes of 2^17 bytes, and blocks of 2^22.
         let codes = self.codes.map(|shape| {
-            let (mean, squares, line) = (shape.mean(), shape.squares(self.len as usize), shape.bytes() / 4);
-            let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN / 4);
-            let signs = self.signs_shape();
-            let of_codes = signs.map_or(0, |shape| shape.mean);
-            let signs = signs.map_or(0, |shape| shape.lines() * ALIGN / 4);
             let len = self.len as usize;
-            [len, mean, squares, len * line, len * blocks, of_codes, len * signs]
-                .map(|words| place(words as u64))
+            let [mean, squares, codes] = shape.array_bytes(len);
+            let blocks = self.block_shape().map_or(0, |shape| shape.lines() * ALIGN);
+            let signs = self.signs_shape();
+            let of_codes = signs.map_or(0, |shape| 4 * shape.mean);
+            let signs = signs.map_or(0, |shape| shape.lines() * ALIGN);
+            [4 * len, mean, squares, codes, len * blocks, of_codes, len * signs]
+                .map(|bytes| place(bytes as u64))
         });
-        let curves = place(3 * u64::from(self.points));
+        let curves = place(12 * u64::from(self.points));
         ensure(usize::try_from(end).is_ok(), "too large for this machine")?;
         Ok(Places { base, layers, codes, curves, sum_at: end as usize })
     }
@@ -468,7 +504,17 @@ impl<W: Write> Summing<'_, W> {
             ordered.extend(chunk.iter().map(|word| word.to_le()));
             self.put(bytemuck::cast_slice(&ordered))?;
         }
-        let used = size_of_val(words);
+        self.fill(size_of_val(words))
+    }
+
+    /// The same of bytes.
+    fn put_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        bytes.chunks(CHUNK).try_for_each(|bytes| self.put(bytes))?;
+        self.fill(bytes.len())
+    }
+
+    /// Zeros behind an array of so many bytes.
+    fn fill(&mut self, used: usize) -> Result<()> {
         self.put(&[0; ALIGN][..used.next_multiple_of(ALIGN) - used])
     }
 }

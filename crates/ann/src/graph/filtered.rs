@@ -15,8 +15,9 @@
 
 use std::cmp::Reverse;
 
+use super::judge::{ByRows, Judge};
 use super::search::each_ahead;
-use super::{Beam, Graph, Scratch};
+use super::{Beam, Coded, Graph, Scratch};
 use crate::exact::scan;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -156,15 +157,31 @@ impl Graph {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
         let (beam, filter) = (beam.into(), Filter { share: accepted_share, accept: &accept });
         if let Some(coded) = &self.coded {
-            if accepted_share >= NEARLY_ALL {
-                return Some(self.search_coded(coded, metric, rows, query, k, beam, accept, scratch));
-            }
-            return self.search_coded_filtered(coded, metric, rows, query, k, beam, &filter, scratch);
+            let judge = ByRows { metric, rows };
+            return self.walk_coded(coded, &judge, query, k, beam, &filter, scratch);
         }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));
         let ahead = |slot| fetch(rows.row(slot).bytes());
         self.walk_filtered(&measure, &ahead, k, beam, &filter, scratch)
+    }
+
+    /// The walk over codes that suits a filter; nothing if a scan is better.
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    pub(super) fn walk_coded<A: Fn(u32) -> bool>(
+        &self,
+        coded: &Coded,
+        judge: &impl Judge,
+        query: &[f32],
+        k: usize,
+        beam: Beam,
+        filter: &Filter<'_, A>,
+        scratch: &mut Scratch,
+    ) -> Option<Vec<Neighbor>> {
+        if filter.share >= NEARLY_ALL {
+            return Some(self.search_coded(coded, judge, query, k, beam, filter.accept, scratch));
+        }
+        self.search_coded_filtered(coded, judge, query, k, beam, filter, scratch)
     }
 
     /// [`search_filtered`](Self::search_filtered) by any measure, see

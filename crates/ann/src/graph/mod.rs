@@ -10,17 +10,21 @@
 //! was built over. A quantized graph holds codes of them, and has its positions
 //! in another order than the slots; see `coded`.
 
+mod alone;
 mod audit;
 mod coded;
 mod fast;
 mod file;
 mod filtered;
+mod judge;
+mod product;
 mod recall;
 mod scan;
 mod scratch;
 mod search;
 mod signed;
 
+pub use alone::ByCodes;
 pub use filtered::{Strategy, filtered_strategy};
 pub use recall::Effort;
 pub use scratch::Scratch;
@@ -30,7 +34,7 @@ pub use search::Beam;
 use std::fmt;
 
 use crate::array::Words;
-use crate::codes::{Blocks, Int8, Signs};
+use crate::codes::{Blocks, Compression, Held, Signs};
 pub(crate) use crate::links::NONE;
 use crate::links::{Base, Links};
 use crate::nearest::Neighbor;
@@ -69,7 +73,7 @@ pub struct Graph {
 /// What a graph whose walks measure codes has besides links.
 #[derive(Clone, PartialEq)]
 struct Coded {
-    codes: Int8,
+    codes: Held,
     /// The slot of each position: links lead to positions then.
     slots: Words,
     /// The neighbours of each position in fewer bits, if it is to be fast.
@@ -89,6 +93,8 @@ pub enum Codes {
     Fast,
     /// Half a byte a value.
     Compact,
+    /// A byte for 1 to 16 values, whatever the metric: product quantisation.
+    Product(Compression),
 }
 
 /// The slots of positions.

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::{Graph, Scratch};
-use crate::codes::Bits;
+use crate::codes::{Bits, Kind};
 use crate::exact::exact;
 use crate::{Metric, Rows};
 
@@ -120,7 +120,7 @@ impl Graph {
         let mut positions: Vec<u32> = positions.flatten().take(SAMPLE).collect();
         positions.dedup();
         // A scan by codes of a byte misses next to none, and takes a tenth of the time.
-        let by_code = self.coded.as_ref().is_some_and(|coded| coded.codes.bits() == Bits::Eight);
+        let by_code = self.coded.as_ref().is_some_and(|coded| coded.codes.kind() == Kind::Int8(Bits::Eight));
         let sample = |scratch: &mut Scratch, position: u32| {
             let slot = self.slot(position);
             let query = rows.row(slot).to_f32();

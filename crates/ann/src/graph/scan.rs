@@ -5,12 +5,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::coded::rescore;
-use super::{Coded, Graph, NONE, Scratch};
-use crate::codes::{BLOCK, Bits, BySigns, Int8Query, Signs};
+use super::judge::{ByRows, Judge};
+use super::{Coded, Graph, NONE, Scratch, product};
+use crate::codes::{BLOCK, Bits, BySigns, Held, Int8Query, Kind, Signs};
 use crate::exact::exact;
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, rank};
+use crate::pool::{Pool, distance, rank};
 use crate::simd::{Simd, Task, run};
 use crate::{Metric, Rows};
 
@@ -44,7 +44,7 @@ impl Scannable {
             let slots = &*coded.slots;
             let mut positions = vec![NONE; slots.len()];
             slots.iter().zip(0u32..).for_each(|(&slot, position)| positions[slot as usize] = position);
-            let signs = if coded.signs.is_none() { Signs::of(&coded.codes) } else { None };
+            let signs = coded.codes.int8().filter(|_| coded.signs.is_none()).and_then(Signs::of);
             Arc::new(BySlot { positions, signs })
         })
     }
@@ -100,14 +100,31 @@ impl Graph {
         slots: impl Iterator<Item = u32>,
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
-        let Some(coded) = &self.coded else { return exact(metric, rows, query, k, slots) };
-        let Scratch { scanned, best, code, planes, .. } = scratch;
+        match &self.coded {
+            Some(coded) => self.scan_coded(coded, &ByRows { metric, rows }, query, k, slots, scratch),
+            None => exact(metric, rows, query, k, slots),
+        }
+    }
+
+    /// The scan over codes; see [`Graph::scan`].
+    pub(super) fn scan_coded(
+        &self,
+        coded: &Coded,
+        judge: &impl Judge,
+        query: &[f32],
+        k: usize,
+        slots: impl Iterator<Item = u32>,
+        scratch: &mut Scratch,
+    ) -> Vec<Neighbor> {
+        let Scratch { scanned, best, code, planes, product, .. } = scratch;
         let Scanned { positions: scanned, kept } = scanned;
         scanned.clear();
         scanned.extend(slots);
-        let wanted = coded.rescored_of_scan(k);
-        if scanned.len() <= wanted.max(FEW) {
-            return exact(metric, rows, query, k, scanned.iter().copied());
+        let wanted = judge.wanted(k, coded.rescored_of_scan(k));
+        if scanned.len() <= wanted.max(FEW)
+            && let Some(near) = judge.by_rows(query, k, scanned.iter().copied())
+        {
+            return near;
         }
         let by_slot = self.scannable.of(coded);
         // Rows that have no code are compared themselves.
@@ -122,15 +139,23 @@ impl Graph {
             position != NONE
         });
         best.reset(wanted.min(scanned.len()));
-        let query_code = coded.codes.query(query, code);
-        let signs = coded.signs.as_ref().or(by_slot.signs.as_ref());
-        let signs = signs.map(|signs| query_code.by_signs(signs, planes));
-        run(Scan { query: &query_code, signs: signs.as_ref(), positions: scanned, pool: best, kept });
+        match &coded.codes {
+            Held::Int8(codes) => {
+                let query = &codes.query(query, code);
+                let signs = coded.signs.as_ref().or(by_slot.signs.as_ref());
+                let signs = signs.map(|signs| query.by_signs(signs, planes));
+                run(Scan { query, signs: signs.as_ref(), positions: scanned, pool: best, kept });
+            }
+            Held::Product(codes) => product::scan(&codes.query(query, product), scanned, best),
+        }
         let mut near = Vec::with_capacity(best.len());
-        near.extend(best.iter().map(|(_, at)| Neighbor { slot: coded.slots[at as usize], distance: 0.0 }));
-        let mut near = rescore(metric, rows, query, near, k);
-        if !others.is_empty() {
-            near.extend(exact(metric, rows, query, k, others.into_iter()));
+        let named = |(rank, at)| Neighbor { slot: coded.slots[at as usize], distance: distance(rank) };
+        near.extend(best.iter().map(named));
+        let mut near = judge.decide(query, near, k);
+        if !others.is_empty()
+            && let Some(compared) = judge.by_rows(query, k, others.into_iter())
+        {
+            near.extend(compared);
             near.sort_unstable();
             near.truncate(k);
         }
@@ -138,13 +163,22 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Where the code of a slot lies; none if there is none.
+    pub(super) fn position(&self, coded: &Coded, slot: u32) -> Option<u32> {
+        let position = self.scannable.of(coded).positions.get(slot as usize).copied();
+        position.filter(|&position| position != NONE)
+    }
+}
+
 impl Coded {
     /// Candidates whose rows are measured, for `k` results: more than after a walk,
     /// which misses more than codes confuse.
     fn rescored_of_scan(&self, k: usize) -> usize {
-        match self.codes.bits() {
-            Bits::Eight => k.saturating_add(k / 4).saturating_add(4),
-            Bits::Four => k.saturating_mul(2).saturating_add(32),
+        match self.codes.kind() {
+            Kind::Int8(Bits::Eight) => k.saturating_add(k / 4).saturating_add(4),
+            Kind::Int8(Bits::Four) => k.saturating_mul(2).saturating_add(32),
+            Kind::Product(compression) => product::rescored_of_scan(compression, k),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::scan::Scanned;
-use crate::codes::{Int8Buffer, Planes, Tables};
+use crate::codes::{Int8Buffer, Planes, ProductBuffer, Tables};
 use crate::nearest::{Nearest, Neighbor};
 use crate::pool::Pool;
 use crate::walk::Walker;
@@ -32,6 +32,8 @@ pub struct Scratch {
     /// The walk over codes, and the query as a code.
     pub(super) walker: Walker,
     pub(super) code: Int8Buffer,
+    /// The tables of the query for product codes.
+    pub(super) product: ProductBuffer,
     /// What estimates of the query are made with, and the best that were measured.
     pub(super) tables: Tables,
     pub(super) planes: Planes,

@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 
+use super::judge::ByRows;
 use super::{Graph, Scratch};
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -77,7 +78,15 @@ impl Graph {
     ) -> Vec<Neighbor> {
         assert!(rows.len() >= self.len(), "the rows are the graph's");
         if let Some(coded) = &self.coded {
-            return self.search_coded(coded, metric, rows, query, k, beam.into(), accept, scratch);
+            return self.search_coded(
+                coded,
+                &ByRows { metric, rows },
+                query,
+                k,
+                beam.into(),
+                accept,
+                scratch,
+            );
         }
         let query = Query::new(metric, query);
         let measure = |slot| query.distance(rows.row(slot));

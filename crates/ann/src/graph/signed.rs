@@ -6,25 +6,24 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::coded::{ByCode, rescore};
+use super::coded::ByCode;
+use super::judge::Judge;
 use super::{Beam, Coded, Graph, Scratch};
-use crate::codes::{BySigns, Signs};
+use crate::codes::{BySigns, Int8, Signs};
 use crate::links::Links;
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, rank};
+use crate::pool::{Pool, distance, rank};
 use crate::prefetch::prefetch;
 use crate::simd::{Simd, Task, run};
 use crate::walk::{AHEAD, Measure, Walker};
-use crate::{Metric, Rows};
 
 impl Graph {
     /// The search by signs; see [`Graph::search`].
     #[allow(clippy::too_many_arguments)] // What a search is made of.
-    pub(super) fn search_signed<R: Rows>(
+    pub(super) fn search_signed(
         &self,
-        (coded, signs): (&Coded, &Signs),
-        metric: Metric,
-        rows: &R,
+        (coded, codes, signs): (&Coded, &Int8, &Signs),
+        judge: &impl Judge,
         query: &[f32],
         k: usize,
         beam: Beam,
@@ -32,10 +31,10 @@ impl Graph {
         scratch: &mut Scratch,
     ) -> Vec<Neighbor> {
         let Scratch { walker, code, planes, best, .. } = scratch;
-        let measure = ByCode(coded.codes.query(query, code));
+        let measure = ByCode(codes.query(query, code));
         let signs = measure.0.by_signs(signs, planes);
         let slots = &*coded.slots;
-        best.reset(coded.rescored(k, beam.ef));
+        best.reset(judge.wanted(k, coded.rescored(k, beam.ef)));
         // Estimates order less well than codes do: half as many again find as much.
         let beam = beam.for_k(k);
         let wider = |many: usize| many.saturating_add(many / 2).min(self.len());
@@ -50,11 +49,12 @@ impl Graph {
         });
         if rejected > best.len() / 4 {
             // The beam has to count what is accepted.
-            return self.search_rejecting(coded, metric, rows, query, k, beam, accept, scratch);
+            return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
         }
         let mut near = Vec::with_capacity(best.len());
-        near.extend(best.iter().map(|(_, at)| Neighbor { slot: slots[at as usize], distance: 0.0 }));
-        rescore(metric, rows, query, near, k)
+        let named = |(rank, at)| Neighbor { slot: slots[at as usize], distance: distance(rank) };
+        near.extend(best.iter().map(named));
+        judge.decide(query, near, k)
     }
 }
 
