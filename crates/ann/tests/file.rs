@@ -2,7 +2,9 @@
 
 mod common;
 
-use cairn_ann::{Codes, Error, FlatRows, Graph, GraphBuilder, HnswRsBuilder, Metric, NativeBuilder};
+use cairn_ann::{
+    Codes, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Metric, NativeBuilder,
+};
 use common::{clustered, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -384,5 +386,22 @@ fn signs_come_back_as_they_were_and_are_refused_where_codes_have_none() {
         for other in [1 - signs, 2] {
             assert!(matches!(read(&forge(&file, SIGNS, other)), Err(Error::Malformed(_) | Error::Truncated)));
         }
+    }
+}
+
+#[test]
+fn a_graph_that_grew_gets_signs_with_its_codes() {
+    const DIM: usize = 200;
+    let values = clustered(Metric::Cosine, DIM, 400, 9);
+    let rows = FlatRows::new(DIM, &values).expect("whole rows");
+    let mut grower = GraphGrower::new(NativeBuilder::default(), Metric::Cosine).expect("settings are good");
+    grower.extend(&rows).expect("they fit");
+    let all: Vec<Option<u32>> = (0..400).map(Some).collect();
+    let kept = grower.graph().kept(Metric::Cosine, &rows, &all);
+    let has_signs = |graph: &Graph| bytes(graph)[SIGNS] == 1;
+    for graph in [grower.graph(), kept] {
+        assert!(!has_signs(&graph));
+        assert!(has_signs(&graph.clone().quantized_as(Metric::Cosine, &rows, Codes::Int8)));
+        assert!(!has_signs(&graph.quantized_as(Metric::Cosine, &rows, Codes::Compact)));
     }
 }

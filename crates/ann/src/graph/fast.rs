@@ -8,13 +8,13 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::coded::ByCode;
+use super::coded::{ByCode, Measured, named};
 use super::judge::Judge;
 use super::{Beam, Coded, Graph, Scratch};
 use crate::Metric;
 use crate::codes::{BlockView, Blocks, Int8, Tables};
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, distance, rank};
+use crate::pool::{Pool, rank};
 use crate::simd::{Simd, Task, run};
 use crate::walk::{AHEAD, Measure, Walker};
 
@@ -51,8 +51,7 @@ impl Graph {
             return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
         }
         let mut near = Vec::with_capacity(best.len());
-        let named = |(rank, at)| Neighbor { slot: slots[at as usize], distance: distance(rank) };
-        near.extend(best.iter().map(named));
+        near.extend(best.iter().map(named(slots)));
         judge.decide(query, near, k)
     }
 }
@@ -81,17 +80,10 @@ impl<A: Fn(u32) -> bool> Task for FastWalk<'_, A> {
         let Self { graph, measure, blocks, euclid, beam, accept, walker, tables, best } = self;
         tables.fill::<S>(measure.0.placed);
         let near = graph.descend_coded::<S, _>(measure);
+        walker.begin::<S, _>(graph.base(), measure, [near.1, graph.entry], beam.ef);
         let Walker { visited, claimed, pool, .. } = walker;
-        visited.reset(graph.len());
-        pool.reset(beam.ef);
-        claimed.clear();
-        for start in [near.1, graph.entry] {
-            if visited.insert(start) {
-                pool.offer(measure.rank::<S>(start), start);
-            }
-        }
-        let patience = beam.patience(graph.len());
-        let (bound, mut rejected, mut idle) = (rank(beam.bound), 0, 0);
+        let mut measured = Measured::new(best, accept, beam.patience(graph.len()));
+        let bound = rank(beam.bound);
         loop {
             while claimed.len() <= AHEAD
                 && let Some(position) = pool.claim(beam.least, bound)
@@ -100,20 +92,10 @@ impl<A: Fn(u32) -> bool> Task for FastWalk<'_, A> {
                 measure.prefetch(position);
                 claimed.push_back(position);
             }
-            let Some(position) = claimed.pop_front() else { return rejected };
+            let Some(position) = claimed.pop_front() else { return measured.rejected };
             let distance = measure.0.distance::<S>(position);
-            if distance < best.worst() {
-                if accept(position) {
-                    best.offer(rank(distance), position);
-                    idle = 0;
-                } else {
-                    rejected += 1;
-                }
-            } else {
-                idle += 1;
-                if idle > patience {
-                    return rejected;
-                }
+            if !measured.take(distance, position) {
+                return measured.rejected;
             }
             for block in blocks.blocks(position) {
                 let estimates = tables.estimate::<S>(block, distance, euclid);

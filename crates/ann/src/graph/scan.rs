@@ -5,12 +5,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::coded::named;
 use super::judge::{ByRows, Judge};
 use super::{Coded, Graph, NONE, Scratch, product};
 use crate::codes::{BLOCK, Bits, BySigns, Held, Int8Query, Kind, Signs};
 use crate::exact::exact;
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, distance, rank};
+use crate::pool::{Pool, rank};
 use crate::simd::{Simd, Task, run};
 use crate::{Metric, Rows};
 
@@ -74,7 +75,8 @@ impl Graph {
     /// a thousand slots, and less than a tenth for half of all. Of the true
     /// neighbours about one in a thousand is missed, more where many are equally
     /// far; as many hits are returned. Slots beyond the graph's may be among them
-    /// if they have rows. The first scan of a graph takes a look at all codes.
+    /// if they have rows. The first scan of a graph notes where each slot is, and makes
+    /// signs of a graph that still grew.
     ///
     /// ```
     /// use cairn_ann::{FlatRows, GraphBuilder, Metric, NativeBuilder, Scratch};
@@ -149,8 +151,7 @@ impl Graph {
             Held::Product(codes) => product::scan(&codes.query(query, product), scanned, best),
         }
         let mut near = Vec::with_capacity(best.len());
-        let named = |(rank, at)| Neighbor { slot: coded.slots[at as usize], distance: distance(rank) };
-        near.extend(best.iter().map(named));
+        near.extend(best.iter().map(named(&coded.slots)));
         let mut near = judge.decide(query, near, k);
         if !others.is_empty()
             && let Some(compared) = judge.by_rows(query, k, others.into_iter())

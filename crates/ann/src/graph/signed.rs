@@ -6,13 +6,13 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::coded::ByCode;
+use super::coded::{ByCode, Measured, named};
 use super::judge::Judge;
 use super::{Beam, Coded, Graph, Scratch};
 use crate::codes::{BySigns, Int8, Signs};
 use crate::links::Links;
 use crate::nearest::Neighbor;
-use crate::pool::{Pool, distance, rank};
+use crate::pool::{Pool, rank};
 use crate::prefetch::prefetch;
 use crate::simd::{Simd, Task, run};
 use crate::walk::{AHEAD, Measure, Walker};
@@ -52,8 +52,7 @@ impl Graph {
             return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
         }
         let mut near = Vec::with_capacity(best.len());
-        let named = |(rank, at)| Neighbor { slot: slots[at as usize], distance: distance(rank) };
-        near.extend(best.iter().map(named));
+        near.extend(best.iter().map(named(slots)));
         judge.decide(query, near, k)
     }
 }
@@ -81,8 +80,8 @@ impl<A: Fn(u32) -> bool> Task for SignedWalk<'_, A> {
         let near = graph.descend_coded::<S, _>(signs);
         let links = graph.base();
         walker.begin::<S, _>(links, signs, [near.1, graph.entry], beam.ef);
-        let patience = beam.patience(graph.len());
-        let (bound, mut rejected, mut idle) = (rank(beam.bound), 0, 0);
+        let mut measured = Measured::new(best, accept, beam.patience(graph.len()));
+        let bound = rank(beam.bound);
         let mut is_ready = false;
         loop {
             while walker.claimed.len() <= AHEAD
@@ -92,7 +91,7 @@ impl<A: Fn(u32) -> bool> Task for SignedWalk<'_, A> {
                 measure.prefetch(position);
                 walker.claimed.push_back(position);
             }
-            let Some(position) = walker.claimed.pop_front() else { return rejected };
+            let Some(position) = walker.claimed.pop_front() else { return measured.rejected };
             if !is_ready {
                 walker.next_fresh(links, position, |link| signs.prefetch(link));
             }
@@ -107,18 +106,8 @@ impl<A: Fn(u32) -> bool> Task for SignedWalk<'_, A> {
                 None => false,
             };
             let distance = measure.0.distance::<S>(position);
-            if distance < best.worst() {
-                if accept(position) {
-                    best.offer(rank(distance), position);
-                    idle = 0;
-                } else {
-                    rejected += 1;
-                }
-            } else {
-                idle += 1;
-                if idle > patience {
-                    return rejected;
-                }
+            if !measured.take(distance, position) {
+                return measured.rejected;
             }
             let (fours, rest) = walker.rooms[0].as_chunks::<4>();
             for positions in fours {
