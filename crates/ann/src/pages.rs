@@ -6,7 +6,7 @@
 
 /// Memory of at least this size is worth it.
 #[cfg(target_os = "linux")]
-const LARGE: usize = 2 << 20;
+pub(crate) const LARGE: usize = 2 << 20;
 
 /// An empty vector with room for `len`, in large pages where the system gives
 /// them.
@@ -15,6 +15,19 @@ pub(crate) fn with_capacity<T>(len: usize) -> Vec<T> {
     #[cfg(target_os = "linux")]
     advise(items.as_ptr().cast::<u8>() as usize, len * size_of::<T>());
     items
+}
+
+/// The items in a vector with room for `len`, in large pages where the system
+/// gives them; as they were where it has no such room.
+pub(crate) fn moved<T: Copy>(items: Vec<T>, len: usize) -> Vec<T> {
+    let mut moved = Vec::new();
+    if moved.try_reserve_exact(len).is_err() {
+        return items;
+    }
+    #[cfg(target_os = "linux")]
+    advise(moved.as_ptr() as usize, len * size_of::<T>());
+    moved.extend_from_slice(&items);
+    moved
 }
 
 /// Asks for large pages; where the system refuses, memory is as good as before.

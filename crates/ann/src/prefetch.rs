@@ -3,6 +3,11 @@
 //! A graph walk knows its next rows a few distances ahead, while the hardware
 //! sees only random addresses. Nothing happens on processors other than x86-64
 //! and aarch64.
+//!
+//! On x86-64 it is asked for into the cache of the second level, which can wait for more
+//! lines at once than that of the first. Lines at random places among 64 MiB on
+//! Zen 4, 64 of them asked for ahead: 4 ns each, into the first level 7 ns, and past
+//! both (as what is read once) 9 ns.
 
 /// Bytes per cache line; those of some aarch64 processors are longer.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -14,67 +19,50 @@ const START: usize = 512;
 /// Starts loading the beginning of `values` into the cache.
 #[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
-    lines::<true, T>(values, START);
+    lines(values, START);
 }
 
 /// Starts loading all of `values`: for what is read once it is there, however
 /// long.
 #[inline]
 pub(crate) fn prefetch_all<T>(values: &[T]) {
-    lines::<true, T>(values, usize::MAX);
-}
-
-/// [`prefetch_all`] of what is hardly read again before much else is: it does
-/// not drive the rest out of the larger caches.
-#[inline]
-pub(crate) fn prefetch_once<T>(values: &[T]) {
-    lines::<false, T>(values, usize::MAX);
+    lines(values, usize::MAX);
 }
 
 /// Asks for the first `most` bytes.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline]
-fn lines<const KEEP: bool, T>(values: &[T], most: usize) {
+fn lines<T>(values: &[T], most: usize) {
     let start = values.as_ptr().cast::<i8>();
-    for offset in (0..size_of_val(values).min(most)).step_by(LINE) {
-        line::<KEEP>(start.wrapping_add(offset));
+    let (mut offset, end) = (0, size_of_val(values).min(most));
+    while offset < end {
+        line(start.wrapping_add(offset));
+        offset += LINE;
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)] // The instruction takes a raw pointer.
 #[inline]
-fn line<const KEEP: bool>(at: *const i8) {
-    use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
+fn line(at: *const i8) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
     // SAFETY: prefetching reads no value, wherever it is, and every x86-64
     // processor has it.
-    unsafe {
-        if KEEP {
-            _mm_prefetch::<_MM_HINT_T0>(at);
-        } else {
-            _mm_prefetch::<_MM_HINT_NTA>(at);
-        }
-    }
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };
 }
 
 #[cfg(target_arch = "aarch64")]
 #[allow(unsafe_code, clippy::pointers_in_nomem_asm_block)] // Assembly, which reads no value.
 #[inline]
-fn line<const KEEP: bool>(at: *const i8) {
+fn line(at: *const i8) {
     use std::arch::asm;
 
     // SAFETY: prefetching reads no value, wherever it is, and every aarch64
     // processor has it.
-    unsafe {
-        if KEEP {
-            asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
-        } else {
-            asm!("prfm pldl1strm, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags));
-        }
-    }
+    unsafe { asm!("prfm pldl1keep, [{at}]", at = in(reg) at, options(nomem, nostack, preserves_flags)) };
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline]
-fn lines<const KEEP: bool, T>(_values: &[T], _most: usize) {}
+fn lines<T>(_values: &[T], _most: usize) {}

@@ -37,7 +37,7 @@ use crate::Metric;
 use crate::array::{Array, Line};
 use crate::links::Links;
 use crate::pages;
-use crate::prefetch::{prefetch_all, prefetch_once};
+use crate::prefetch::prefetch_all;
 use crate::simd::{GROUP, LINE, Simd, Task, place, run};
 
 /// Lines of the links, and of each kind of numbers.
@@ -184,7 +184,7 @@ impl<'a> BlockView<'a> {
     /// Asks for all blocks of a position.
     #[inline(always)]
     pub(crate) fn prefetch(self, position: u32) {
-        prefetch_once(self.of(position));
+        prefetch_all(self.of(position));
     }
 }
 

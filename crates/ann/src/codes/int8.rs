@@ -442,11 +442,14 @@ fn is_unit(values: &[f32]) -> bool {
     (square - 1.0).abs() < 1e-3
 }
 
+/// Where numbers are so large that adding to them rounds to whole ones, which
+/// then are the lowest bits. A cast takes one at a time.
+const TO_WHOLE: f32 = 1.5 * (1 << 23) as f32;
+
 /// The nearest whole number within the range.
 #[inline(always)]
 fn round(value: f32) -> i32 {
-    // Casting cuts; adding first makes it round, and every processor has both.
-    (value.clamp(-TOP, TOP) + (TOP + 0.5)) as i32 - TOP as i32
+    (value.clamp(-TOP, TOP) + TO_WHOLE).to_bits() as i32 - TO_WHOLE.to_bits() as i32
 }
 
 /// The memory of a query, kept from one to the next.

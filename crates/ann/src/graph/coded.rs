@@ -5,10 +5,13 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
+use super::fast::Fast;
 use super::filtered::{Filter, Strategy};
 use super::judge::Judge;
+use super::lanes::{search_one, search_some};
 use super::recall::Curves;
 use super::scan::Scannable;
+use super::signed::Signed;
 use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch, product};
 use crate::array::Words;
 use crate::build::Space;
@@ -17,7 +20,7 @@ use crate::links::Base;
 use crate::metric::Query;
 use crate::nearest::Neighbor;
 use crate::pool::{Pool, distance, rank};
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_all;
 use crate::simd::{Simd, Task, run};
 use crate::walk::{Measure, Walker};
 use crate::{Metric, Rows};
@@ -205,35 +208,94 @@ impl Graph {
         if self.is_empty() || k == 0 {
             return Vec::new();
         }
+        let plan = (judge.wanted(k, coded.rescored(k, beam.ef)), beam.for_k(k));
+        let by_position = |position: u32| accept(coded.slots[position as usize]);
+        let found = match coded.by_estimates() {
+            Some(ByEstimates::Fast(codes, blocks)) => {
+                let way = Fast::new(self, codes, blocks, plan, by_position);
+                search_one(&way, &coded.slots, judge, query, k, scratch)
+            }
+            Some(ByEstimates::Signed(codes, signs)) => {
+                let way = Signed::new(self, codes, signs, plan, by_position);
+                search_one(&way, &coded.slots, judge, query, k, scratch)
+            }
+            None => self.search_by_all(coded, judge, query, k, plan, &accept, scratch),
+        };
+        // Many were rejected: the beam has to count what is accepted.
+        found.unwrap_or_else(|| self.search_rejecting(coded, judge, query, k, beam, accept, scratch))
+    }
+
+    /// The search over codes for several queries at once, with a scratch for each.
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    pub(super) fn search_coded_some(
+        &self,
+        coded: &Coded,
+        judge: &impl Judge,
+        queries: &[&[f32]],
+        k: usize,
+        beam: Beam,
+        accept: impl Fn(u32) -> bool,
+        scratches: &mut [Scratch],
+    ) -> Vec<Vec<Neighbor>> {
+        if self.is_empty() || k == 0 {
+            return vec![Vec::new(); queries.len()];
+        }
+        let plan = (judge.wanted(k, coded.rescored(k, beam.ef)), beam.for_k(k));
+        let by_position = |position: u32| accept(coded.slots[position as usize]);
+        let found = match coded.by_estimates() {
+            Some(ByEstimates::Fast(codes, blocks)) => {
+                let way = Fast::new(self, codes, blocks, plan, by_position);
+                search_some(&way, &coded.slots, judge, queries, k, scratches)
+            }
+            Some(ByEstimates::Signed(codes, signs)) => {
+                let way = Signed::new(self, codes, signs, plan, by_position);
+                search_some(&way, &coded.slots, judge, queries, k, scratches)
+            }
+            None => {
+                let each = queries.iter().zip(&mut *scratches);
+                let search = |(query, scratch): (&&[f32], &mut Scratch)| {
+                    self.search_by_all(coded, judge, query, k, plan, &accept, scratch)
+                };
+                each.map(search).collect()
+            }
+        };
+        let each = found.into_iter().zip(queries).zip(scratches);
+        let decided = each.map(|((found, query), scratch)| {
+            let again = || self.search_rejecting(coded, judge, query, k, beam, &accept, scratch);
+            found.unwrap_or_else(again)
+        });
+        decided.collect()
+    }
+
+    /// The search that measures the codes of all it meets; nothing if it rejects so
+    /// many that the beam has to count what is accepted.
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    fn search_by_all(
+        &self,
+        coded: &Coded,
+        judge: &impl Judge,
+        query: &[f32],
+        k: usize,
+        (wanted, beam): (usize, Beam),
+        accept: &impl Fn(u32) -> bool,
+        scratch: &mut Scratch,
+    ) -> Option<Vec<Neighbor>> {
         let Scratch { walker, code, product, .. } = scratch;
-        match (&coded.codes, &coded.blocks, &coded.signs) {
-            (Held::Int8(codes), Some(blocks), _) => {
-                let blocked = (coded, codes, blocks);
-                return self.search_fast(blocked, judge, query, k, beam, accept, scratch);
-            }
-            (Held::Int8(codes), None, Some(signs)) => {
-                let signed = (coded, codes, signs);
-                return self.search_signed(signed, judge, query, k, beam, accept, scratch);
-            }
-            (Held::Int8(codes), None, None) => {
+        match &coded.codes {
+            Held::Int8(codes) => {
                 let measure = ByCode(codes.query(query, code));
-                run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
+                run(Walk { graph: self, measure: &measure, beam, walker });
             }
-            (Held::Product(codes), ..) => {
+            Held::Product(codes) => {
                 let measure = codes.query(query, product);
-                run(Walk { graph: self, measure: &measure, beam: beam.for_k(k), walker });
+                run(Walk { graph: self, measure: &measure, beam, walker });
             }
         }
-        let slots = &*coded.slots;
-        let (met, wanted) = (walker.pool.len(), judge.wanted(k, coded.rescored(k, beam.ef)));
-        let accepted = walker.pool.iter().map(named(slots)).filter(|near| accept(near.slot));
+        let met = walker.pool.len();
+        let accepted = walker.pool.iter().map(named(&coded.slots)).filter(|near| accept(near.slot));
         let mut near = Vec::with_capacity(wanted.min(met));
         near.extend(accepted.take(wanted));
-        if near.len() < k.min(met) {
-            // Many were rejected: the beam has to count what is accepted.
-            return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
-        }
-        judge.decide(query, near, k)
+        (near.len() >= k.min(met)).then(|| judge.decide(query, near, k))
     }
 
     /// The search over codes that turned out to reject many.
@@ -316,7 +378,7 @@ pub(super) struct Measured<'a, A> {
     patience: usize,
     in_vain: usize,
     /// Near ones that were not accepted.
-    pub(super) rejected: usize,
+    rejected: usize,
 }
 
 impl<'a, A: Fn(u32) -> bool> Measured<'a, A> {
@@ -339,6 +401,12 @@ impl<'a, A: Fn(u32) -> bool> Measured<'a, A> {
         self.in_vain += 1;
         self.in_vain <= self.patience
     }
+
+    /// The best; nothing if so many were rejected that a beam has to count what is
+    /// accepted.
+    pub(super) fn found(&self) -> Option<&Pool> {
+        (self.rejected <= self.best.len() / 4).then_some(self.best)
+    }
 }
 
 /// Measures the rows of candidates and keeps the `k` nearest, nearest first.
@@ -349,7 +417,7 @@ pub(super) fn rescore<R: Rows>(
     mut near: Vec<Neighbor>,
     k: usize,
 ) -> Vec<Neighbor> {
-    near.iter().for_each(|near| prefetch(rows.row(near.slot).bytes()));
+    near.iter().for_each(|near| prefetch_all(rows.row(near.slot).bytes()));
     let query = Query::new(metric, query);
     for near in &mut near {
         near.distance = query.distance(rows.row(near.slot));
@@ -359,7 +427,22 @@ pub(super) fn rescore<R: Rows>(
     near
 }
 
+/// What codes are walked by where estimates lie beside them.
+enum ByEstimates<'a> {
+    Fast(&'a Int8, &'a Blocks),
+    Signed(&'a Int8, &'a Signs),
+}
+
 impl Coded {
+    fn by_estimates(&self) -> Option<ByEstimates<'_>> {
+        let codes = self.codes.int8()?;
+        match (&self.blocks, &self.signs) {
+            (Some(blocks), _) => Some(ByEstimates::Fast(codes, blocks)),
+            (None, Some(signs)) => Some(ByEstimates::Signed(codes, signs)),
+            (None, None) => None,
+        }
+    }
+
     /// Candidates whose rows are measured, for `k` results of a beam: a share of
     /// it too, so that a wider one finds more also where codes do not tell a crowd
     /// apart.

@@ -8,107 +8,122 @@
 
 #![allow(clippy::inline_always)] // Parts of loops that are compiled per instruction set.
 
-use super::coded::{ByCode, Measured, named};
-use super::judge::Judge;
-use super::{Beam, Coded, Graph, Scratch};
+use super::coded::{ByCode, Measured};
+use super::lanes::{Walk, Way};
+use super::{Beam, Graph, Scratch};
 use crate::Metric;
 use crate::codes::{BlockView, Blocks, Int8, Tables};
-use crate::nearest::Neighbor;
 use crate::pool::{Pool, rank};
-use crate::simd::{Simd, Task, run};
+use crate::simd::{GROUP, Simd};
 use crate::walk::{AHEAD, Measure, Walker};
 
-impl Graph {
-    /// The search by estimates; see [`Graph::search`].
-    #[allow(clippy::too_many_arguments)] // What a search is made of.
-    pub(super) fn search_fast(
-        &self,
-        (coded, codes, blocks): (&Coded, &Int8, &Blocks),
-        judge: &impl Judge,
-        query: &[f32],
-        k: usize,
-        beam: Beam,
-        accept: impl Fn(u32) -> bool,
-        scratch: &mut Scratch,
-    ) -> Vec<Neighbor> {
-        let Scratch { walker, code, tables, best, .. } = scratch;
-        let measure = ByCode(codes.query(query, code));
-        let slots = &*coded.slots;
-        best.reset(judge.wanted(k, coded.rescored(k, beam.ef)));
-        let rejected = run(FastWalk {
-            graph: self,
-            measure: &measure,
-            blocks: blocks.view(),
-            euclid: codes.metric() == Metric::Euclid,
-            beam: beam.for_k(k),
-            accept: |position| accept(slots[position as usize]),
-            walker,
-            tables,
-            best,
-        });
-        if rejected > best.len() / 4 {
-            // The beam has to count what is accepted.
-            return self.search_rejecting(coded, judge, query, k, beam, accept, scratch);
-        }
-        let mut near = Vec::with_capacity(best.len());
-        near.extend(best.iter().map(named(slots)));
-        judge.decide(query, near, k)
-    }
-}
-
-/// The walk from the entry down to layer 0 and over it. Says how many
-/// near ones were rejected.
-struct FastWalk<'a, A> {
-    graph: &'a Graph,
-    measure: &'a ByCode<'a>,
-    blocks: BlockView<'a>,
-    euclid: bool,
+/// How it goes, for every query.
+pub(super) struct Fast<'g, A> {
+    graph: &'g Graph,
+    codes: &'g Int8,
+    blocks: &'g Blocks,
+    /// Candidates that are decided on.
+    wanted: usize,
     beam: Beam,
     /// By position.
     accept: A,
-    walker: &'a mut Walker,
-    tables: &'a mut Tables,
-    /// The best of those measured and accepted.
-    best: &'a mut Pool,
 }
 
-impl<A: Fn(u32) -> bool> Task for FastWalk<'_, A> {
-    type Output = usize;
+impl<'g, A: Fn(u32) -> bool> Fast<'g, A> {
+    pub(super) fn new(
+        graph: &'g Graph,
+        codes: &'g Int8,
+        blocks: &'g Blocks,
+        (wanted, beam): (usize, Beam),
+        accept: A,
+    ) -> Self {
+        Self { graph, codes, blocks, wanted, beam, accept }
+    }
+}
 
+impl<A: Fn(u32) -> bool> Way for Fast<'_, A> {
+    type Walk<'a>
+        = FastWalk<'a, &'a A>
+    where
+        Self: 'a;
+
+    fn walk<'a>(&'a self, query: &[f32], scratch: &'a mut Scratch) -> FastWalk<'a, &'a A> {
+        let Self { graph, codes, blocks, wanted, beam, accept } = self;
+        let Scratch { walker, code, tables, best, .. } = scratch;
+        best.reset(*wanted);
+        FastWalk {
+            graph,
+            measure: ByCode(codes.query(query, code)),
+            blocks: blocks.view(),
+            euclid: codes.metric() == Metric::Euclid,
+            beam: *beam,
+            walker,
+            tables,
+            measured: Measured::new(best, accept, beam.patience(graph.len())),
+        }
+    }
+}
+
+/// The walk from the entry down to layer 0 and over it.
+pub(super) struct FastWalk<'a, A> {
+    graph: &'a Graph,
+    measure: ByCode<'a>,
+    blocks: BlockView<'a>,
+    euclid: bool,
+    beam: Beam,
+    walker: &'a mut Walker,
+    tables: &'a mut Tables,
+    measured: Measured<'a, A>,
+}
+
+impl<A: Fn(u32) -> bool> Walk for FastWalk<'_, A> {
     #[inline(always)]
-    fn run<S: Simd>(self) -> usize {
-        let Self { graph, measure, blocks, euclid, beam, accept, walker, tables, best } = self;
+    fn begin<S: Simd>(&mut self) {
+        let Self { graph, measure, beam, walker, tables, .. } = self;
         tables.fill::<S>(measure.0.placed);
         let near = graph.descend_coded::<S, _>(measure);
         walker.begin::<S, _>(graph.base(), measure, [near.1, graph.entry], beam.ef);
-        let Walker { visited, claimed, pool, .. } = walker;
-        let mut measured = Measured::new(best, accept, beam.patience(graph.len()));
+    }
+
+    #[inline(always)]
+    fn step<S: Simd>(&mut self) -> bool {
+        let Self { measure, blocks, euclid, beam, walker, tables, measured, .. } = self;
+        let Walker { visited, claimed, pool, .. } = &mut **walker;
         let bound = rank(beam.bound);
-        loop {
-            while claimed.len() <= AHEAD
-                && let Some(position) = pool.claim(beam.least, bound)
-            {
-                blocks.prefetch(position);
-                measure.prefetch(position);
-                claimed.push_back(position);
+        while claimed.len() <= AHEAD
+            && let Some(position) = pool.claim(beam.least, bound)
+        {
+            blocks.prefetch(position);
+            measure.prefetch(position);
+            claimed.push_back(position);
+        }
+        let Some(position) = claimed.pop_front() else { return false };
+        let distance = measure.0.distance::<S>(position);
+        if !measured.take(distance, position) {
+            return false;
+        }
+        for block in blocks.blocks(position) {
+            let estimates = tables.estimate::<S>(block, distance, *euclid);
+            let mut below = S::below(&estimates, pool.worst());
+            // Whether a link is new is not to be guessed: nothing branches on it.
+            let (mut new, mut len) = ([0u8; GROUP], 0);
+            while below != 0 {
+                let at = below.trailing_zeros() as usize;
+                below &= below - 1;
+                new[len % GROUP] = at as u8;
+                len += usize::from(!visited.has(block.links[at]));
             }
-            let Some(position) = claimed.pop_front() else { return measured.rejected };
-            let distance = measure.0.distance::<S>(position);
-            if !measured.take(distance, position) {
-                return measured.rejected;
-            }
-            for block in blocks.blocks(position) {
-                let estimates = tables.estimate::<S>(block, distance, euclid);
-                let mut below = S::below(&estimates, pool.worst());
-                while below != 0 {
-                    let at = below.trailing_zeros() as usize;
-                    below &= below - 1;
-                    let link = block.links[at];
-                    if !visited.has(link) && pool.offer(rank(estimates[at]), link) {
-                        visited.insert(link);
-                    }
+            for &at in &new[..len] {
+                let (estimate, link) = (estimates[usize::from(at)], block.links[usize::from(at)]);
+                if pool.offer(rank(estimate), link) {
+                    visited.insert(link);
                 }
             }
         }
+        true
+    }
+
+    fn found(&self) -> Option<&Pool> {
+        self.measured.found()
     }
 }

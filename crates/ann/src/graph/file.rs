@@ -62,6 +62,8 @@ use crate::codes::{
     SignsShape,
 };
 use crate::links::{self, Base};
+use crate::pages;
+use crate::simd::LINE;
 use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
@@ -253,25 +255,32 @@ impl Graph {
         }
         input.read_exact(&mut header[MAGIC.len()..])?;
         let whole = Header::read(&header)?.places()?.sum_at + SUM;
-        // Words, so that the bytes begin where words can be read.
-        let mut words = vec![0u32; HEADER / 4];
-        bytemuck::cast_slice_mut(&mut words).copy_from_slice(&header);
-        while size_of_val(words.as_slice()) < whole {
-            let start = words.len();
-            words.resize((whole / 4).min(start + CHUNK / 4), 0);
-            input.read_exact(bytemuck::cast_slice_mut(&mut words[start..]))?;
+        // Lines, so that every array begins where it can be read.
+        let mut lines = vec![Line([0; LINE]); HEADER / LINE];
+        bytemuck::cast_slice_mut(&mut lines).copy_from_slice(&header);
+        while size_of_val(lines.as_slice()) < whole {
+            let read = size_of_val(lines.as_slice());
+            if read >= pages::LARGE && lines.capacity() * LINE < whole {
+                // So much is there that the rest may be too.
+                lines = pages::moved(lines, whole.div_ceil(LINE));
+            }
+            let bytes = (whole - read).min(if read < pages::LARGE { CHUNK } else { pages::LARGE });
+            lines.resize(lines.len() + bytes.div_ceil(LINE), Line([0; LINE]));
+            input.read_exact(&mut bytemuck::cast_slice_mut(&mut lines)[read..read + bytes])?;
         }
-        words.shrink_to_fit();
-        Self::from_bytes(Buffer(words))
+        Self::from_bytes(Buffer { lines, len: whole })
     }
 }
 
-/// The bytes of words.
-struct Buffer(Vec<u32>);
+/// Bytes that begin where a line does.
+struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+}
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 }
 

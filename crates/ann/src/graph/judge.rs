@@ -4,12 +4,16 @@
 use super::coded::rescore;
 use crate::exact::exact;
 use crate::nearest::Neighbor;
+use crate::prefetch::prefetch_all;
 use crate::{Metric, Rows};
 
 /// What has the last word in a search over codes.
 pub(super) trait Judge {
     /// Candidates to be decided on for `k` results, where rows would look at so many.
     fn wanted(&self, k: usize, by_rows: usize) -> usize;
+
+    /// Asks for what deciding on these will read.
+    fn ask(&self, near: &[Neighbor]);
 
     /// The `k` nearest of candidates, nearest first. They come with their distances
     /// by code.
@@ -31,6 +35,10 @@ impl<R: Rows> Judge for ByRows<'_, R> {
         by_rows
     }
 
+    fn ask(&self, near: &[Neighbor]) {
+        near.iter().for_each(|near| prefetch_all(self.rows.row(near.slot).bytes()));
+    }
+
     fn decide(&self, query: &[f32], near: Vec<Neighbor>, k: usize) -> Vec<Neighbor> {
         rescore(self.metric, self.rows, query, near, k)
     }
@@ -47,6 +55,8 @@ impl Judge for ByCodesAlone {
     fn wanted(&self, k: usize, _: usize) -> usize {
         k
     }
+
+    fn ask(&self, _: &[Neighbor]) {}
 
     fn decide(&self, _: &[f32], mut near: Vec<Neighbor>, k: usize) -> Vec<Neighbor> {
         near.sort_unstable();

@@ -17,6 +17,7 @@ mod fast;
 mod file;
 mod filtered;
 mod judge;
+mod lanes;
 mod product;
 mod recall;
 mod scan;

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 
 use super::judge::ByRows;
+use super::lanes::LANES;
 use super::{Graph, Scratch};
 use crate::metric::Query;
 use crate::nearest::Neighbor;
@@ -92,6 +93,52 @@ impl Graph {
         let measure = |slot| query.distance(rows.row(slot));
         let fetch = |slot| prefetch(rows.row(slot).bytes());
         self.search_by(measure, fetch, k, beam, accept, scratch)
+    }
+
+    /// [`search`](Self::search) for several queries, the results in their order.
+    ///
+    /// Over codes of a byte a value and over [`Codes::Fast`](crate::Codes::Fast) the
+    /// thread has two walks under way, a step of each in turn: while what one needs
+    /// comes from memory, the other measures. `scratches` grows to two.
+    ///
+    /// ```
+    /// use cairn_ann::{FlatRows, GraphBuilder, HnswRsBuilder, Metric};
+    ///
+    /// let values = [0.0f32, 1.0, 2.0, 3.0, 4.0];
+    /// let rows = FlatRows::new(1, &values)?;
+    /// let graph = HnswRsBuilder::default().build(Metric::Euclid, &rows, &|| false)?;
+    /// let queries: [&[f32]; 2] = [&[0.9], &[4.2]];
+    /// let near = graph.search_batch(Metric::Euclid, &rows, &queries, 1, 16, |_| true, &mut Vec::new());
+    /// assert_eq!((near[0][0].slot, near[1][0].slot), (1, 4));
+    /// # Ok::<(), cairn_ann::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`search`](Self::search) does.
+    #[allow(clippy::too_many_arguments)] // What a search is made of.
+    pub fn search_batch<R: Rows>(
+        &self,
+        metric: Metric,
+        rows: &R,
+        queries: &[&[f32]],
+        k: usize,
+        beam: impl Into<Beam>,
+        accept: impl Fn(u32) -> bool,
+        scratches: &mut Vec<Scratch>,
+    ) -> Vec<Vec<Neighbor>> {
+        assert!(rows.len() >= self.len(), "the rows are the graph's");
+        let (beam, judge) = (beam.into(), ByRows { metric, rows });
+        let many = queries.len().clamp(1, LANES).max(scratches.len());
+        scratches.resize_with(many, Scratch::new);
+        let Some(coded) = &self.coded else {
+            let scratch = &mut scratches[0];
+            let search = |query: &&[f32]| self.search(metric, rows, query, k, beam, &accept, scratch);
+            return queries.iter().map(search).collect();
+        };
+        let groups = queries.chunks(LANES);
+        groups
+            .flat_map(|group| self.search_coded_some(coded, &judge, group, k, beam, &accept, scratches))
+            .collect()
     }
 
     /// The search by any measure: several queries at once, rows of several

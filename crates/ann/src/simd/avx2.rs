@@ -193,12 +193,14 @@ fn below_avx2(values: &[f32; GROUP], limit: f32) -> u32 {
 #[target_feature(enable = "avx2")]
 #[inline]
 #[allow(unsafe_code)] // Loads take pointers.
-pub(super) fn sums_where_avx2<const N: usize>(bits: [&[u64]; N], query: &[[u64; PLANES]]) -> [u32; N] {
+pub(super) fn sums_where_avx2<const N: usize>(mut bits: [&[u64]; N], query: &[[u64; PLANES]]) -> [u32; N] {
     const WORDS: usize = 31;
     let (zero, nibble) = (x86::_mm256_setzero_si256(), x86::_mm256_set1_epi8(15));
     let set =
         x86::_mm256_broadcastsi128_si256(x86::_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
-    let bits = bits.map(|bits| &bits[..query.len()]);
+    for bits in &mut bits {
+        *bits = &bits[..query.len()];
+    }
     let mut all = [zero; N];
     for (part, query) in query.chunks(WORDS).enumerate() {
         let mut sums = [zero; N];
@@ -219,15 +221,17 @@ pub(super) fn sums_where_avx2<const N: usize>(bits: [&[u64]; N], query: &[[u64; 
         }
     }
     let weights = x86::_mm256_setr_epi64x(0, 1, 2, 3);
-    all.map(|all| {
+    let mut out = [0; N];
+    for (out, all) in out.iter_mut().zip(all) {
         let weighted = x86::_mm256_sllv_epi64(all, weights);
         let pairs = x86::_mm_add_epi64(
             x86::_mm256_castsi256_si128(weighted),
             x86::_mm256_extracti128_si256::<1>(weighted),
         );
         let other = x86::_mm_unpackhi_epi64(pairs, pairs);
-        x86::_mm_cvtsi128_si32(x86::_mm_add_epi64(pairs, other)) as u32
-    })
+        *out = x86::_mm_cvtsi128_si32(x86::_mm_add_epi64(pairs, other)) as u32;
+    }
+    out
 }
 
 #[target_feature(enable = "avx2")]

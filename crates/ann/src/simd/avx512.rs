@@ -1,4 +1,4 @@
-//! AVX-512 with VNNI.
+//! AVX-512 with VNNI, and with VPOPCNTDQ where the processor has it.
 
 // A part that is not inlined is compiled without the instructions of the whole.
 #![allow(clippy::inline_always)]
@@ -11,19 +11,27 @@ use crate::array::Line;
 
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn run_avx512<T: Task>(task: T) -> T::Output {
-    task.run::<Avx512>()
+    task.run::<Avx512<false>>()
 }
 
-/// AVX-512 with VNNI. Used only within [`run_avx512`].
+#[target_feature(
+    enable = "avx2,fma,bmi1,bmi2,popcnt,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq"
+)]
+pub(super) fn run_avx512_counting<T: Task>(task: T) -> T::Output {
+    task.run::<Avx512<true>>()
+}
+
+/// AVX-512 with VNNI. Used only within [`run_avx512`], or, where it counts bits,
+/// within [`run_avx512_counting`].
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+pub(crate) struct Avx512<const COUNTS: bool>;
 
 #[allow(unsafe_code)] // The instructions are not in every processor.
-impl Simd for Avx512 {
+impl<const COUNTS: bool> Simd for Avx512<COUNTS> {
     #[inline(always)]
     fn dot(code: &[u8], query: &[i8]) -> i32 {
-        // SAFETY: this type is used within `run_avx512` only, which runs only
-        // where the processor has these.
+        // SAFETY: this type is used within `run_avx512` and `run_avx512_counting`
+        // only, which run only where the processor has these.
         unsafe { dot_avx512(code, query) }
     }
 
@@ -54,13 +62,13 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sum_where(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
         // SAFETY: as above, and AVX2 is among them.
-        unsafe { sums_where_avx2([bits], query)[0] }
+        unsafe { if COUNTS { sum_where_counting(bits, query) } else { sums_where_avx2([bits], query)[0] } }
     }
 
     #[inline(always)]
     fn sums_where(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
         // SAFETY: as above.
-        unsafe { sums_where_avx2(bits, query) }
+        unsafe { if COUNTS { sums_where_counting(bits, query) } else { sums_where_avx2(bits, query) } }
     }
 
     #[inline(always)]
@@ -165,6 +173,73 @@ fn below_avx512(values: &[f32; GROUP], limit: f32) -> u32 {
     };
     let parts = values.as_chunks().0;
     part(&parts[0]) | part(&parts[1]) << 16
+}
+
+/// For each of the sets of bits how many of a plane are set, times its weight:
+/// the sum of the lanes is the sum of the values.
+#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
+#[inline]
+#[allow(unsafe_code)] // Loads take pointers.
+fn weighed_counts<const N: usize>(mut bits: [&[u64]; N], query: &[[u64; PLANES]]) -> [x86::__m256i; N] {
+    for bits in &mut bits {
+        *bits = &bits[..query.len()];
+    }
+    let mut sums = [x86::_mm512_setzero_si512(); N];
+    // Two words, each beside its four planes.
+    let twice = x86::_mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1);
+    let (pairs, rest) = query.as_chunks::<2>();
+    for (at, planes) in pairs.iter().enumerate() {
+        // SAFETY: 64 bytes are read from eight words.
+        let planes = unsafe { x86::_mm512_loadu_si512(planes.as_ptr().cast()) };
+        for (sum, bits) in sums.iter_mut().zip(bits) {
+            let words: &[u64; 2] = bits[2 * at..].first_chunk().expect("a word for each of the query's");
+            // SAFETY: 16 bytes are read from two words.
+            let words = unsafe { x86::_mm_loadu_si128(words.as_ptr().cast()) };
+            let words = x86::_mm512_permutexvar_epi64(twice, x86::_mm512_castsi128_si512(words));
+            let both = x86::_mm512_and_si512(words, planes);
+            *sum = x86::_mm512_add_epi64(*sum, x86::_mm512_popcnt_epi64(both));
+        }
+    }
+    let mut halves = [x86::_mm256_setzero_si256(); N];
+    for (half, sum) in halves.iter_mut().zip(sums) {
+        let upper = x86::_mm512_extracti64x4_epi64::<1>(sum);
+        *half = x86::_mm256_add_epi64(x86::_mm512_castsi512_si256(sum), upper);
+    }
+    if let [planes] = rest {
+        // SAFETY: 32 bytes are read from four words.
+        let planes = unsafe { x86::_mm256_loadu_si256(planes.as_ptr().cast()) };
+        for (sum, bits) in halves.iter_mut().zip(bits) {
+            let word = x86::_mm256_set1_epi64x(bits[query.len() - 1] as i64);
+            let counted = x86::_mm256_popcnt_epi64(x86::_mm256_and_si256(word, planes));
+            *sum = x86::_mm256_add_epi64(*sum, counted);
+        }
+    }
+    let weights = x86::_mm256_setr_epi64x(0, 1, 2, 3);
+    for half in &mut halves {
+        *half = x86::_mm256_sllv_epi64(*half, weights);
+    }
+    halves
+}
+
+#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
+#[inline]
+fn sum_where_counting(bits: &[u64], query: &[[u64; PLANES]]) -> u32 {
+    let [sums] = weighed_counts([bits], query);
+    let pairs =
+        x86::_mm_add_epi64(x86::_mm256_castsi256_si128(sums), x86::_mm256_extracti128_si256::<1>(sums));
+    x86::_mm_cvtsi128_si32(x86::_mm_add_epi64(pairs, x86::_mm_unpackhi_epi64(pairs, pairs))) as u32
+}
+
+#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
+#[inline]
+fn sums_where_counting(bits: [&[u64]; 4], query: &[[u64; PLANES]]) -> [u32; 4] {
+    let [a, b, c, d] = weighed_counts(bits, query);
+    // The lanes of four sums become those of one.
+    let ab = x86::_mm256_add_epi64(x86::_mm256_unpacklo_epi64(a, b), x86::_mm256_unpackhi_epi64(a, b));
+    let cd = x86::_mm256_add_epi64(x86::_mm256_unpacklo_epi64(c, d), x86::_mm256_unpackhi_epi64(c, d));
+    let low = x86::_mm256_permute2x128_si256::<0x20>(ab, cd);
+    let sums = x86::_mm256_add_epi64(low, x86::_mm256_permute2x128_si256::<0x31>(ab, cd));
+    bytemuck::cast(x86::_mm256_cvtepi64_epi32(sums))
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]

@@ -22,7 +22,10 @@ mod portable;
 #[cfg(target_arch = "aarch64")]
 use self::neon::{run_neon, run_neon_dot};
 #[cfg(target_arch = "x86_64")]
-use self::{avx2::run_avx2, avx512::run_avx512};
+use self::{
+    avx2::run_avx2,
+    avx512::{run_avx512, run_avx512_counting},
+};
 use crate::array::Line;
 pub(crate) use portable::Portable;
 
@@ -150,6 +153,8 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Counting,
     #[cfg(target_arch = "aarch64")]
     Neon,
     #[cfg(target_arch = "aarch64")]
@@ -162,6 +167,9 @@ impl Level {
     pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
+            if has_avx512() && is_x86_feature_detected!("avx512vpopcntdq") {
+                return Self::Avx512Counting;
+            }
             if has_avx512() {
                 return Self::Avx512;
             }
@@ -190,6 +198,8 @@ impl Level {
             Self::Avx2,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Counting,
             #[cfg(target_arch = "aarch64")]
             Self::Neon,
             #[cfg(target_arch = "aarch64")]
@@ -205,6 +215,8 @@ impl Level {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Counting => "avx512-vnni-vpopcntdq",
             #[cfg(target_arch = "aarch64")]
             Self::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
@@ -226,6 +238,9 @@ pub(crate) fn run_with<T: Task>(level: Level, task: T) -> T::Output {
         // SAFETY: the processor has them, by the assertion.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { run_avx512(task) },
+        // SAFETY: the processor has them, by the assertion.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Counting => unsafe { run_avx512_counting(task) },
         // SAFETY: the processor has them, by the assertion.
         #[cfg(target_arch = "aarch64")]
         Level::Neon => unsafe { run_neon(task) },

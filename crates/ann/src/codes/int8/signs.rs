@@ -28,13 +28,13 @@ use std::f32::consts::FRAC_PI_2;
 
 use rayon::prelude::*;
 
-use super::{Int8, Int8Query, Kind, OFFSET, Shape};
+use super::{Int8, Int8Query, Kind, OFFSET, Shape, TO_WHOLE};
 use crate::Metric;
 use crate::array::{Array, Line};
 use crate::pages;
 use crate::pool::rank;
 use crate::prefetch::prefetch_all;
-use crate::simd::{LINE, PLANES, Simd, Task, run};
+use crate::simd::{GROUP, LINE, PLANES, Simd, Task, run};
 use crate::walk::Measure;
 
 /// Codes of fewer lines are measured as fast.
@@ -184,6 +184,8 @@ pub(crate) struct Planes(Vec<[u64; PLANES]>);
 pub(crate) struct BySigns<'c> {
     signs: &'c [Line],
     shape: SignsShape,
+    /// Of a record.
+    lines: usize,
     planes: &'c [[u64; PLANES]],
     /// A distance is about `origin + flat |r|^2 + A (one sum + all) + A n each`.
     origin: f32,
@@ -228,7 +230,7 @@ impl<'c> Task for Ready<'_, '_, 'c> {
         let mut sum = 0u32;
         planes.clear();
         for values in placed.as_chunks::<LINE>().0 {
-            let whole = values.map(|value| ((value + largest) * per_step + 0.5) as i32 as u8);
+            let whole = values.map(|value| ((value + largest) * per_step + TO_WHOLE).to_bits() as u8);
             sum += whole.iter().map(|&whole| u32::from(whole)).sum::<u32>();
             // As the signs lie in a record.
             planes.push(std::array::from_fn(|plane| lowest_bits(&whole.map(|x| x >> plane)).to_le()));
@@ -241,6 +243,7 @@ impl<'c> Task for Ready<'_, '_, 'c> {
         BySigns {
             signs: &signs.lines,
             shape: signs.shape,
+            lines: signs.shape.lines(),
             planes,
             origin: origin - of_mean,
             flat,
@@ -259,8 +262,8 @@ impl<'c> Task for Ready<'_, '_, 'c> {
 impl<'c> BySigns<'c> {
     #[inline(always)]
     fn record(&self, position: u32) -> (&'c [u64], [f32; TERMS]) {
-        let lines = self.shape.lines();
-        let words: &[u64] = bytemuck::cast_slice(&self.signs[position as usize * lines..][..lines]);
+        let record = &self.signs[position as usize * self.lines..][..self.lines];
+        let words: &[u64] = bytemuck::cast_slice(record);
         let (signs, rest) = words.split_at(self.shape.words);
         let terms: &[f32; TERMS] = bytemuck::cast_slice(rest).first_chunk().expect("terms follow the signs");
         (signs, terms.map(|term| f32::from_bits(u32::from_le(term.to_bits()))))
@@ -281,9 +284,29 @@ impl<'c> BySigns<'c> {
     /// The same for four positions at once.
     #[inline(always)]
     pub(crate) fn estimates<S: Simd>(&self, positions: &[u32; 4]) -> [f32; 4] {
-        let records = positions.map(|position| self.record(position));
-        let sums = S::sums_where(records.map(|record| record.0), self.planes);
-        std::array::from_fn(|at| self.about(sums[at], records[at].1))
+        let [a, b, c, d] = *positions;
+        let [a, b, c, d] = [self.record(a), self.record(b), self.record(c), self.record(d)];
+        let sums = S::sums_where([a.0, b.0, c.0, d.0], self.planes);
+        [
+            self.about(sums[0], a.1),
+            self.about(sums[1], b.1),
+            self.about(sums[2], c.1),
+            self.about(sums[3], d.1),
+        ]
+    }
+
+    /// The same for up to [`GROUP`] positions; the rest is infinite.
+    #[inline(always)]
+    pub(crate) fn group<S: Simd>(&self, positions: &[u32]) -> [f32; GROUP] {
+        let mut estimates = [f32::INFINITY; GROUP];
+        let (fours, rest) = positions.as_chunks::<4>();
+        for (estimates, positions) in estimates.as_chunks_mut::<4>().0.iter_mut().zip(fours) {
+            *estimates = self.estimates::<S>(positions);
+        }
+        for (estimate, &position) in estimates[4 * fours.len()..].iter_mut().zip(rest) {
+            *estimate = self.estimate::<S>(position);
+        }
+        estimates
     }
 
     /// For each of up to [`BLOCK`] positions the least that its distance may be,
@@ -310,8 +333,7 @@ impl<'c> BySigns<'c> {
 
     #[inline(always)]
     pub(crate) fn prefetch(&self, position: u32) {
-        let lines = self.shape.lines();
-        prefetch_all(&self.signs[position as usize * lines..][..lines]);
+        prefetch_all(&self.signs[position as usize * self.lines..][..self.lines]);
     }
 }
 
