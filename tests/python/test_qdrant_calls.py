@@ -76,8 +76,9 @@ def test_settings_come_back_and_those_without_effect_are_named(qdrant, collectio
     assert config.strict_mode_config.max_query_limit == 7
     assert config.metadata == {"owner": "us"}
     warnings = " ".join(warning.message for warning in info.warnings)
-    for setting in ("shard_number", "optimizers_config", "wal_config", "hnsw_config", "quantization"):
+    for setting in ("shard_number", "optimizers_config", "wal_config", "hnsw_config"):
         assert setting in warnings, warnings
+    assert "quantization" not in warnings, warnings
 
     qdrant.update_collection(
         collection,
@@ -94,7 +95,14 @@ def test_settings_come_back_and_those_without_effect_are_named(qdrant, collectio
 
 
 @pytest.mark.parametrize(
-    "quantization", [{"scalar": {"type": "int8"}}, {"turbo": {"bits": "bits4"}}, {"binary": {}}]
+    "quantization",
+    [
+        {"scalar": {"type": "int8"}},
+        {"turbo": {"bits": "bits4"}},
+        {"binary": {}},
+        {"product": {"compression": "x8"}},
+        {"product": {"compression": "x32"}},
+    ],
 )
 def test_a_search_finds_the_part_it_asks_for_with_every_quantization(http, collection, quantization):
     path = f"/collections/{collection}"

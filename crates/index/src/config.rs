@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_ann::Metric;
+use cairn_ann::{Compression, Metric};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -148,6 +148,17 @@ pub enum Codes {
     /// A byte a value, and beside each vector a bit a value of all its neighbours:
     /// the fastest, and six bytes a value.
     Fast,
+    /// Product quantisation: a byte for 1 to 16 values, 4 to 64 times fewer bytes
+    /// than `f32` and the slower the fewer. From 16 times on the vectors of the whole
+    /// beam decide.
+    Product(Compression),
+}
+
+impl Codes {
+    /// Whether comparing all codes finds next to all true neighbours.
+    pub(crate) fn tell_all_apart(self) -> bool {
+        matches!(self, Self::Int8 | Self::Fast | Self::Product(Compression::X4))
+    }
 }
 
 impl From<Codes> for cairn_ann::Codes {
@@ -156,6 +167,7 @@ impl From<Codes> for cairn_ann::Codes {
             Codes::Int8 => Self::Int8,
             Codes::Compact => Self::Compact,
             Codes::Fast => Self::Fast,
+            Codes::Product(compression) => Self::Product(compression),
         }
     }
 }

@@ -147,7 +147,7 @@ mod vector;
 mod view;
 mod worded;
 
-pub use cairn_ann::Metric;
+pub use cairn_ann::{Compression, Metric};
 
 pub use bm25::{Bm25, Bm25Options};
 pub use cancel::Cancel;

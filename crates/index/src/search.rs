@@ -52,8 +52,8 @@ pub struct Search {
     /// The part of the true nearest neighbours to find, above 0 and at most 1,
     /// where `ef` is not given: each graph knows which effort reached it on a
     /// sample of its own points, and where no walk does, all codes are compared, or
-    /// with [`Codes::Compact`](crate::Codes::Compact) all points. 1 compares with
-    /// every point in full.
+    /// with codes of less than a byte a value all points. 1 compares with every point
+    /// in full.
     /// A graph whose sample was not taken yet takes the usual `ef`.
     pub recall: Option<f32>,
     /// Compare with every point instead of walking the graph.
@@ -620,11 +620,11 @@ impl Walk<'_> {
         params.ef.is_none() && params.ef_limit.is_none() && self.effort() == Some(Effort::Scan)
     }
 
-    /// Whether the recall that was asked for needs the rows themselves: half a byte a
-    /// value does not tell apart what is nearly equally far, and where that is so, no
+    /// Whether the recall that was asked for needs the rows themselves: codes of few
+    /// bits do not tell apart what is nearly equally far, and where that is so, no
     /// walk finds enough either.
     fn needs_rows(&self) -> bool {
-        self.search.view.config.hnsw.codes == Codes::Compact && self.wants_scan()
+        !self.search.view.config.hnsw.codes.tell_all_apart() && self.wants_scan()
     }
 
     /// Rows that the walk is expected to accept.

@@ -3,8 +3,8 @@
 mod common;
 
 use cairn_index::{
-    Codes, Collection, CollectionConfig, Database, Error, Expiry, FieldKind, Filter, Metric, Options, Parts,
-    Plan, Point, PointId, Scroll, Search, Selector, StoreKind, VectorConfig,
+    Codes, Collection, CollectionConfig, Compression, Database, Error, Expiry, FieldKind, Filter, Metric,
+    Options, Parts, Plan, Point, PointId, Scroll, Search, Selector, StoreKind, VectorConfig,
 };
 use std::time::{Duration, Instant};
 
@@ -214,6 +214,8 @@ fn a_search_finds_the_part_of_the_nearest_that_it_asks_for() {
     let mut rng = rng(18);
     for (metric, codes, dim) in [
         (Metric::Cosine, Codes::Compact, 256),
+        (Metric::Cosine, Codes::Product(Compression::X32), 256),
+        (Metric::Euclid, Codes::Product(Compression::X8), 64),
         (Metric::Euclid, Codes::Fast, 128),
         (Metric::Dot, Codes::Int8, 32),
         (Metric::Manhattan, Codes::Int8, 32),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use cairn_ann::{
-    Codes, FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, NativeBuilder, Neighbor, Rows,
-    Scratch,
+    Codes, Compression, FlatRows, Graph, GraphBuilder, HnswRsBuilder, HnswRsIndex, Metric, NativeBuilder,
+    Neighbor, Rows, Scratch,
 };
 use cairn_benches::machine;
 use cairn_benches::npy::{Matrix, read_f32, write_i32};
@@ -26,45 +26,39 @@ pub(crate) struct Variant {
     /// Links of a row on upper layers, and codes, where the native builder makes it.
     pub(crate) codes: Option<(usize, Codes)>,
     build: fn(&FlatRows<'_>, Metric, &ThreadPool) -> cairn_ann::Result<Graph>,
-    search: fn(&Index<'_>, &[f32], usize, usize, &mut Scratch) -> Vec<Neighbor>,
-}
-
-/// What a search has before it.
-pub(crate) struct Index<'a> {
-    graph: Graph,
-    rows: FlatRows<'a>,
-    metric: Metric,
 }
 
 /// Every variant that is measured.
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant {
         name: "cairn-fast",
-        note: "native graph, m 16, one bit a value of all neighbours at each slot, rescored; f32",
+        note: "native graph, m 16, beam 160, one bit a value of all neighbours at each slot, rescored; f32",
         codes: Some((16, Codes::Fast)),
-        build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Fast),
-        search,
+        build: |rows, metric, pool| native(rows, metric, pool, (16, 160), Codes::Fast),
     },
     Variant {
         name: "cairn",
-        note: "native graph, m 16, codes of one byte a value, rescored; f32",
+        note: "native graph, m 16, beam 160, one bit a value, then codes of one byte a value, rescored; f32",
         codes: Some((16, Codes::Int8)),
-        build: |rows, metric, pool| native(rows, metric, pool, 16, Codes::Int8),
-        search,
+        build: |rows, metric, pool| native(rows, metric, pool, (16, 160), Codes::Int8),
     },
     Variant {
         name: "cairn-compact",
-        note: "native graph, m 12, codes of half a byte a value, rescored; f32",
+        note: "native graph, m 12, beam 100, codes of half a byte a value, rescored; f32",
         codes: Some((12, Codes::Compact)),
-        build: |rows, metric, pool| native(rows, metric, pool, 12, Codes::Compact),
-        search,
+        build: |rows, metric, pool| native(rows, metric, pool, (12, 100), Codes::Compact),
+    },
+    Variant {
+        name: "cairn-x16",
+        note: "native graph, m 12, beam 100, product codes of a byte for four values, rescored; f32",
+        codes: Some((12, Codes::Product(Compression::X16))),
+        build: |rows, metric, pool| native(rows, metric, pool, (12, 100), Codes::Product(Compression::X16)),
     },
     Variant {
         name: "cairn-hnsw_rs",
         note: "graph of hnsw_rs, m 16, frozen; f32",
         codes: None,
         build: |rows, metric, pool| pool.install(|| BUILDER.build(metric, rows, &|| false)),
-        search,
     },
 ];
 
@@ -72,17 +66,15 @@ fn native(
     rows: &FlatRows<'_>,
     metric: Metric,
     pool: &ThreadPool,
-    m: usize,
+    (m, ef_construction): (usize, usize),
     codes: Codes,
 ) -> cairn_ann::Result<Graph> {
     pool.install(|| {
-        let graph = NativeBuilder { m, ..NativeBuilder::default() }.build(metric, rows, &|| false)?;
+        let graph =
+            NativeBuilder { m, ef_construction, ..NativeBuilder::default() }
+                .build(metric, rows, &|| false)?;
         Ok(graph.quantized_as(metric, rows, codes))
     })
-}
-
-fn search(index: &Index<'_>, query: &[f32], k: usize, ef: usize, scratch: &mut Scratch) -> Vec<Neighbor> {
-    index.graph.search(index.metric, &index.rows, query, k, ef, |_| true, scratch)
 }
 
 /// As the peers that have these two settings.
@@ -106,7 +98,9 @@ pub(crate) fn serve(name: &str, work: &Path) -> Outcome {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(task["threads"].as_u64().unwrap_or(2) as usize)
         .build()?;
-    let rows = FlatRows::new(base.columns, &base.values)?;
+    let values = in_large_pages(&base.values)?;
+    let rows = FlatRows::new(base.columns, bytemuck::cast_slice(&values))?;
+    drop(base.values);
     let ids = work.join(format!("{name}.ids.npy"));
     // The first line asks for the build, and there is nothing else to be asked.
     io::stdin().lock().read_line(&mut String::new())?;
@@ -124,9 +118,14 @@ pub(crate) fn serve(name: &str, work: &Path) -> Outcome {
         // It searches the rows where they lie: they are its copy.
         built["resident"] = json!(grown + vectors);
         built["on_disk"] = json!(links + vectors);
-        let index = Index { graph, rows, metric };
-        return answer(built, &queries, &ids, |query, ef, scratch| {
-            (variant.search)(&index, query, K, ef, scratch)
+        built["ways"] = json!([["one", 1], ["one", 2], ["batch", 1], ["batch", 2]]);
+        return answer(built, &queries, &ids, |some, call, ef, scratches| {
+            if call == "batch" {
+                return graph.search_batch(metric, &rows, some, K, ef, |_| true, scratches);
+            }
+            scratches.resize_with(1, Scratch::new);
+            let scratch = &mut scratches[0];
+            some.iter().map(|query| graph.search(metric, &rows, query, K, ef, |_| true, scratch)).collect()
         });
     }
     let index = pool.install(|| HnswRsIndex::build(BUILDER, metric, &rows, &|| false))?;
@@ -134,7 +133,20 @@ pub(crate) fn serve(name: &str, work: &Path) -> Outcome {
     built["version"] = json!("hnsw_rs 0.3");
     built["note"] = json!("m 16, with its copies of the vectors");
     built["resident"] = json!(grown(before, rows.len()));
-    answer(built, &queries, &ids, |query, ef, _| index.search(query, K, ef))
+    built["ways"] = json!([["one", 1], ["one", 2]]);
+    answer(built, &queries, &ids, |some, _, ef, _| {
+        some.iter().map(|query| index.search(query, K, ef)).collect()
+    })
+}
+
+/// A copy of the values in large pages where the system gives them, as NumPy has the
+/// arrays of the peers.
+fn in_large_pages(values: &[f32]) -> io::Result<memmap2::MmapMut> {
+    let mut copy = memmap2::MmapMut::map_anon(size_of_val(values).max(1))?;
+    #[cfg(target_os = "linux")]
+    let _ = copy.advise(memmap2::Advice::HugePage);
+    copy[..size_of_val(values)].copy_from_slice(bytemuck::cast_slice(values));
+    Ok(copy)
 }
 
 /// Tells of the build and answers searches.
@@ -142,16 +154,17 @@ fn answer(
     mut built: Value,
     queries: &Matrix<f32>,
     ids: &Path,
-    search: impl Fn(&[f32], usize, &mut Scratch) -> Vec<Neighbor> + Sync,
+    search: impl Fn(&[&[f32]], &str, usize, &mut Vec<Scratch>) -> Vec<Vec<Neighbor>> + Sync,
 ) -> Outcome {
     built["ladders"] = json!([BEAMS]);
-    built["ways"] = json!([["one", 1], ["one", 2]]);
     tell(&built)?;
     for line in io::stdin().lock().lines() {
         let asked: Value = serde_json::from_str(&line?)?;
         let ef = asked["effort"].as_u64().unwrap_or_default() as usize;
         let threads = asked["threads"].as_u64().unwrap_or(1) as usize;
-        let (found, clock) = searched(queries, threads, |query, scratch| search(query, ef, scratch));
+        let call = asked["way"].as_str().unwrap_or("one");
+        let search = |some: &[&[f32]], scratches: &mut Vec<Scratch>| search(some, call, ef, scratches);
+        let (found, clock) = searched(queries, threads, search);
         write_i32(ids, &found)?;
         tell(&clock)?;
     }
@@ -168,18 +181,18 @@ fn tell(answer: &Value) -> io::Result<()> {
 fn searched(
     queries: &Matrix<f32>,
     threads: usize,
-    search: impl Fn(&[f32], &mut Scratch) -> Vec<Neighbor> + Sync,
+    search: impl Fn(&[&[f32]], &mut Vec<Scratch>) -> Vec<Vec<Neighbor>> + Sync,
 ) -> (Matrix<i32>, Value) {
     let all: Vec<&[f32]> = queries.rows().collect();
     let share = all.len().div_ceil(threads).max(1);
     let begin = Barrier::new(threads.min(all.len()) + 1);
     let (begin, search) = (&begin, &search);
     let one = |some: &[&[f32]]| {
-        let mut scratch = Scratch::new();
-        some.iter().take(WARM_UP).for_each(|query| drop(search(query, &mut scratch)));
+        let mut scratches = Vec::new();
+        drop(search(&some[..some.len().min(WARM_UP)], &mut scratches));
         begin.wait();
         let started = (Instant::now(), machine::processor_time("/proc/thread-self"));
-        let found: Vec<Vec<Neighbor>> = some.iter().map(|query| search(query, &mut scratch)).collect();
+        let found = search(some, &mut scratches);
         let spent = machine::processor_time("/proc/thread-self").zip(started.1);
         (
             found,

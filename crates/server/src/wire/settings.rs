@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_index::{Codes, CollectionConfig};
+use cairn_index::{Codes, CollectionConfig, Compression};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -89,7 +89,7 @@ pub(crate) struct WalSettings {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Quantization {
     Scalar(ScalarQuantization),
-    Product(Map<String, Value>),
+    Product(ProductQuantization),
     Binary(Map<String, Value>),
     Turbo(Map<String, Value>),
 }
@@ -99,6 +99,15 @@ pub(crate) struct ScalarQuantization {
     r#type: ScalarType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantile: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    always_ram: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProductQuantization {
+    compression: Compression,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     always_ram: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,9 +142,9 @@ impl Quantization {
         };
         match self {
             Self::Scalar(_) => Codes::Int8,
-            Self::Product(settings) if is(settings, "compression", &["x4"]) => Codes::Int8,
+            Self::Product(product) => Codes::Product(product.compression),
             Self::Turbo(settings) if is(settings, "bits", &["bits8"]) => Codes::Int8,
-            Self::Product(_) | Self::Turbo(_) => Codes::Compact,
+            Self::Turbo(_) => Codes::Compact,
             Self::Binary(_) => Codes::Fast,
         }
     }
@@ -360,10 +369,10 @@ impl Kept {
             vectors.chain(&self.quantization).any(kind)
         };
         warn(
-            quantized(|kind| !matches!(kind, Quantization::Scalar(_))),
-            "quantization other than `scalar` is by the nearest codes there are: `product` and `turbo` by half \
-             a byte a value (`x4` and `bits8`: a byte), `binary` by a bit a value of all neighbours; the rest \
-             of `quantization_config` has no effect",
+            quantized(|kind| matches!(kind, Quantization::Binary(_) | Quantization::Turbo(_))),
+            "quantization other than `scalar` and `product` is by the nearest codes there are: `turbo` by half a \
+             byte a value (`bits8`: a byte), `binary` by a bit a value of all neighbours; the rest of \
+             `quantization_config` has no effect",
         );
         let other = |vector: &VectorSettings| {
             let own = vector.quantization_config.as_ref().map(Quantization::codes);
