@@ -132,6 +132,39 @@ def test_a_search_finds_the_part_it_asks_for_with_every_quantization(http, colle
     assert "must be above 0 and at most 1" in refused.json()["status"]["error"]
 
 
+def test_codes_can_be_passed_over_or_be_all_that_is_measured(http, collection):
+    path = f"/collections/{collection}"
+    settings = {
+        "vectors": {"size": 64, "distance": "Dot"},
+        "quantization_config": {"product": {"compression": "x16"}},
+    }
+    assert http.put(path, json=settings).status_code == 200
+    random = Random(8)
+    rows = [[random.gauss(0, 1) for _ in range(64)] for _ in range(2020)]
+    points = [{"id": number, "vector": row} for number, row in enumerate(rows[:2000])]
+    assert http.put(f"{path}/points", json={"points": points}).status_code == 200
+    wait_until_indexed(http, path)
+
+    def scores(query, quantization):
+        params = {"hnsw_ef": 200, "quantization": quantization}
+        found = http.post(f"{path}/points/query", json={"query": query, "params": params})
+        assert found.status_code == 200, found.text
+        return [(point["id"], point["score"]) for point in found.json()["result"]["points"]]
+
+    def true(query, id):
+        return sum(a * b for a, b in zip(query, rows[id], strict=True))
+
+    estimated = 0
+    for query in rows[2000:]:
+        for quantization in ({}, {"ignore": True}, {"rescore": True}):
+            for id, score in scores(query, quantization):
+                assert score == pytest.approx(true(query, id), abs=1e-3), quantization
+        for id, score in scores(query, {"rescore": False}):
+            estimated += abs(score - true(query, id)) > 1e-2
+            assert score == pytest.approx(true(query, id), abs=20)
+    assert estimated > 150, "codes alone give estimates"
+
+
 def wait_until_indexed(http, path):
     end = time.monotonic() + 60
     while time.monotonic() < end:

@@ -6,11 +6,13 @@ import math
 import struct
 import threading
 
+import cohere
 import httpx
 import numpy
 import openai
 import pytest
 import tiny_models
+from cohere.errors import BadRequestError, UnprocessableEntityError
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -49,6 +51,37 @@ def test_the_hubs_client_extracts_features(tei):
     with pytest.raises(HfHubHTTPError) as error:
         client.feature_extraction(TEXTS[-1])
     assert error.value.response.status_code == 422
+
+
+def test_coheres_client_embeds_in_every_form_and_is_told_what_is_wrong(tei):
+    client = cohere.ClientV2(api_key="none", base_url=tei.url)
+    texts, kinds = [TEXTS[at] for at in SHORT], ["float", "base64", "binary", "ubinary"]
+    asked = {"model": tei.encoder, "texts": texts, "input_type": "search_document"}
+    found = client.embed(**asked, embedding_types=kinds)
+    for place, at in enumerate(SHORT):
+        vector = found.embeddings.float_[place]
+        assert vector == near(VECTORS[at])
+        raw = base64.b64decode(found.embeddings.base64[place])
+        assert struct.unpack(f"<{len(vector)}f", raw) == near(vector)
+        bits = numpy.packbits(numpy.array(vector) > 0)
+        assert found.embeddings.ubinary[place] == bits.tolist()
+        assert found.embeddings.binary[place] == (bits.astype(int) - 128).tolist()
+    assert found.meta.billed_units.input_tokens > 0 and found.meta.api_version.version == "2"
+    short = client.embed(**asked, output_dimension=8).embeddings.float_[0]
+    assert len(short) == 8 and math.hypot(*short) == near(1.0)
+    newer = [{"content": [{"type": "text", "text": text}]} for text in texts]
+    again = client.embed(model=tei.encoder, inputs=newer, input_type="search_document", embedding_types=["float"])
+    assert again.embeddings.float_ == found.embeddings.float_
+    for wrong in (
+        {"embedding_types": ["int8"]},
+        {"texts": [TEXTS[-1]], "truncate": "NONE"},
+        {"texts": [" "]},
+        {"texts": []},
+        {"output_dimension": 1000},
+    ):
+        with pytest.raises((UnprocessableEntityError, BadRequestError)) as error:
+            client.embed(**{**asked, **wrong})
+        assert error.value.body["message"]
 
 
 def test_the_hubs_client_compares_sentences(tei):

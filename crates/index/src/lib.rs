@@ -171,8 +171,8 @@ pub use point::{Expiry, Parts, Payload, Point, Record, Selector};
 pub use query::{
     ContextPair, Decay, Direction, Expression, FacetHit, FacetRequest, FeedbackExample, FeedbackWeights,
     Formula, Fusion, Group, GroupId, GroupLookup, GroupRequest, LookupFrom, MatrixOffsets, MatrixPair,
-    MatrixRequest, MatrixResult, Mmr, OrderBy, Prefetch, Query, QueryHit, QueryRequest, SearchParams,
-    Strategy, Target, WithLookup, WordsQuery,
+    MatrixRequest, MatrixResult, Measured, Mmr, OrderBy, Prefetch, Query, QueryHit, QueryRequest,
+    SearchParams, Strategy, Target, WithLookup, WordsQuery,
 };
 pub use reading::Reading;
 pub use schema::{

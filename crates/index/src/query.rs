@@ -39,7 +39,7 @@ pub use kinds::{
 };
 pub(crate) use matrix::run_matrix;
 pub use matrix::{MatrixOffsets, MatrixPair, MatrixRequest, MatrixResult};
-pub use request::{LookupFrom, Prefetch, QueryRequest, SearchParams};
+pub use request::{LookupFrom, Measured, Prefetch, QueryRequest, SearchParams};
 
 use crate::error::{Error, Result};
 

@@ -14,14 +14,14 @@ use rayon::prelude::*;
 
 use crate::bits::Bits;
 use crate::cancel;
-use crate::config::{Codes, Datatype, Modifier, Options};
+use crate::config::{Datatype, Modifier, Options};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
 use crate::part::{DenseRows, Part};
 use crate::plan::{Explained, Matcher};
 use crate::point::{Parts, Payload, settle_query};
-use crate::query::SearchParams;
+use crate::query::{Measured, SearchParams};
 use crate::similarity::{score, similarity};
 use crate::sparse;
 use crate::vector::{SparseVector, Vector, Vectors};
@@ -46,18 +46,8 @@ pub struct Search {
     pub offset: usize,
     /// Which points may be hits.
     pub filter: Option<Filter>,
-    /// Candidates kept while walking the graph: more finds more of the true
-    /// neighbours and takes longer. Default: the collection's `ef_construct`.
-    pub ef: Option<usize>,
-    /// The part of the true nearest neighbours to find, above 0 and at most 1,
-    /// where `ef` is not given: each graph knows which effort reached it on a
-    /// sample of its own points, and where no walk does, all codes are compared, or
-    /// with codes of less than a byte a value all points. 1 compares with every point
-    /// in full.
-    /// A graph whose sample was not taken yet takes the usual `ef`.
-    pub recall: Option<f32>,
-    /// Compare with every point instead of walking the graph.
-    pub exact: bool,
+    /// How: by a graph with how wide a beam, or by comparing with every point.
+    pub params: SearchParams,
     /// Only hits better than this score: above it for similarities, below it
     /// for Euclid and Manhattan.
     pub score_threshold: Option<f32>,
@@ -76,9 +66,7 @@ impl Search {
             limit: 10,
             offset: 0,
             filter: None,
-            ef: None,
-            recall: None,
-            exact: false,
+            params: SearchParams::default(),
             score_threshold: None,
             parts: Parts::default(),
             explain: false,
@@ -106,18 +94,17 @@ impl Search {
         self
     }
 
-    /// Finding so much of the true nearest neighbours; see
-    /// [`recall`](Self::recall).
+    /// Finding so much of the true nearest neighbours; see [`SearchParams::recall`].
     #[must_use]
     pub fn recall(mut self, recall: f32) -> Self {
-        self.recall = Some(recall);
+        self.params.recall = Some(recall);
         self
     }
 
     /// By comparing with every point.
     #[must_use]
     pub fn exact(mut self) -> Self {
-        self.exact = true;
+        self.params.exact = true;
         self
     }
 
@@ -212,12 +199,7 @@ pub(crate) fn search(view: &View, options: &Options, search: &Search) -> Result<
         query: &query,
         filter: search.filter.as_ref(),
         k: search.limit.saturating_add(search.offset),
-        params: SearchParams {
-            ef: search.ef,
-            recall: search.recall,
-            exact: search.exact,
-            ..SearchParams::default()
-        },
+        params: search.params.clone(),
     };
     let (nearest, steps) = nearest(view, options, &ask, search.explain)?;
     let metric = view.config.vectors.get(&search.using).map(|vector| vector.distance);
@@ -548,28 +530,51 @@ impl Walk<'_> {
         let present = self.search.present();
         let k = ask.k.min(self.search.part.marks.live.count());
         let beam = self.beam(k);
-        let (metric, rows, query) = (self.metric, &self.rows, self.query);
-        let nearest = SCRATCH.with_borrow_mut(|scratch| match self.search.accepted(present) {
+        let len = self.rows.len() as f32;
+        let nearest = match self.search.accepted(present) {
             Some(accepted) => {
-                let share = accepted.count() as f32 / rows.len() as f32;
-                let accept = |slot: u32| accepted.get(slot);
-                graph.walk_accepted(metric, rows, query, k, beam, share, accept, scratch)
+                let share = accepted.count() as f32 / len;
+                self.walk(graph, k, beam, (share, true), |slot| accepted.get(slot))
             }
             None => {
-                let share = self.expected() as f32 / rows.len() as f32;
-                let accept = |slot: u32| self.search.accepts(slot, present);
-                if self.search.matcher.is_none() {
-                    return Some(graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch));
-                }
-                graph.walk_accepted(metric, rows, query, k, beam, share, accept, scratch)
+                let plan = (self.expected() as f32 / len, self.search.matcher.is_some());
+                self.walk(graph, k, beam, plan, |slot| self.search.accepts(slot, present))
             }
-        });
+        };
         match nearest {
             Some(nearest) if nearest.len() >= k || self.search.matcher.is_none() => {
                 (self.with_recent(nearest, graph.len() as u32), Plan::Graph)
             }
             _ => (self.scan(), Plan::Scan),
         }
+    }
+
+    /// The walk over a graph, told which share it accepts; nothing if comparing all that
+    /// is accepted takes less time and is left to others.
+    fn walk(
+        &self,
+        graph: &Graph,
+        k: usize,
+        beam: Beam,
+        (share, leaves_scans): (f32, bool),
+        accept: impl Fn(u32) -> bool,
+    ) -> Option<Vec<Neighbor>> {
+        let (metric, rows, query) = (self.metric, &self.rows, self.query);
+        SCRATCH.with_borrow_mut(|scratch| match (self.search.ask.params.measured, graph.by_codes()) {
+            (Measured::Vectors, Some(_)) => {
+                let query = cairn_ann::Query::new(metric, query);
+                let measure = |slot| query.distance(rows.row(slot));
+                Some(graph.search_filtered_by(measure, |_| (), k, beam, share, accept, scratch))
+            }
+            (Measured::Codes, Some(codes)) if leaves_scans => {
+                codes.walk_accepted(query, k, beam, share, accept, scratch)
+            }
+            (Measured::Codes, Some(codes)) => {
+                Some(codes.search_filtered(query, k, beam, share, accept, scratch))
+            }
+            _ if leaves_scans => graph.walk_accepted(metric, rows, query, k, beam, share, accept, scratch),
+            _ => Some(graph.search_filtered(metric, rows, query, k, beam, share, accept, scratch)),
+        })
     }
 
     /// Adds the rows of a growing part that its graph does not cover yet.
@@ -685,9 +690,14 @@ impl Walk<'_> {
     fn compare(&self, slots: impl Iterator<Item = u32>) -> Vec<Neighbor> {
         let (ask, rows) = (self.search.ask, &self.rows);
         let slots = cancel::current().until(slots);
-        let Some(graph) = self.graph.filter(|_| !ask.params.is_exact() && !self.needs_rows()) else {
+        let measured = ask.params.measured;
+        let by_rows = ask.params.is_exact() || self.needs_rows() || measured == Measured::Vectors;
+        let Some(graph) = self.graph.filter(|_| !by_rows) else {
             return exact(self.metric, rows, self.query, ask.k, slots);
         };
-        SCRATCH.with_borrow_mut(|scratch| graph.scan(self.metric, rows, self.query, ask.k, slots, scratch))
+        SCRATCH.with_borrow_mut(|scratch| match graph.by_codes() {
+            Some(codes) if measured == Measured::Codes => codes.scan(self.query, ask.k, slots, scratch),
+            _ => graph.scan(self.metric, rows, self.query, ask.k, slots, scratch),
+        })
     }
 }

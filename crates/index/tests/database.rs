@@ -71,7 +71,7 @@ fn a_graph_finds_what_a_scan_finds_and_sees_later_writes() {
             let mut search = Search::nearest(query);
             search.filter = (round % 2 == 1).then(|| wanted.clone());
             // Inner products of vectors of unequal length need the wider beam.
-            search.ef = Some(200);
+            search.params.ef = Some(200);
             let found = collection.search(&search).unwrap();
             // So few points are compared faster than walked under a filter.
             assert_eq!(found.plan, if search.filter.is_some() { Plan::Scan } else { Plan::Graph });

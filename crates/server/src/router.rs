@@ -36,7 +36,7 @@ use crate::routes;
         (name = "snapshots", description = "Copies of a collection at one moment"),
         (name = "openai", description = "Endpoints in the OpenAI shape"),
         (name = "tei", description = "Endpoints of text-embeddings-inference"),
-        (name = "rerank", description = "Reranking in the shapes of Cohere and Jina"),
+        (name = "rerank", description = "Reranking and embeddings in the shapes of Cohere and Jina"),
         (name = "service", description = "Health and metrics")
     )
 )]
@@ -177,7 +177,7 @@ fn stores() -> OpenApiRouter<App> {
 }
 
 fn models() -> OpenApiRouter<App> {
-    use routes::{openai, rerank, tei};
+    use routes::{cohere, openai, rerank, tei};
     OpenApiRouter::new()
         .routes(routes!(openai::embeddings))
         .routes(routes!(openai::embeddings_of_tei))
@@ -191,6 +191,7 @@ fn models() -> OpenApiRouter<App> {
         .routes(routes!(tei::tokens::decode))
         .routes(routes!(tei::info::info))
         .routes(routes!(tei::info::health))
+        .routes(routes!(cohere::embed))
         .routes(routes!(rerank::rerank))
         .routes(routes!(rerank::rerank_v1))
         .routes(routes!(rerank::rerank_v2))

@@ -32,9 +32,9 @@ pub(crate) struct Variant {
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant {
         name: "cairn-fast",
-        note: "native graph, m 16, beam 160, one bit a value of all neighbours at each slot, rescored; f32",
+        note: "native graph, m 16, beam 200, one bit a value of all neighbours at each slot, rescored; f32",
         codes: Some((16, Codes::Fast)),
-        build: |rows, metric, pool| native(rows, metric, pool, (16, 160), Codes::Fast),
+        build: |rows, metric, pool| native(rows, metric, pool, (16, 200), Codes::Fast),
     },
     Variant {
         name: "cairn",

@@ -68,8 +68,8 @@ impl Graph {
 
     /// [`quantized`](Self::quantized) with codes of one's choice.
     ///
-    /// [`Codes::Fast`] is searched 1.4 to 1.6 times as fast as [`Codes::Int8`] at a
-    /// recall of 0.95, and takes another 5 bytes per row and value.
+    /// [`Codes::Fast`] is searched 1.2 to 1.6 times as fast as [`Codes::Int8`] at a
+    /// recall of 0.95 (AVX-512, AVX2), and takes another 5 bytes per row and value.
     /// [`Codes::Compact`] takes half of `Int8`; more rows are looked at in the
     /// end. By Manhattan both are `Int8`: those distances do not survive the
     /// rotation that they need. [`Codes::Product`] takes what its [`Compression`]

@@ -233,14 +233,30 @@ impl Prefetch {
     }
 }
 
+/// What a search by graph measures, where the graph has codes. Where there is none, and
+/// for vectors of several rows, it is the vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Measured {
+    /// Codes on the way; the vectors of the best decide.
+    #[default]
+    Both,
+    /// Vectors all the way: several times slower, and nothing is lost to codes.
+    Vectors,
+    /// Codes alone: scores are estimates, and vectors are not read.
+    Codes,
+}
+
 /// How vectors are searched.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SearchParams {
     /// Candidates kept while walking a graph: more finds more of the true
     /// neighbours and takes longer. Default: the collection's.
     pub ef: Option<usize>,
-    /// The part of the true nearest to find, where `ef` is not given; see
-    /// [`Search::recall`](crate::Search::recall).
+    /// The part of the true nearest neighbours to find, above 0 and at most 1,
+    /// where `ef` is not given: each graph knows which effort reached it on a
+    /// sample of its own points, and where no walk does, all codes are compared, or
+    /// with codes of less than a byte a value all points. 1 compares with every point
+    /// in full. A graph whose sample was not taken yet takes the usual `ef`.
     pub recall: Option<f32>,
     /// Compare with every point instead of using an index.
     pub exact: bool,
@@ -250,6 +266,8 @@ pub struct SearchParams {
     pub ef_limit: Option<usize>,
     /// Candidates for each hit at least: walks keep `limit` times so many.
     pub oversampling: Option<f32>,
+    /// What walks measure, and what decides in the end.
+    pub measured: Measured,
     /// The points that inverse document frequencies are counted over, for a
     /// sparse vector that has them. Default: all that have the vector.
     pub idf_corpus: Option<Filter>,

@@ -470,8 +470,8 @@ pub(crate) fn search_all(collection: &Collection, points: &Points, some: usize) 
     for (id, state) in points.iter().step_by(step) {
         for exact in [true, false] {
             let mut search = Search::nearest(vector_of(*id, state.vector)).limit(3);
-            search.exact = exact;
-            search.ef = Some(200);
+            search.params.exact = exact;
+            search.params.ef = Some(200);
             let hits = collection.search(&search).map_err(|error| error.to_string())?.hits;
             if hits.first().map(|hit| hit.id) != Some((*id).into()) {
                 return Err(format!("point {id} is not found by its vector, exact: {exact}, {hits:?}"));

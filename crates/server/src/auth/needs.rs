@@ -48,7 +48,7 @@ const READS: [&str; 24] = [
 ];
 
 /// What computes with a model and touches no collection.
-const MODELS: [&str; 16] = [
+const MODELS: [&str; 17] = [
     "/",
     "/v1/embeddings",
     "/embeddings",
@@ -65,6 +65,7 @@ const MODELS: [&str; 16] = [
     "/rerank",
     "/v1/rerank",
     "/v2/rerank",
+    "/v2/embed",
 ];
 
 /// What is as good as making a collection anew.

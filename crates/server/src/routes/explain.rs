@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use axum::extract::State;
 use cairn_embed::TextKind;
 use cairn_index::{
-    Condition, Filter, Found, Plan, PointId, Prefetch, Query, QueryHit, QueryRequest, Search, SearchParams,
-    Step, Target,
+    Condition, Filter, Found, Plan, PointId, Prefetch, Query, QueryHit, QueryRequest, Search, Step, Target,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -173,7 +172,8 @@ fn searches_of(request: &QueryRequest, searches: &mut Vec<Search>) -> ApiResult<
     search.limit = request.limit.saturating_add(request.offset);
     search.filter.clone_from(&request.filter);
     search.score_threshold = request.score_threshold;
-    searches.push(with(search, &request.params));
+    search.params.clone_from(&request.params);
+    searches.push(search);
     Ok(())
 }
 
@@ -199,7 +199,8 @@ fn below(prefetches: &[Prefetch], above: Option<&Filter>, searches: &mut Vec<Sea
         search.limit = prefetch.limit;
         search.filter = filter;
         search.score_threshold = prefetch.score_threshold;
-        searches.push(with(search, &prefetch.params));
+        search.params.clone_from(&prefetch.params);
+        searches.push(search);
     }
     Ok(())
 }
@@ -214,11 +215,4 @@ fn nearest(query: Option<&Query>) -> ApiResult<Search> {
              give the vector in place of an id, and ask other queries at /points/query",
         )),
     }
-}
-
-fn with(mut search: Search, params: &SearchParams) -> Search {
-    search.ef = params.ef;
-    search.recall = params.recall;
-    search.exact = params.exact;
-    search
 }

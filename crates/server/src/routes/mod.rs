@@ -3,6 +3,7 @@
 pub(crate) mod aliases;
 pub(crate) mod answers;
 pub(crate) mod chat;
+pub(crate) mod cohere;
 pub(crate) mod collections;
 pub(crate) mod conversations;
 pub(crate) mod evaluation;

@@ -284,15 +284,22 @@ impl<'c> BySigns<'c> {
     /// The same for four positions at once.
     #[inline(always)]
     pub(crate) fn estimates<S: Simd>(&self, positions: &[u32; 4]) -> [f32; 4] {
+        self.with_squares::<S>(positions).0
+    }
+
+    /// The same, and the squared length of what is left of each row.
+    #[inline(always)]
+    fn with_squares<S: Simd>(&self, positions: &[u32; 4]) -> ([f32; 4], [f32; 4]) {
         let [a, b, c, d] = *positions;
         let [a, b, c, d] = [self.record(a), self.record(b), self.record(c), self.record(d)];
         let sums = S::sums_where([a.0, b.0, c.0, d.0], self.planes);
-        [
+        let estimates = [
             self.about(sums[0], a.1),
             self.about(sums[1], b.1),
             self.about(sums[2], c.1),
             self.about(sums[3], d.1),
-        ]
+        ];
+        (estimates, [a.1[2], b.1[2], c.1[2], d.1[2]])
     }
 
     /// The same for up to [`GROUP`] positions; the rest is infinite.
@@ -315,14 +322,15 @@ impl<'c> BySigns<'c> {
     pub(crate) fn least<S: Simd>(&self, positions: &[u32], worst: f32, least: &mut [f32; BLOCK]) {
         let mut squares = [0f32; BLOCK];
         let (fours, rest) = positions[..positions.len().min(BLOCK)].as_chunks::<4>();
-        for (positions, least) in fours.iter().zip(least.as_chunks_mut::<4>().0) {
-            *least = self.estimates::<S>(positions);
+        let chunks = least.as_chunks_mut::<4>().0.iter_mut().zip(squares.as_chunks_mut::<4>().0);
+        for (positions, (least, squares)) in fours.iter().zip(chunks) {
+            (*least, *squares) = self.with_squares::<S>(positions);
         }
-        for (&position, least) in rest.iter().zip(&mut least[4 * fours.len()..]) {
-            *least = self.estimate::<S>(position);
-        }
-        for (&position, square) in positions.iter().zip(&mut squares) {
-            *square = self.record(position).1[2];
+        let done = 4 * fours.len();
+        for (&position, (least, square)) in
+            rest.iter().zip(least[done..].iter_mut().zip(&mut squares[done..]))
+        {
+            (*least, *square) = (self.estimate::<S>(position), self.record(position).1[2]);
         }
         for (least, &square) in least.iter_mut().zip(&squares) {
             let needed = ((self.origin + self.flat * square - worst) * self.part).max(0.0);

@@ -5,7 +5,7 @@ use serde_json::json;
 use cairn_ann::Metric;
 
 use crate::point::{Parts, Selector};
-use crate::query::{LookupFrom, Prefetch, Query, QueryRequest, SearchParams};
+use crate::query::{LookupFrom, Measured, Prefetch, Query, QueryRequest, SearchParams};
 use crate::{Filter, OrderValue};
 
 use super::memory::Memory;
@@ -174,6 +174,7 @@ fn a_search_is_made_the_way_it_was_asked_for() {
             indexed_only: true,
             ef_limit: Some(100),
             oversampling: Some(2.0),
+            measured: Measured::Codes,
             idf_corpus: Some(Filter::default()),
         };
         ask(&memory, &QueryRequest { params: params.clone(), ..QueryRequest::new(query) });

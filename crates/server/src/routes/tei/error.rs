@@ -83,7 +83,7 @@ impl IntoResponse for TeiError {
 /// Whether who asks so expects this shape, also of errors that come from before
 /// the handler.
 pub(crate) fn is_spoken_at(method: &Method, path: &str) -> bool {
-    const PATHS: [&str; 10] = [
+    const PATHS: [&str; 11] = [
         "/",
         "/embed",
         "/embed_all",
@@ -91,6 +91,7 @@ pub(crate) fn is_spoken_at(method: &Method, path: &str) -> bool {
         "/rerank",
         "/v1/rerank",
         "/v2/rerank",
+        "/v2/embed",
         "/predict",
         "/tokenize",
         "/decode",

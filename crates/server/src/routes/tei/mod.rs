@@ -31,7 +31,11 @@ pub(crate) fn check_count(field: &str, count: usize) -> Result<(), TeiError> {
 }
 
 /// Refuses what a model would not read whole.
-fn check_lengths(encoder: &Encoder, inputs: &[Input<'_>], kind: TextKind) -> cairn_rag::Result<()> {
+pub(crate) fn check_lengths(
+    encoder: &Encoder,
+    inputs: &[Input<'_>],
+    kind: TextKind,
+) -> cairn_rag::Result<()> {
     let limit = encoder.max_tokens();
     for (text, input) in inputs.iter().enumerate() {
         // No tokenizer here makes more tokens than there are bytes, but for those it adds.

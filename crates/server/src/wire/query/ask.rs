@@ -3,8 +3,8 @@
 
 use cairn_index::{
     Collection, ContextPair, DateTime, Direction, FeedbackExample, FeedbackWeights, Formula, Fusion,
-    GroupRequest, LookupFrom, Mmr, OrderBy, OrderValue, Path, Prefetch, Query, QueryRequest, Strategy,
-    Target, WithLookup,
+    GroupRequest, LookupFrom, Measured, Mmr, OrderBy, OrderValue, Path, Prefetch, Query, QueryRequest,
+    Strategy, Target, WithLookup,
 };
 use serde_json::Value;
 
@@ -12,7 +12,10 @@ use super::formula::expression;
 use super::kinds::{
     FeedbackInput, MmrInput, OrderInput, PairInput, QueryInput, RecommendInput, StrategyInput,
 };
-use super::{Grouping, IdfInput, LookupInput, PrefetchPoints, QueryPoints, SearchParams, WithLookupInput};
+use super::{
+    Grouping, IdfInput, LookupInput, PrefetchPoints, QuantizationParams, QueryPoints, SearchParams,
+    WithLookupInput,
+};
 use crate::auth::{Access, Level};
 use crate::error::{ApiError, ApiResult, at_least_one};
 use crate::infer::Inferring;
@@ -221,7 +224,12 @@ fn params(params: Option<SearchParams>) -> ApiResult<cairn_index::SearchParams> 
         None | Some(IdfInput::Global(_)) => None,
         Some(IdfInput::Of { corpus }) => Some(corpus),
     };
-    let oversampling = params.quantization.and_then(|quantization| quantization.oversampling);
+    let QuantizationParams { ignore, rescore, oversampling } = params.quantization.unwrap_or_default();
+    let measured = match (ignore, rescore) {
+        (Some(true), _) => Measured::Vectors,
+        (_, Some(false)) => Measured::Codes,
+        _ => Measured::Both,
+    };
     if let Some(wrong) = oversampling.filter(|more| !(*more >= 1.0 && more.is_finite())) {
         return Err(ApiError::validation(format!(
             "params.quantization.oversampling: value {wrong} invalid, must be 1.0 or larger"
@@ -229,6 +237,7 @@ fn params(params: Option<SearchParams>) -> ApiResult<cairn_index::SearchParams> 
     }
     Ok(cairn_index::SearchParams {
         oversampling,
+        measured,
         ef_limit: None,
         ef: params.hnsw_ef.filter(|ef| *ef > 0),
         recall: params.recall,

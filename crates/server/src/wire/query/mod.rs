@@ -184,8 +184,8 @@ pub(crate) struct SearchParams {
     /// Look only at points that an index covers already.
     #[serde(default)]
     pub(crate) indexed_only: Option<bool>,
-    /// `oversampling`: candidates for each hit at least. `ignore` and `rescore` are
-    /// read and left aside: what the graph's codes find is always rescored.
+    /// `oversampling`: candidates for each hit at least. `ignore`: measure the vectors
+    /// all the way instead of their codes. `rescore` of false: measure codes alone.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(crate) quantization: Option<QuantizationParams>,
@@ -216,10 +216,8 @@ pub(crate) enum GlobalIdf {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct QuantizationParams {
-    #[serde(rename = "ignore")]
-    _ignore: Option<bool>,
-    #[serde(rename = "rescore")]
-    _rescore: Option<bool>,
+    pub(crate) ignore: Option<bool>,
+    pub(crate) rescore: Option<bool>,
     pub(crate) oversampling: Option<f32>,
 }
 
