@@ -27,6 +27,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A folder that is to be written holds something already.
+    #[error("`{}` is not empty: give a new folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A JSON file of the model is not what it should be.
     #[error("`{}` is not a valid model file: {source}; pull the model again", path.display())]
     Json {

@@ -27,8 +27,8 @@ mod error;
 mod store;
 
 pub use encoder::{
-    Backend, Cancel, Embeddings, Encoder, EncoderOptions, Input, Instructions, Precision, Predictions,
-    Reranker, Scores, TextKind, Token, TokenEmbeddings,
+    Backend, Cancel, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, Input, Instructions,
+    Precision, Predictions, Reranker, Scores, TextKind, Token, TokenEmbeddings,
 };
 pub use error::{Attempt, Error, Result};
 pub use store::{

@@ -86,6 +86,11 @@ impl Folder {
         Folder::of(root, root.to_path_buf(), Pooling { pools: vec![Pool::Cls], normalize: false })
     }
 
+    /// The folder of a static model: its modules say what its configuration does.
+    pub(super) fn read_static(root: &Path, normalize: bool) -> Result<Folder> {
+        Folder::of(root, root.to_path_buf(), Pooling { pools: vec![Pool::Mean], normalize })
+    }
+
     fn of(root: &Path, transformer: PathBuf, pooling: Pooling) -> Result<Folder> {
         let mut sentence = SentenceConfig::default();
         for name in SENTENCE_CONFIGS {
@@ -137,7 +142,8 @@ pub(super) fn read_required<T: DeserializeOwned>(folder: &Path, file: &str) -> R
         .ok_or_else(|| Error::MissingFile { folder: folder.into(), file: file.into() })
 }
 
-fn read_optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+/// Reads a JSON file; nothing if there is none.
+pub(super) fn read_optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

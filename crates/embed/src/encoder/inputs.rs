@@ -15,14 +15,15 @@ pub enum Input<'a> {
     /// A text; of one beyond the limit of tokens, its end is read.
     End(&'a str),
     /// Token ids of the model's own tokenizer. They are fed as they are, up to
-    /// the limit: no prompt and no special tokens are added.
+    /// the limit: no prompt and no special tokens are added. A static model
+    /// leaves special and unknown ones out, as it does in a text.
     Ids(&'a [u32]),
 }
 
 /// The result of [`Encoder::embed_all`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenEmbeddings {
-    /// For each input, a vector for each of its tokens, special ones included.
+    /// For each input, a vector for each of the tokens the model was fed.
     pub vectors: Vec<Vec<Vec<f32>>>,
     /// The tokens the model was fed, special ones included, after truncation.
     pub tokens: usize,
@@ -58,7 +59,8 @@ impl Encoder {
     }
 
     /// The vectors of all tokens, as the last layer has them: neither pooled
-    /// nor normalized, with as many dimensions as the model has inside.
+    /// nor normalized, with as many dimensions as the model has inside. Those
+    /// of a static model are its weighted rows.
     ///
     /// # Errors
     /// Those of [`Encoder::embed_inputs`].
@@ -82,7 +84,7 @@ impl Encoder {
             Input::Text(text) | Input::End(text) => {
                 self.tokens.count(&self.prepare(text, kind)) + self.tokens.special()
             }
-            Input::Ids(ids) => ids.len(),
+            Input::Ids(ids) => ids.iter().filter(|&&id| self.tokens.feeds(id)).count(),
         }
     }
 
@@ -111,7 +113,10 @@ impl Encoder {
         output: Output,
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, usize)> {
-        let each = |(at, input): (usize, &Input<'_>)| self.sequence(at, input, kind);
+        let each = |(at, input): (usize, &Input<'_>)| {
+            cancel.check()?;
+            self.sequence(at, input, kind)
+        };
         let texts: Vec<Sequence> = inputs.iter().enumerate().map(each).collect::<Result<_>>()?;
         let (batches, short, lengths) = self.plan(&texts);
         let vectors = self.queue.run(Call::new(texts, output, batches, cancel.clone()), short)?;
@@ -125,7 +130,7 @@ impl Encoder {
             Input::End(text) => self.tokens.end(&self.prepare_end(text, kind)).map_err(refused),
             Input::Ids(ids) => {
                 self.check_ids(at, ids)?;
-                Ok(Sequence::one(ids[..ids.len().min(self.max_tokens)].to_vec()))
+                Ok(self.tokens.given(ids))
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Texts are tokenized on the caller's threads and packed into batches; each
 //! batch runs on one thread, all threads sharing one copy of the weights. Short
-//! calls, such as queries, overtake the others (see `queue`). candle and tokenizers appear only in this
-//! folder.
+//! calls, such as queries, overtake the others (see `queue`). Static models, a
+//! vector for each token, go the same ways. candle and tokenizers appear only in
+//! this folder.
 
 mod architecture;
 mod batch;
@@ -11,11 +12,14 @@ mod bert;
 mod cache;
 pub(crate) mod classifier;
 mod distilbert;
+mod distill;
 mod files;
 mod inputs;
 mod kernels;
+mod model2vec;
 mod mpnet;
 mod native;
+mod pca;
 mod pooling;
 mod queue;
 mod relative;
@@ -23,6 +27,7 @@ mod reranker;
 mod roberta;
 mod runner;
 mod stock;
+mod table;
 mod tokens;
 mod transformer;
 mod weights;
@@ -35,8 +40,10 @@ use serde::{Deserialize, Serialize};
 
 use self::architecture::Architecture;
 use self::cache::{Cache, Known};
+pub use self::distill::{DistillOptions, Distilled};
 use self::files::Folder;
 pub use self::inputs::{Input, Token, TokenEmbeddings};
+use self::model2vec::Static;
 pub use self::native::{Instructions, Precision};
 pub use self::queue::Cancel;
 use self::queue::{Call, Queue};
@@ -70,6 +77,12 @@ pub struct EncoderOptions {
 
 /// A call with at most this many tokens is short: it overtakes others.
 const SHORT_TOKENS: usize = 256;
+
+/// The same for a static model, to which a token costs next to nothing.
+const SHORT_STATIC_TOKENS: usize = 4096;
+
+/// Tokens of a static model's batch, some milliseconds of work.
+const STATIC_BATCH_TOKENS: usize = 1 << 16;
 
 /// An implementation of the transformer. All give the same vectors, but for
 /// what their precision rounds away.
@@ -135,7 +148,7 @@ pub struct Embeddings {
     pub tokens: usize,
 }
 
-/// A sentence encoder of the BERT family.
+/// A sentence encoder of the BERT family, or a static model.
 ///
 /// It can be shared between threads; calls at the same time share its threads.
 pub struct Encoder {
@@ -143,7 +156,9 @@ pub struct Encoder {
     cache: Option<Cache>,
     tokens: Tokens,
     max_tokens: usize,
-    max_batch_tokens: usize,
+    batch_tokens: usize,
+    /// A call with at most this many tokens is short.
+    short_tokens: usize,
     threads: usize,
     lower_case: bool,
     query_prompt: String,
@@ -163,11 +178,20 @@ impl Encoder {
     /// normalization, limits and prompts are what these say. Without
     /// `modules.json` the vector is the mean of all tokens, not normalized.
     ///
+    /// A static model is a folder in the layout of model2vec: `config.json` with
+    /// that as its `model_type`, and in `model.safetensors` a tensor
+    /// `embeddings`. A vector is the weighted mean of the rows of a text's
+    /// tokens, without special and unknown ones; of a text that has no others it
+    /// is zero. The backend and the precision do not matter.
+    ///
     /// # Errors
     /// One that names the file and the mend, when the folder is incomplete,
     /// damaged, or holds a model of another kind.
     pub fn load(dir: &Path, options: &EncoderOptions) -> Result<Encoder> {
         options.check()?;
+        if let Some(model) = model2vec::open(dir)? {
+            return Encoder::load_static(dir, model, options);
+        }
         let folder = Folder::read(dir)?;
         let architecture = Architecture::read(&folder.transformer)?;
         let tokens = Tokens::load(&folder.transformer, architecture.config.vocab)?;
@@ -175,6 +199,20 @@ impl Encoder {
         let model = Model::load(weights, &folder.transformer, &architecture, options)?;
         let limits = [folder.max_seq_length, folder.model_max_length];
         let max_tokens = architecture.max_tokens(&limits, tokens.special())?;
+        Encoder::start(folder, model, tokens.limit(max_tokens), options)
+    }
+
+    fn load_static(dir: &Path, model: Static, options: &EncoderOptions) -> Result<Encoder> {
+        let folder = Folder::read_static(dir, model.normalize)?;
+        let tokens = Tokens::load_bare(dir, model.table.tokens())?;
+        // A token is of a byte or more: what is read of a text is a limit, too.
+        let max_tokens = folder.model_max_length.unwrap_or(tokens::MAX_READ).min(tokens::MAX_READ);
+        let encoder = Encoder::start(folder, Model::Static(model.table), tokens.limit(max_tokens), options)?;
+        let batch_tokens = options.max_batch_tokens.max(STATIC_BATCH_TOKENS);
+        Ok(Encoder { batch_tokens, short_tokens: SHORT_STATIC_TOKENS, ..encoder })
+    }
+
+    fn start(folder: Folder, model: Model, tokens: Tokens, options: &EncoderOptions) -> Result<Encoder> {
         let threads = options.threads();
         let pooling = folder.pooling.name();
         let runner = Runner::new(model, Head::Pool(folder.pooling), threads)?;
@@ -182,9 +220,10 @@ impl Encoder {
             queue: Queue::start(runner, threads, options.max_waiting)?,
             cache: Cache::new(options.cache_bytes),
             threads,
-            tokens: tokens.limit(max_tokens),
-            max_tokens,
-            max_batch_tokens: options.max_batch_tokens,
+            max_tokens: tokens.max(),
+            tokens,
+            batch_tokens: options.max_batch_tokens,
+            short_tokens: SHORT_TOKENS,
             lower_case: folder.lower_case,
             query_prompt: folder.query_prompt,
             passage_prompt: folder.passage_prompt,
@@ -279,7 +318,7 @@ impl Encoder {
         kind: TextKind,
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
-        let ids = self.ids(texts, kind)?;
+        let ids = self.ids(texts, kind, cancel)?;
         let (batches, short, lengths) = self.plan(&ids);
         let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;
         Ok((vectors, lengths))
@@ -289,14 +328,15 @@ impl Encoder {
     /// the tokens of each.
     fn plan(&self, texts: &[Sequence]) -> (Vec<Vec<usize>>, bool, Vec<usize>) {
         let lengths: Vec<usize> = texts.iter().map(Sequence::len).collect();
-        let short = lengths.iter().sum::<usize>() <= SHORT_TOKENS;
+        let short = lengths.iter().sum::<usize>() <= self.short_tokens;
         // A short call is one batch, on one thread.
         let threads = if short { 1 } else { self.threads };
-        (batch::plan(&lengths, self.max_batch_tokens, threads), short, lengths)
+        (batch::plan(&lengths, self.batch_tokens, threads), short, lengths)
     }
 
-    fn ids(&self, texts: &[&str], kind: TextKind) -> Result<Vec<Sequence>> {
+    fn ids(&self, texts: &[&str], kind: TextKind, cancel: &Cancel) -> Result<Vec<Sequence>> {
         let each = |(text, content): (usize, &&str)| {
+            cancel.check()?;
             let ids = self.tokens.ids(&self.prepare(content, kind));
             ids.map_err(|reason| Error::Tokenize { text, reason })
         };

@@ -9,6 +9,7 @@ use super::classifier::Classifier;
 use super::native::{Native, Precision};
 use super::pooling::Pooling;
 use super::stock::Stock;
+use super::table::Table;
 use super::tokens::Sequence;
 use super::transformer::{PROBE, Transformer};
 use super::weights::Weights;
@@ -19,6 +20,8 @@ pub(super) enum Model {
     Native(Native),
     Packed(Transformer),
     Stock(Stock),
+    /// No transformer: a vector for each token.
+    Static(Table),
 }
 
 impl Model {
@@ -46,6 +49,7 @@ impl Model {
             Model::Native(model) => model.hidden(),
             Model::Packed(model) => model.hidden(),
             Model::Stock(model) => model.hidden(),
+            Model::Static(table) => table.dim(),
         }
     }
 }
@@ -92,7 +96,7 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(model: Model, head: Head, threads: usize) -> Result<Runner> {
         let wide = match model {
-            Model::Native(_) => None,
+            Model::Native(_) | Model::Static(_) => None,
             Model::Packed(_) | Model::Stock(_) => Some(pool(threads)?),
         };
         Ok(Runner { model, head, wide })
@@ -111,8 +115,12 @@ impl Runner {
     pub(super) fn precision(&self) -> Precision {
         match &self.model {
             Model::Native(model) => model.precision(),
-            Model::Packed(_) | Model::Stock(_) => Precision::F32,
+            Model::Packed(_) | Model::Stock(_) | Model::Static(_) => Precision::F32,
         }
+    }
+
+    pub(super) fn is_static(&self) -> bool {
+        matches!(self.model, Model::Static(_))
     }
 
     /// Runs what would spread its products over all threads on one.
@@ -153,6 +161,24 @@ impl Runner {
             Model::Native(model) => model.forward(&texts, going, pool).unwrap_or(Err(Error::Cancelled)),
             Model::Packed(model) => pool(&model.forward(&texts)?),
             Model::Stock(model) => pool(&model.forward(&texts)?),
+            Model::Static(table) => {
+                let each = |(&text, sequence): (&usize, &&Sequence)| {
+                    if !going() {
+                        return Err(Error::Cancelled);
+                    }
+                    finite(text, self.look_up(table, sequence, output))
+                };
+                batch.iter().zip(&texts).map(each).collect()
+            }
+        }
+    }
+
+    fn look_up(&self, table: &Table, text: &Sequence, output: Output) -> Vec<f32> {
+        match output {
+            _ if text.is_empty() => self.of_nothing(output),
+            // The head has one row left to pool.
+            Output::Head => self.head.apply(&table.mean(&text.ids), table.dim()),
+            Output::States => table.rows(&text.ids),
         }
     }
 
@@ -184,13 +210,14 @@ impl Runner {
                 Output::Head => self.head.apply(rows, hidden),
                 Output::States => rows.to_vec(),
             };
-            if !vector.iter().all(|x| x.is_finite()) {
-                return Err(Error::NotFinite { text });
-            }
-            vectors.push(vector);
+            vectors.push(finite(text, vector)?);
         }
         Ok(vectors)
     }
+}
+
+fn finite(text: usize, vector: Vec<f32>) -> Result<Vec<f32>> {
+    if vector.iter().all(|x| x.is_finite()) { Ok(vector) } else { Err(Error::NotFinite { text }) }
 }
 
 pub(super) fn pool(threads: usize) -> Result<ThreadPool> {

@@ -5,14 +5,21 @@
 //! not span white space the ids are the same. At most [`MAX_READ`] bytes of
 //! a text are read. A pair is cut as the reference does: the longer of the two
 //! first.
+//!
+//! A static model is fed bare tokens: none is added, and special and unknown
+//! ones are left out.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
+use serde::Deserialize;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, truncate_encodings};
-use tokenizers::{Encoding, PostProcessor, Tokenizer};
+use tokenizers::{Encoding, PostProcessor, Token as Piece, Tokenizer};
 
 use super::Token;
 use crate::{Error, Result};
+
+const FILE: &str = "tokenizer.json";
 
 /// No more bytes of a text are looked at, far beyond any model's limit.
 pub(super) const MAX_READ: usize = 1 << 20;
@@ -56,32 +63,64 @@ pub(super) struct Tokens {
     special_of_pair: usize,
     max: usize,
     rows: usize,
+    /// Whether a token is left out, by its id; nothing unless tokens are bare.
+    left_out: Option<Vec<bool>>,
 }
 
 impl Tokens {
     /// Loads `tokenizer.json` for a model with `rows` token embeddings.
     pub(super) fn load(folder: &Path, rows: usize) -> Result<Tokens> {
-        let path = folder.join("tokenizer.json");
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::MissingFile { folder: folder.into(), file: "tokenizer.json".into() });
-            }
-            Err(error) => return Err(Error::io(path)(error)),
-        };
+        Tokens::read(&folder.join(FILE), &bytes(folder)?, rows)
+    }
+
+    /// The same for a model that is fed bare tokens.
+    pub(super) fn load_bare(folder: &Path, rows: usize) -> Result<Tokens> {
+        let (path, bytes) = (folder.join(FILE), bytes(folder)?);
+        let mut tokens = Tokens::read(&path, &bytes, rows)?;
+        let mut left_out = vec![false; rows];
+        for id in tokens.special_ids().chain(tokens.unknown(&path, &bytes)?) {
+            left_out.get_mut(id as usize).into_iter().for_each(|left_out| *left_out = true);
+        }
+        (tokens.special, tokens.special_of_pair, tokens.left_out) = (0, 0, Some(left_out));
+        Ok(tokens)
+    }
+
+    fn read(path: &Path, bytes: &[u8], rows: usize) -> Result<Tokens> {
         let unusable =
-            |error: tokenizers::Error| Error::Tokenizer { path: path.clone(), reason: error.to_string() };
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(unusable)?;
+            |error: tokenizers::Error| Error::Tokenizer { path: path.into(), reason: error.to_string() };
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(unusable)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(unusable)?;
 
-        let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        let largest = largest(&tokenizer);
         if largest >= rows {
             return Err(Error::Vocabulary { largest, rows });
         }
         let added = |pair| tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
         let (special, special_of_pair) = (added(false), added(true));
-        Ok(Tokens { tokenizer, special, special_of_pair, max: usize::MAX, rows })
+        Ok(Tokens { tokenizer, special, special_of_pair, max: usize::MAX, rows, left_out: None })
+    }
+
+    fn special_ids(&self) -> impl Iterator<Item = u32> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id)
+    }
+
+    /// The token that stands for what the vocabulary does not have.
+    fn unknown(&self, path: &Path, bytes: &[u8]) -> Result<Option<u32>> {
+        #[derive(Deserialize)]
+        struct File {
+            model: Model,
+        }
+        #[derive(Deserialize)]
+        struct Model {
+            unk_token: Option<String>,
+            unk_id: Option<u32>,
+        }
+        let file: File =
+            serde_json::from_slice(bytes).map_err(|source| Error::Json { path: path.into(), source })?;
+        let by_name = || self.tokenizer.token_to_id(&file.model.unk_token?);
+        Ok(file.model.unk_id.or_else(by_name))
     }
 
     /// The special tokens a text gets.
@@ -100,24 +139,84 @@ impl Tokens {
         self
     }
 
+    /// The limit of tokens, special ones included.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     /// The ids of a text with special tokens, at most the limit.
     pub(super) fn ids(&self, text: &str) -> Result<Sequence, String> {
         let room = self.max.saturating_sub(self.special);
         let mut encoding = self.encode(text, room)?;
+        if self.left_out.is_some() {
+            return Ok(self.given(encoding.get_ids()));
+        }
         encoding.truncate(room, 0, TruncationDirection::Right);
         self.finish(encoding, None)
+    }
+
+    /// Ids from outside, as they are fed: at most the limit.
+    pub(super) fn given(&self, ids: &[u32]) -> Sequence {
+        Sequence::one(self.fed(ids).take(self.max).collect())
+    }
+
+    /// The ids that are fed: all, or of bare tokens those not left out.
+    pub(super) fn fed(&self, ids: &[u32]) -> impl DoubleEndedIterator<Item = u32> {
+        ids.iter().copied().filter(move |&id| self.feeds(id))
+    }
+
+    /// Whether a token is fed.
+    pub(super) fn feeds(&self, id: u32) -> bool {
+        self.left_out.as_ref().is_none_or(|left_out| left_out.get(id as usize) != Some(&true))
     }
 
     /// The same for a text of which the end counts.
     pub(super) fn end(&self, text: &str) -> Result<Sequence, String> {
         let room = self.max.saturating_sub(self.special);
         let mut encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
+        if self.left_out.is_some() {
+            let mut ids: Vec<u32> = self.fed(encoding.get_ids()).rev().take(room).collect();
+            ids.reverse();
+            return Ok(Sequence::one(ids));
+        }
         encoding.truncate(room, 0, TruncationDirection::Left);
         self.finish(encoding, None)
     }
 
+    /// A token by itself, with special tokens.
+    pub(super) fn alone(&self, id: u32) -> Result<Sequence, String> {
+        let name = self.tokenizer.id_to_token(id).unwrap_or_default();
+        let span = (0, name.len());
+        self.finish(Encoding::from_tokens(vec![Piece::new(id, name, span)], 0), None)
+    }
+
+    /// The tokens that texts are made of, by their ids: neither special ones
+    /// nor the placeholders of a vocabulary, `[unused7]`.
+    pub(super) fn words(&self) -> Vec<u32> {
+        let special: HashSet<u32> = self.special_ids().collect();
+        let unused = |name: &str| {
+            let number = name.strip_prefix("[unused").and_then(|rest| rest.strip_suffix(']'));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let vocabulary = self.tokenizer.get_vocab(true);
+        let words = vocabulary.into_iter().filter(|(name, id)| !special.contains(id) && !unused(name));
+        let words: BTreeSet<u32> = words.map(|(_, id)| id).collect();
+        words.into_iter().collect()
+    }
+
+    /// One more than the largest id.
+    pub(super) fn vocabulary(&self) -> usize {
+        largest(&self.tokenizer) + 1
+    }
+
+    /// The tokenizer as `tokenizer.json` has it, without padding and truncation.
+    pub(super) fn to_json(&self) -> Result<String, String> {
+        self.tokenizer.to_string(false).map_err(|error| error.to_string())
+    }
+
     /// The tokens of a text with their places in it.
     pub(super) fn spans(&self, text: &str, special: bool) -> Result<Vec<Token>, String> {
+        let special = special && self.left_out.is_none();
         let found = self.tokenizer.encode(text, special).map_err(|error| error.to_string())?;
         let (ids, names) = (found.get_ids(), found.get_tokens());
         let (spans, added) = (found.get_offsets(), found.get_special_tokens_mask());
@@ -186,16 +285,31 @@ impl Tokens {
         }
     }
 
-    /// The number of tokens of the whole text, without special ones.
+    /// The number of tokens of the whole text that are fed, without special ones.
     pub(super) fn count(&self, mut text: &str) -> usize {
         let mut count = 0;
         while !text.is_empty() {
             let part = prefix(text, COUNT_PIECE);
-            count += self.tokenizer.encode_fast(part, false).map_or(0, |encoding| encoding.len());
+            let found = self.tokenizer.encode_fast(part, false);
+            count += found.map_or(0, |encoding| self.fed(encoding.get_ids()).count());
             text = &text[part.len()..];
         }
         count
     }
+}
+
+fn bytes(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join(FILE);
+    match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::MissingFile { folder: folder.into(), file: FILE.into() })
+        }
+        read => read.map_err(Error::io(path)),
+    }
+}
+
+fn largest(tokenizer: &Tokenizer) -> usize {
+    tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize
 }
 
 /// The start of a text, at most `bytes` long, ending before white space where
