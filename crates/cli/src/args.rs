@@ -91,6 +91,13 @@ pub(crate) struct Add {
     /// Remove documents of the given folders whose file is not there any more
     #[arg(long)]
     pub(crate) prune: bool,
+    /// Stay and add what changes in the folders; implies --prune
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
+    /// With --watch: look every so many seconds, where the system does not tell
+    /// what changes, as on network drives
+    #[arg(long, value_name = "SECONDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) poll: Option<u64>,
     /// Write nothing, show what would be added, replaced and removed
     #[arg(long)]
     pub(crate) dry_run: bool,

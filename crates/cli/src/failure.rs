@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     AllSkipped,
     #[error("stopped; what is written stays, and the same command goes on behind it")]
     Stopped,
+    #[error("--watch follows folders and {path} is none, give the folder that it is in", path = .0.display())]
+    WatchFile(PathBuf),
     #[error("cannot listen on {address}, choose another --port or --host")]
     Listen { address: String, source: std::io::Error },
     #[error("the server stopped")]

@@ -2,6 +2,7 @@
 
 mod add;
 mod args;
+mod changes;
 mod demo;
 mod eval;
 mod failure;
@@ -12,6 +13,7 @@ mod run;
 mod settings;
 mod snapshots;
 mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 
