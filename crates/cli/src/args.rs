@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use cairn_index::Metric;
 use cairn_rag::{Format, Mode, RetrievalChange};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -48,6 +49,10 @@ pub(crate) enum Command {
     /// Everything, or one collection, into a file and back, while no server runs
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Write the points of a collection as lines of JSON, while no server runs
+    Export(Export),
+    /// Read points from lines of JSON, or from another server, into a collection
+    Import(Import),
     /// Ask a running server whether it is ready
     Health(Health),
     /// Print the configuration in force
@@ -91,6 +96,13 @@ pub(crate) struct Add {
     /// Remove documents of the given folders whose file is not there any more
     #[arg(long)]
     pub(crate) prune: bool,
+    /// Stay and add what changes in the folders; implies --prune
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
+    /// With --watch: look every so many seconds, where the system does not tell
+    /// what changes, as on network drives
+    #[arg(long, value_name = "SECONDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) poll: Option<u64>,
     /// Write nothing, show what would be added, replaced and removed
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -244,6 +256,55 @@ pub(crate) enum Snapshot {
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Export {
+    /// The collection
+    pub(crate) collection: String,
+    /// The file, packed if it ends with .gz; one of this name is replaced once the
+    /// new one is whole; - is standard output
+    #[arg(value_name = "FILE.jsonl")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Import {
+    /// The collection; made when it is not there
+    pub(crate) collection: String,
+    /// A file with {"id", "vector" or "vectors", "payload"} a line, packed if it ends
+    /// with .gz; - is standard input. A line with "text" and no vector is embedded as a
+    /// document. Or http://HOST:PORT/collections/NAME of a server with the Qdrant API
+    #[arg(value_name = "FILE.jsonl")]
+    pub(crate) from: String,
+    /// How vectors of a collection that is made are compared
+    #[arg(long, value_enum, default_value_t = DistanceArg::Cosine)]
+    pub(crate) distance: DistanceArg,
+    /// Go on past bad lines and count them, instead of stopping at the first
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+    /// The environment variable that holds the other server's key
+    #[arg(long, value_name = "VAR")]
+    pub(crate) api_key_env: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DistanceArg {
+    Cosine,
+    Dot,
+    Euclid,
+    Manhattan,
+}
+
+impl From<DistanceArg> for Metric {
+    fn from(distance: DistanceArg) -> Self {
+        match distance {
+            DistanceArg::Cosine => Self::Cosine,
+            DistanceArg::Dot => Self::Dot,
+            DistanceArg::Euclid => Self::Euclid,
+            DistanceArg::Manhattan => Self::Manhattan,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

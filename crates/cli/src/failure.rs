@@ -13,6 +13,19 @@ pub(crate) enum Failure {
     Retrieval(String),
     #[error("cannot write {path}", path = path.display())]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {path}", path = path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{place} of {from}: {reason}; stopped there with {written} written, mend it and import again, or go on past \
+         bad lines with --skip-bad"
+    )]
+    BadLine { place: String, from: String, reason: String, written: usize },
+    #[error(
+        "cannot read the collection at {url}, give http://HOST:PORT/collections/NAME of a running server: {reason}"
+    )]
+    Remote { url: String, reason: String },
+    #[error("the environment variable `{0}` is not set, put the key of the other server there")]
+    KeyEnv(String),
     #[error(
         "there is no measure `{0}`: take ndcg, recall, mrr or map, with a system before it as in sparse.ndcg, \
          or of answers contains, f1, verbatim, refused or unanswerable_refused"
@@ -28,6 +41,8 @@ pub(crate) enum Failure {
     AllSkipped,
     #[error("stopped; what is written stays, and the same command goes on behind it")]
     Stopped,
+    #[error("--watch follows folders and {path} is none, give the folder that it is in", path = .0.display())]
+    WatchFile(PathBuf),
     #[error("cannot listen on {address}, choose another --port or --host")]
     Listen { address: String, source: std::io::Error },
     #[error("the server stopped")]

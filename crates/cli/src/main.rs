@@ -2,16 +2,22 @@
 
 mod add;
 mod args;
+mod changes;
 mod demo;
 mod eval;
+mod export;
 mod failure;
+mod import;
 mod models;
 mod out;
 mod progress;
+mod remote;
 mod run;
 mod settings;
 mod snapshots;
 mod verbs;
+mod watch;
+mod whole;
 
 use std::process::ExitCode;
 

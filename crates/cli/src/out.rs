@@ -26,6 +26,20 @@ pub(crate) fn write(bytes: &[u8]) {
     }
 }
 
+/// Standard output as something to write to, in large pieces.
+pub(crate) struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Tells the user something beside the results.
 pub(crate) fn note(text: impl std::fmt::Display) {
     // When even this cannot be written there is nobody to tell.

@@ -18,6 +18,15 @@ pub(crate) fn counting(message: impl Into<Cow<'static, str>>, total: usize) -> P
     ProgressBar::new(total as u64).with_style(style(COUNT)).with_message(message)
 }
 
+/// A bar that counts bytes, of a total where that is known.
+pub(crate) fn bytes(message: impl Into<Cow<'static, str>>, total: Option<u64>) -> ProgressBar {
+    let bar = match total {
+        Some(total) => ProgressBar::new(total).with_style(style(FILE)),
+        None => ProgressBar::no_length().with_style(style(GROWING)),
+    };
+    bar.with_message(message)
+}
+
 /// A line that tells what has been done so far.
 pub(crate) fn running(message: impl Into<Cow<'static, str>>) -> ProgressBar {
     let bar = ProgressBar::no_length().with_style(style(RUNNING)).with_message(message);

@@ -14,7 +14,7 @@ use crate::args::{Args, Ask, Command, Find, Health, Serve};
 use crate::failure::{Failure, Outcome};
 use crate::settings::{LogFormat, Settings};
 use crate::verbs::{load_default_model, one_line, open, print_answer, serve, serve_mcp};
-use crate::{add, demo, eval, models, out, snapshots};
+use crate::{add, demo, eval, export, import, models, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -38,6 +38,8 @@ pub(crate) fn run(args: Args) -> Outcome {
         }
         Command::Mcp => serve_mcp(&Arc::new(open(&settings)?), &settings),
         Command::Snapshot(wanted) => snapshots::run(&settings, &wanted, args.json),
+        Command::Export(wanted) => export::run(&settings, &wanted, args.json),
+        Command::Import(wanted) => import::run(&settings, &wanted, args.json),
         Command::Health(wanted) => health(&wanted),
         Command::Config => {
             config(&settings, args.json);

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cairn_index::Database;
 use serde_json::json;
 
 use crate::args::Snapshot;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::out;
 use crate::settings::Settings;
+use crate::whole;
 
 pub(crate) fn run(settings: &Settings, wanted: &Snapshot, as_json: bool) -> Outcome {
     let db = Database::open_with(&settings.data_dir, settings.index.clone())?;
@@ -38,21 +39,14 @@ pub(crate) fn run(settings: &Settings, wanted: &Snapshot, as_json: bool) -> Outc
     Ok(())
 }
 
-/// The file gets its name when it is whole; says its bytes.
+/// Says the bytes of the file.
 fn create(db: &Database, file: &Path, collection: Option<&str>) -> Outcome<u64> {
-    let partial = partial_of(file);
-    let written = packed(db, &partial, collection);
-    let renamed = written.and_then(|()| std::fs::rename(&partial, file).map_err(|e| failed(file, e).into()));
-    if let Err(error) = renamed {
-        let _ = std::fs::remove_file(&partial);
-        return Err(error);
-    }
-    Ok(std::fs::metadata(file).map_err(|error| failed(file, error))?.len())
+    whole::write(file, |out| packed(db, out, collection))?;
+    Ok(std::fs::metadata(file).map_err(|error| whole::failed(file, error))?.len())
 }
 
-fn packed(db: &Database, file: &Path, collection: Option<&str>) -> Outcome {
-    let out = File::create(file).map_err(|error| failed(file, error))?;
-    let mut buffered = BufWriter::new(&out);
+fn packed(db: &Database, out: &File, collection: Option<&str>) -> Outcome {
+    let mut buffered = BufWriter::new(out);
     // The copy in the data directory has served once it is packed.
     if let Some(name) = collection {
         let collection = db.collection(name)?;
@@ -66,16 +60,5 @@ fn packed(db: &Database, file: &Path, collection: Option<&str>) -> Outcome {
         db.delete_snapshot(&made.name)?;
         done?;
     }
-    drop(buffered);
-    Ok(out.sync_all().map_err(|error| failed(file, error))?)
-}
-
-fn failed(file: &Path, source: std::io::Error) -> Failure {
-    Failure::Write { path: file.to_owned(), source }
-}
-
-fn partial_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
+    Ok(())
 }

@@ -122,6 +122,7 @@ mod filter;
 mod growing;
 mod id;
 mod journal;
+mod lines;
 mod maintain;
 mod op;
 mod owner;

@@ -10,16 +10,14 @@ use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::catalogue::{self, Entry};
 use crate::collection::Collection;
 use crate::error::{Error, Result};
-use crate::point::{Parts, now_ms};
+use crate::point::now_ms;
 use crate::segment::Segment;
 use crate::store::sync_dir;
-use crate::vector::Vector;
 
 mod whole;
 
@@ -187,39 +185,8 @@ impl Collection {
         Ok(true)
     }
 
-    /// Writes every point as a line of JSON with `id`, `vectors`, `payload` and,
-    /// where it has one, `expiry`, in order of id; returns how many. All lines
-    /// are of one moment.
-    ///
-    /// # Errors
-    /// When `out` fails or a segment is damaged.
-    pub fn export(&self, out: &mut dyn Write) -> Result<usize> {
-        let view = self.shard.view()?;
-        let places = view.scroll(None, None, usize::MAX)?;
-        for place in &places {
-            let record = view.record(*place, &Parts::all())?;
-            let vectors = record.vectors.unwrap_or_default();
-            let vectors: serde_json::Map<_, _> =
-                vectors.iter().map(|(name, vector)| (name.clone(), vector_json(vector))).collect();
-            let mut line = json!({"id": record.id, "vectors": vectors, "payload": record.payload});
-            if let Some(expiry) = record.expiry {
-                line["expiry"] = json!(expiry);
-            }
-            writeln!(out, "{line}").map_err(Error::io("export to", "the output"))?;
-        }
-        Ok(places.len())
-    }
-
     fn snapshots_dir(&self) -> PathBuf {
         self.db.snapshots_dir().join(self.name())
-    }
-}
-
-fn vector_json(vector: &Vector) -> serde_json::Value {
-    match vector {
-        Vector::Dense(values) => json!(values),
-        Vector::Multi(rows) => json!(rows.rows().collect::<Vec<_>>()),
-        Vector::Sparse(sparse) => json!({"indices": sparse.indices(), "values": sparse.values()}),
     }
 }
 

@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 18] = [
+const WALLS: [(&str, &[&str], &[&str]); 20] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
@@ -41,6 +41,8 @@ const WALLS: [(&str, &[&str], &[&str]); 18] = [
     ("text_splitter", &["cairn-rag"], &["crates/rag/src/passages.rs"]),
     ("axum", &["cairn-server"], &["crates/server/src/"]),
     ("tokio", &["cairn-server", "cairn"], &["crates/server/src/", "crates/cli/src/"]),
+    ("notify", &["cairn"], &["crates/cli/src/changes.rs"]),
+    ("flate2", &["cairn"], &["crates/cli/src/export.rs", "crates/cli/src/import.rs"]),
     ("metrics_exporter_prometheus", &["cairn-server"], &["crates/server/src/metrics.rs"]),
 ];
 
