@@ -31,7 +31,7 @@ use cairn_benches::timing::Times;
 use cairn_benches::{machine, npy};
 use cairn_index::{
     Collection, CollectionConfig, Condition, Database, FieldKind, Filter, Options, Plan, Point, PointId,
-    Scalar, Search, Test,
+    Scalar, Search, SearchParams, Test,
 };
 use clap::Parser;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -314,7 +314,8 @@ fn answer(
         let tests = vec![Test::Match(question.value.clone())];
         let filter = Filter::must(Condition::Field { key: key.clone(), tests });
         let search = Search::nearest(row(set.queries, question.query).to_vec()).limit(K).filter(filter);
-        Search { ef: Some(args.ef), exact, ..search }
+        let params = SearchParams { ef: Some(args.ef), exact, ..SearchParams::default() };
+        Search { params, ..search }
     };
     let searches: Vec<Search> = case.questions.iter().map(search).collect();
     for search in searches.iter().take(100) {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cairn_ann::{Codes, Compression, FlatRows, GraphBuilder, Metric, NativeBuilder, Neighbor, Scratch};
+use cairn_ann::{Codes, Compression, FlatRows, GraphBuilder, NativeBuilder, Neighbor, Scratch};
 use common::{ALL, clustered};
 
 const DIM: usize = 192;

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Measure retrieval and answers on judged questions
     Eval(crate::eval::Eval),
-    /// Get, list and remove models
+    /// Get, list, distill and remove models
     #[command(subcommand)]
     Model(Model),
     /// Add a small real corpus and answer three questions from it
@@ -227,6 +227,24 @@ pub(crate) enum Model {
         /// Its name
         name: String,
     },
+    /// Make a static model of a model: a vector for each token, many times as fast
+    ///
+    /// Every token of the vocabulary goes through the model once. The folder
+    /// that comes of it can be given wherever a model is named; texts embedded
+    /// by it find less than those of the model it was made of.
+    Distill(Distill),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Distill {
+    /// A name as on the hub, or short, or a folder
+    pub(crate) name: String,
+    /// Dimensions of the vectors, at most those of the model
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) dim: usize,
+    /// A new folder for the static model; else one here, called after the model
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,28 +1,31 @@
-//! `cairn model`: get, list, describe and remove models.
+//! `cairn model`: get, list, describe, remove and distill models.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use cairn_embed::{ModelKind, ModelStore, Silent};
+use cairn_embed::{
+    Cancel, DistillOptions, Encoder, EncoderOptions, ModelKind, ModelStore, Precision, Silent,
+};
 use serde_json::json;
 
-use crate::args::Model;
+use crate::args::{Distill, Model};
 use crate::failure::Outcome;
 use crate::out;
-use crate::progress::Download;
+use crate::progress::{Download, counting};
 use crate::settings::Settings;
 
 pub(crate) fn run(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome {
     let store = ModelStore::new(settings.models.store.clone());
     match wanted {
         Model::Pull { name } => {
-            let path =
-                if as_json { store.pull(name, &Silent)? } else { store.pull(name, &Download::new())? };
+            let path = pull(&store, name, as_json)?;
             if as_json {
                 out::json(&json!({ "name": name, "path": path }));
             } else {
                 out::line(path.display());
             }
         }
+        Model::Distill(wanted) => distill(settings, &store, wanted, as_json)?,
         Model::List => list(&store, as_json)?,
         Model::Show { name } => show(&store, name, as_json)?,
         Model::Remove { name } => {
@@ -35,6 +38,59 @@ pub(crate) fn run(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome
         }
     }
     Ok(())
+}
+
+fn pull(store: &ModelStore, name: &str, as_json: bool) -> Outcome<PathBuf> {
+    Ok(if as_json { store.pull(name, &Silent)? } else { store.pull(name, &Download::new())? })
+}
+
+fn distill(settings: &Settings, store: &ModelStore, wanted: &Distill, as_json: bool) -> Outcome {
+    let path = pull(store, &wanted.name, as_json)?;
+    let spec = store.canonical(&wanted.name);
+    let name = spec.map_or_else(|| name_of(&wanted.name, &path), |spec| spec.name.clone());
+    let licence = spec.map(|spec| spec.licence.clone()).or_else(|| licence_of(&path));
+    let short = name.rsplit('/').next().unwrap_or(&name);
+    let out = wanted.out.clone().unwrap_or_else(|| format!("{short}-static-{}", wanted.dim).into());
+
+    // It is done once; what a shorter precision saves does not matter.
+    let options = EncoderOptions { precision: Precision::F32, ..settings.models.encoder.clone() };
+    let encoder = Encoder::load(&path, &options)?;
+    let options = DistillOptions { dim: wanted.dim, name: name.clone(), licence };
+    let bar = counting("tokens", 0);
+    let mut progress = |done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let made = encoder.distill(&out, &options, &mut progress, &Cancel::new())?;
+    bar.finish_and_clear();
+    if as_json {
+        let (dim, tokens, explained) = (made.dim, made.tokens, made.explained);
+        out::json(
+            &json!({ "name": name, "path": out, "dim": dim, "tokens": tokens, "explained": explained }),
+        );
+    } else {
+        let percent = 100.0 * made.explained;
+        out::note(format!(
+            "  {} tokens, {} dimensions with {percent:.1} % of the variance",
+            made.tokens, made.dim
+        ));
+        out::line(out.display());
+    }
+    Ok(())
+}
+
+/// The name of a model that is not known: of a folder its last part.
+fn name_of(name: &str, path: &Path) -> String {
+    let last = path.file_name().filter(|_| path == Path::new(name));
+    last.map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned())
+}
+
+/// The licence that the head of a model's README names.
+fn licence_of(folder: &Path) -> Option<String> {
+    let readme = std::fs::read_to_string(folder.join("README.md")).ok()?;
+    let head = readme.strip_prefix("---\n")?.split("\n---").next()?;
+    let licence = head.lines().find_map(|line| line.strip_prefix("license:"))?.trim();
+    (!licence.is_empty()).then(|| licence.to_owned())
 }
 
 fn list(store: &ModelStore, as_json: bool) -> Outcome {
