@@ -29,7 +29,7 @@ const WALLS: [(&str, &[&str], &[&str]); 20] = [
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
     ("redb", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/redb.rs"]),
     ("postcard", &["cairn-index"], &["crates/index/src/op.rs", "crates/index/src/id.rs"]),
-    ("memmap2", &["cairn-index"], &["crates/index/src/bytes.rs"]),
+    ("memmap2", &["cairn-index", "cairn-benches"], &["crates/index/src/bytes.rs"]),
     ("tar", &["cairn-index"], &["crates/index/src/snapshot"]),
     ("rust_stemmers", &["cairn-index"], &["crates/index/src/text/", "crates/index/src/text.rs"]),
     ("jiff", &["cairn-index"], &["crates/index/src/filter/time.rs"]),
