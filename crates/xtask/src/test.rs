@@ -82,14 +82,11 @@ fn newest_client(long: bool) -> Outcome<(bool, Counts)> {
     pytest("venv-newest", "newest.txt", &tests.each_ref().map(String::as_str), long)
 }
 
-/// What is built on that client.
+/// What is built on the clients.
 fn frameworks(long: bool) -> Outcome<(bool, Counts)> {
-    pytest(
-        "venv-frameworks",
-        "frameworks.txt",
-        &["tests/python/test_frameworks.py", "tests/python/test_framework_models.py"],
-        long,
-    )
+    let tests = ["test_frameworks.py", "test_framework_models.py", "test_framework_chats.py"]
+        .map(|file| format!("tests/python/{file}"));
+    pytest("venv-frameworks", "frameworks.txt", &tests.each_ref().map(String::as_str), long)
 }
 
 /// Runs tests in a virtual environment of their own, made when it is not there.
