@@ -140,7 +140,12 @@ fn numbers_of_every_type_give_the_same_vectors() {
         saved("embeddings", Dtype::F64, &shape, floats.iter().map(|&x| f64::from(x).to_le_bytes())),
         saved("embeddings", Dtype::F32, &shape, floats.iter().map(|x| x.to_le_bytes())),
         saved("embeddings", Dtype::F16, &shape, floats.iter().map(|&x| half::f16::from_f32(x).to_le_bytes())),
-        saved("embeddings", Dtype::BF16, &shape, floats.iter().map(|&x| half::bf16::from_f32(x).to_le_bytes())),
+        saved(
+            "embeddings",
+            Dtype::BF16,
+            &shape,
+            floats.iter().map(|&x| half::bf16::from_f32(x).to_le_bytes()),
+        ),
     ] {
         assert_eq!(embed(&encoder(&config(), &[tensor]), &text), want);
     }
@@ -162,8 +167,7 @@ fn weights_and_mapping_are_honoured() {
         saved("mapping", Dtype::I32, &[TOKENS], mapping.iter().map(|&x| (x as i32).to_le_bytes())),
     ];
     for mapping in mappings {
-        let tensors =
-            [floats("embeddings", &[4, 2], &rows), floats("weights", &[TOKENS], &weights), mapping];
+        let tensors = [floats("embeddings", &[4, 2], &rows), floats("weights", &[TOKENS], &weights), mapping];
         let encoder = encoder(&config(), &tensors);
         let texts = ["the", "path", "stone the path path"];
         let want = [want(&[THE]), want(&[PATH]), want(&[STONE, THE, PATH, PATH])];
@@ -270,7 +274,10 @@ fn a_broken_folder_is_refused_by_file_and_field() {
         (&[floats("embeddings", &[TOKENS, 0], &[])], "tensor `embeddings` has no rows or no columns"),
         (&[floats("embeddings", &[0, 3], &[])], "tensor `embeddings` has no rows or no columns"),
         (&[floats("embeddings", &[9, 3], &zeros(27))], "ids up to 54, the model has 9 token rows"),
-        (&[saved("embeddings", Dtype::U8, &[1, 1], [[0u8]].into_iter())], "`embeddings` has numbers of type U8"),
+        (
+            &[saved("embeddings", Dtype::U8, &[1, 1], [[0u8]].into_iter())],
+            "`embeddings` has numbers of type U8",
+        ),
         (&[rows(), floats("weights", &[7], &zeros(7))], "tensor `weights` has 7 values, there are 55"),
         (&[rows(), floats("weights", &[TOKENS, 1], &zeros(TOKENS))], "tensor `weights` has shape [55, 1]"),
         (&[rows(), floats("mapping", &[TOKENS], &zeros(TOKENS))], "`mapping` has numbers of type F32"),

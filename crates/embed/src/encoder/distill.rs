@@ -223,14 +223,15 @@ mod tests {
 
     #[test]
     fn a_row_of_bytes_times_its_weight_is_the_row_by_its_frequency() {
-        let rows = [0.5, -1.0, 0.25, 0.0, 0.0, 0.0, 3.0, 2.0, 1.0];
+        let rows = [0.5f32, -1.0, 0.25, 0.0, 0.0, 0.0, 3.0, 2.0, 1.0];
         let (bytes, weights) = quantized(&rows, 3, &[1, 2, 4], 5);
         let counts: Vec<f64> = sif(3).collect();
         for (id, row, rank) in [(1, &rows[..3], 0), (2, &rows[3..6], 1), (4, &rows[6..], 2)] {
+            // Half a step, of which the greatest value has 127.
+            let error = row.iter().fold(0.0f64, |greatest, x| greatest.max(f64::from(*x).abs())) / 253.0;
             for (byte, value) in bytes[id * 3..][..3].iter().zip(row) {
-                let found = f32::from(*byte) * weights[id];
-                let want = *value as f64 * counts[rank];
-                assert!((f64::from(found) - want).abs() <= want.abs().max(counts[rank]) / 250.0);
+                let found = f64::from(f32::from(*byte) * weights[id]);
+                assert!((found - f64::from(*value) * counts[rank]).abs() <= error * counts[rank]);
             }
         }
         assert_eq!((&bytes[..3], weights[0], weights[3]), (&[0, 0, 0][..], 0.0, 0.0));

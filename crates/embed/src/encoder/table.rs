@@ -125,7 +125,8 @@ mod tests {
             assert_eq!(bytes.mean(ids), floats.mean(ids));
             assert_eq!(bytes.rows(ids), floats.rows(ids));
         }
-        assert_eq!(bytes.mean(&[4, 9]), [6.75, 8.0, 9.25, 10.5, 11.75, 13.0]);
+        // Rows -6 to -1 once and 24 to 29 with the weight 2.25.
+        assert_eq!(bytes.mean(&[4, 9]), [24.0, 25.625, 27.25, 28.875, 30.5, 32.125]);
     }
 
     #[test]
