@@ -3,14 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use cairn_embed::TextKind;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::openai::base64;
 use super::tei::error::TeiError;
 use super::tei::{check_count, check_lengths};
 use crate::app::App;
@@ -124,10 +123,7 @@ impl Kind {
     fn of(self, vector: &[f32]) -> Result<Value, TeiError> {
         Ok(match self {
             Self::Float => json!(vector),
-            Self::Base64 => {
-                let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-                json!(BASE64_STANDARD.encode(bytes))
-            }
+            Self::Base64 => json!(base64(vector)),
             Self::Ubinary => json!(packed(vector)),
             Self::Binary => {
                 json!(packed(vector).into_iter().map(|byte| i16::from(byte) - 128).collect::<Vec<_>>())

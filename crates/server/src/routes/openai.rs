@@ -142,7 +142,8 @@ async fn embed(app: &App, input: Result<Input<EmbeddingsRequest>, ApiError>) -> 
     Ok(List { object: "list", data, model: named.unwrap_or(model), usage })
 }
 
-fn base64(vector: &[f32]) -> String {
+/// Its numbers as little-endian bytes.
+pub(crate) fn base64(vector: &[f32]) -> String {
     let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
     BASE64_STANDARD.encode(bytes)
 }
