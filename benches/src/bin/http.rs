@@ -54,9 +54,9 @@ enum What {
         seconds: u64,
         #[arg(long, default_value_t = 8)]
         connections: usize,
-        /// Candidates kept in the graph.
-        #[arg(long, default_value_t = 64)]
-        ef: usize,
+        /// The narrowest beam that finds this share of the nearest ten is taken.
+        #[arg(long, default_value_t = 0.97)]
+        recall: f64,
     },
     /// Writes so many points both ways, a batch waiting for the one before.
     Upsert {
@@ -69,7 +69,7 @@ fn main() -> Outcome {
     let args = Args::parse();
     match &args.what {
         What::Prepare { dir, points } => prepare(dir, *points),
-        What::Search { dir, seconds, connections, ef } => search(&args, dir, *seconds, *connections, *ef),
+        What::Search { dir, seconds, connections, recall } => search(&args, dir, *seconds, *connections, *recall),
         What::Upsert { points } => upsert(&args, *points),
     }
 }
@@ -139,14 +139,16 @@ fn request(query: &[f32], ef: usize) -> QueryRequest {
     request
 }
 
-fn search(args: &Args, dir: &Path, seconds: u64, connections: usize, ef: usize) -> Outcome {
+fn search(args: &Args, dir: &Path, seconds: u64, connections: usize, wanted: f64) -> Outcome {
     let queries = queries();
     let (served, url) = serve(args, dir)?;
     let path = format!("{url}/collections/{COLLECTION}/points/query");
-    println!("recall@{LIMIT} {:.4} with ef {ef}", recall(&path, &queries, ef)?);
+    let (ef, found) = beam(&path, &queries, wanted)?;
+    println!("recall@{LIMIT} {found:.4} with ef {ef}");
 
     let script = dir.join("queries.lua");
     write_script(&script, &queries, ef)?;
+    let mut spent_serving = Vec::new();
     for connections in [1, connections] {
         let before = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Children)?);
         let wrk = Command::new("wrk")
@@ -160,16 +162,14 @@ fn search(args: &Args, dir: &Path, seconds: u64, connections: usize, ef: usize) 
         println!("http, {connections} connections\n{said}");
         let requests = said.lines().find_map(|line| line.trim().split_once(" requests in "));
         let requests: f64 = requests.ok_or("wrk counted no requests")?.0.parse()?;
-        println!(
-            "processor time of a request: server {:.0} us, wrk {:.0} us\n",
-            (after.0 - before.0) * 1e6 / requests,
-            (after.1 - before.1) * 1e6 / requests
-        );
+        let (server, client) = (1e6 * (after.0 - before.0) / requests, 1e6 * (after.1 - before.1) / requests);
+        println!("processor time of a request: server {server:.0} us, wrk {client:.0} us\n");
+        spent_serving.push(server);
     }
     drop(served);
     let db = Database::open(dir)?;
     let collection = db.collection(COLLECTION)?;
-    for threads in [1, 2] {
+    for (threads, server) in [1, 2].into_iter().zip(spent_serving) {
         let (done, end) = (AtomicUsize::new(0), Instant::now() + Duration::from_secs(seconds));
         std::thread::scope(|scope| {
             for thread in 0..threads {
@@ -186,7 +186,12 @@ fn search(args: &Args, dir: &Path, seconds: u64, connections: usize, ef: usize) 
             }
         });
         let rate = done.into_inner() as f64 / seconds as f64;
-        println!("in process, {threads} threads: {rate:.0} queries/s");
+        let engine = 1e6 * threads as f64 / rate;
+        println!(
+            "in process, {threads} threads: {rate:.0} queries/s, {engine:.0} us each: {:.0} % of the server's time \
+             is outside the engine",
+            100.0 * (1.0 - engine / server)
+        );
     }
     Ok(())
 }
@@ -228,6 +233,17 @@ fn recall(path: &str, queries: &[Vec<f32>], ef: usize) -> Outcome<f64> {
         found += ids(path, &body(query, ef, false))?.iter().filter(|id| want.contains(id)).count();
     }
     Ok(found as f64 / (200 * LIMIT) as f64)
+}
+
+/// The narrowest beam of those tried that finds enough, and what it finds.
+fn beam(path: &str, queries: &[Vec<f32>], wanted: f64) -> Outcome<(usize, f64)> {
+    for ef in [32, 48, 64, 96, 128, 160, 192, 256, 384, 512, 768] {
+        let found = recall(path, queries, ef)?;
+        if found >= wanted {
+            return Ok((ef, found));
+        }
+    }
+    Err(format!("no beam finds {wanted} of the nearest").into())
 }
 
 fn write_script(path: &Path, queries: &[Vec<f32>], ef: usize) -> Outcome {

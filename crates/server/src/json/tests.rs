@@ -87,6 +87,13 @@ proptest! {
     }
 
     #[test]
+    fn so_does_one_with_a_digit_before_the_point(text in "-?[0-9]\\.[0-9]{1,26}", after in "[,\\] ]") {
+        let (number, length) = number::nearest_f32(format!("{text}{after}{:40}", "").as_bytes()).unwrap();
+        prop_assert_eq!(number.to_bits(), text.parse::<f32>().unwrap().to_bits());
+        prop_assert_eq!(length, text.len());
+    }
+
+    #[test]
     fn so_do_those_that_lie_in_the_middle_between_two(bits in 0u32..0x7f7f_ffff, places in 0usize..40) {
         let below = f64::from(f32::from_bits(bits));
         let middle = f64::midpoint(below, f64::from(f32::from_bits(bits + 1)));
