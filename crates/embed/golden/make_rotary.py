@@ -21,22 +21,34 @@ import safetensors.torch
 import sentence_transformers
 import torch
 import transformers
+from tokenizers.pre_tokenizers import ByteLevel
 
 from make_golden import HERE, TINY_TEXTS, TOKENIZER, TOKENIZER_CONFIG, VOCAB, values
 
 LONG_CONFIG = {**TOKENIZER_CONFIG, "model_max_length": 110}
 TEXTS = TINY_TEXTS + ["the old stone marks the path and the snow is of rain, key and stone . " * 3]
 
-# Decoders have a token at the end only.
+# Decoders have tokens of bytes, and one more at the end of each text, as Qwen/Qwen3-Embedding-0.6B does.
+END = "<|endoftext|>"
+MERGES = [pair.split("+") for pair in "t+h th+e \u0120+the s+t o+n st+on ston+e \u0120+ston \u0120+s n+o \u0120s+no a+n an+d \u0120+and r+a i+n \u0120+ra \u0120ra+in \u0120+p a+th \u0120p+ath".split()]
+BYTES = {piece: at for at, piece in enumerate(sorted(ByteLevel.alphabet()) + ["".join(pair) for pair in MERGES] + [END])}
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 DECODER_TOKENIZER = {
-    **TOKENIZER,
-    "post_processor": {
+    "version": "1.0", "truncation": None, "padding": None,
+    "added_tokens": [{"id": BYTES[END], "special": True, "content": END, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}],
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": SPLIT}, "behavior": "Isolated", "invert": False}, BYTE_LEVEL]},
+    "post_processor": {"type": "Sequence", "processors": [BYTE_LEVEL, {
         "type": "TemplateProcessing",
-        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
-        "special_tokens": {"[SEP]": {"id": "[SEP]", "ids": [VOCAB["[SEP]"]], "tokens": ["[SEP]"]}},
-    },
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": END, "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": END, "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}, {"SpecialToken": {"id": END, "type_id": 0}}],
+        "special_tokens": {END: {"id": END, "ids": [BYTES[END]], "tokens": [END]}},
+    }]},
+    "decoder": BYTE_LEVEL,
+    "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": BYTES, "merges": MERGES},
 }
+DECODER_CONFIG = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": 110, "eos_token": END, "pad_token": END, "padding_side": "left"}
 
 # As nomic-ai/nomic-embed-text-v1.5 has it.
 NOMIC = {
@@ -94,7 +106,7 @@ def gte_reference(config):
 QWEN2 = {
     "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 24, "intermediate_size": 40, "max_position_embeddings": 128,
     "max_window_layers": 2, "num_attention_heads": 4, "num_hidden_layers": 3, "num_key_value_heads": 2, "rms_norm_eps": 1e-6,
-    "rope_theta": 500.0, "sliding_window": 8, "use_sliding_window": False, "tie_word_embeddings": True, "vocab_size": len(VOCAB),
+    "rope_theta": 500.0, "sliding_window": 8, "use_sliding_window": False, "tie_word_embeddings": True, "vocab_size": len(BYTES),
 }
 QWEN3 = {**QWEN2, "model_type": "qwen3", "attention_bias": False, "head_dim": 16, "rope_scaling": None, "sliding_window": None}
 
@@ -132,12 +144,13 @@ def shapes(config):
             return {name: tuple(saved.get_slice(name).get_shape()) for name in saved.keys() if "pooler" not in name}
 
 
-def encode(reference, **options):
+def encode(reference, prompt=""):
     """One text after the other, the shortest first: what a text longer than the
-    training does to dynamic frequencies lasts in the reference, here it must not."""
+    training does to dynamic frequencies lasts in the reference, here it must not.
+    White space around a text does not count here."""
     vectors = [None] * len(TEXTS)
     for at in sorted(range(len(TEXTS)), key=lambda at: len(TEXTS[at])):
-        vectors[at] = reference.encode(TEXTS[at], **options)
+        vectors[at] = reference.encode((prompt + TEXTS[at]).strip())
     return numpy.stack(vectors)
 
 
@@ -152,7 +165,7 @@ def case(name, config, reference_of, pooling, normalize):
     files = {
         "config.json": config,
         "tokenizer.json": DECODER_TOKENIZER if decoder else TOKENIZER,
-        "tokenizer_config.json": LONG_CONFIG,
+        "tokenizer_config.json": DECODER_CONFIG if decoder else LONG_CONFIG,
         "sentence_bert_config.json": {"do_lower_case": False, "max_seq_length": 110},
         "1_Pooling/config.json": {"word_embedding_dimension": hidden, **{f"pooling_mode_{f}": pooling.get(f, False) for f in flags}, "include_prompt": True},
         "config_sentence_transformers.json": PROMPTS,
@@ -172,8 +185,8 @@ def case(name, config, reference_of, pooling, normalize):
         assert not strange, strange
         reference = sentence_transformers.SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32})
         vectors = encode(reference)
-        queries = encode(reference, prompt_name="query")
-        print(name, "limit", reference.max_seq_length, "spread", numpy.std(vectors, axis=0).mean(), "tokens", len(tensors))
+        queries = encode(reference, PROMPTS["prompts"]["query"])
+        print(name, reference.tokenizer("the stones").input_ids, "limit", reference.max_seq_length, "spread", numpy.std(vectors, axis=0).mean(), "tokens", len(tensors))
     return {
         "name": name,
         "files": files,
