@@ -90,6 +90,10 @@ impl Architecture {
                 return Err(unsupported("model_type", kind, supported));
             }
         };
+        if config.style.turned() && !config.heads.dim.is_multiple_of(2) {
+            let dim = config.heads.dim.to_string();
+            return Err(unsupported("size of an attention head", dim, "an even number"));
+        }
         if config.positions <= config.first_position {
             return Err(unsupported(
                 "max_position_embeddings",

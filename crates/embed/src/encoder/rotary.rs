@@ -175,7 +175,8 @@ pub(super) struct BatchTurns<'a> {
 }
 
 impl Rotary {
-    pub(super) fn new(config: &Config) -> Result<Rotary> {
+    /// Heads are of an even size if any layer turns them.
+    pub(super) fn new(config: &Config) -> Rotary {
         let dim = config.heads.dim;
         let mut kinds: Vec<Rope> = Vec::new();
         let mut layers = Vec::with_capacity(config.layers);
@@ -187,11 +188,8 @@ impl Rotary {
                 })
             }));
         }
-        if !kinds.is_empty() && (dim == 0 || !dim.is_multiple_of(2)) {
-            return Err(unsupported("size of an attention head", dim.to_string(), "an even number"));
-        }
         let known = kinds.iter().map(|kind| Mutex::new(Arc::new(Turns::new(&kind.frequencies(dim, 1), 1))));
-        Ok(Rotary { dim, known: known.collect(), kinds, layers })
+        Rotary { dim, known: known.collect(), kinds, layers }
     }
 
     /// The rotations for the texts of a batch.

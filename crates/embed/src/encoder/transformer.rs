@@ -58,7 +58,7 @@ impl Transformer {
             embedding: Embedding::load(weights, config, names)?,
             zero: vec![0.0; config.hidden.max(config.heads.wide())],
             relative: config.load_relative(weights)?,
-            rotary: Rotary::new(config)?,
+            rotary: Rotary::new(config),
             layers: (0..config.layers)
                 .map(|layer| Layer::load(weights, config, names.layer, layer))
                 .collect::<Result<_>>()?,

@@ -74,7 +74,7 @@ impl Native {
             precision,
             embedding: Embedding::load(weights, config, names)?,
             relative: config.load_relative(weights)?,
-            rotary: Rotary::new(config)?,
+            rotary: Rotary::new(config),
             layers,
             final_norm: final_norm(weights, config, names)?,
             scratch: Mutex::default(),
