@@ -200,6 +200,7 @@ fn finish<const MR: usize>(
                 Some(Activation::GeluTanh) => gelu_tanh(x),
                 // The order keeps NaN.
                 Some(Activation::Relu) => _mm512_max_ps(_mm512_setzero_ps(), x),
+                Some(Activation::Silu) => silu(x),
             };
             let into = &mut out[at * matrix.outputs + column..];
             // SAFETY: the mask leaves the columns the row has.
@@ -240,6 +241,14 @@ fn gelu_tanh(x: __m512) -> __m512 {
     let y = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044_715), x);
     let y = _mm512_mul_ps(y, _mm512_set1_ps(-2.0 * 0.797_884_6));
     let y = _mm512_min_ps(_mm512_set1_ps(80.0), y);
+    _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
+}
+
+/// x sigmoid(x).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn silu(x: __m512) -> __m512 {
+    let y = _mm512_min_ps(_mm512_set1_ps(80.0), _mm512_sub_ps(_mm512_setzero_ps(), x));
     _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
 }
 

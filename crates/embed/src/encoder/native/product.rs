@@ -228,7 +228,7 @@ mod tests {
     fn activations_after_a_product_are_those_of_the_loops() {
         let xs: Vec<f32> = (-2000..2000).map(|i| i as f32 / 250.0).chain([-50.0, 50.0, f32::NAN]).collect();
         for level in levels() {
-            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
                 let matrix = Matrix::new(&[1.0], &[0.0], Precision::F32, level);
                 let mut got = vec![0.0; xs.len()];
                 product(&xs, &matrix, Some(activation), &mut Rows::default(), &mut got);
