@@ -5,8 +5,8 @@ Everything is 32-bit floats, so that what it writes can be compared with what we
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -21,7 +21,7 @@ SERVE = """
 import signal, sys, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
-params.n_ctx = 256
+params.n_ctx = int(sys.argv[3])
 params.n_parallel = 1
 params.n_gpu_layers = 0
 params.warmup = False
@@ -78,18 +78,23 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+def is_here() -> bool:
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
 def version() -> str:
     return importlib.metadata.version("xllamacpp")
 
 
 @contextlib.contextmanager
-def server(model: Path, port: int = 0, timeout_s: float = 120):
+def server(model: Path, context: int = 256, timeout_s: float = 120):
     """Serves a GGUF file."""
-    port = port or free_port()
     log = model.with_suffix(".log")
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(model), str(port)], stdout=subprocess.PIPE, stderr=errors, env=os.environ
+            [sys.executable, "-c", SERVE, str(model), str(free_port()), str(context)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
         )
     try:
         url = process.stdout.readline().decode().strip()

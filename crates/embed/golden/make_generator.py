@@ -75,7 +75,7 @@ def of_bytes():
         "tokenizer.ggml.bos_token_id": tokens.index("<|endoftext|>"),
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.chat_template": "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-        "{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n",
+        "{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant{{ '\\n' }}",
     }
 
 
@@ -220,6 +220,22 @@ def made(name, tokenizer, architecture, changes, more):
     return case
 
 
+# llama.cpp takes no window for Phi.
+UNLIKE = ["phi3 windowed"]
+
+
+def continued(cases):
+    """The tokens that llama.cpp finds likeliest after the ids of each case."""
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            if case["name"] not in UNLIKE:
+                path = Path(folder, f"{case['name']}.gguf")
+                tiny_gguf.write(path, tiny_gguf.fields(case, TOKENIZERS), tiny_gguf.tensors(case))
+                with llama_cpp.server(path) as server:
+                    case["continued"] = server.complete(case["ids"], 12)
+                print(case["name"], case["continued"])
+
+
 def tokenized(cases):
     """What llama.cpp makes of texts, by each way to split them."""
     found = []
@@ -244,6 +260,7 @@ def tokenized(cases):
 def main():
     torch.manual_seed(0)
     cases = [made(*case) for case in CASES]
+    continued(cases)
     versions = {module.__name__: module.__version__ for module in (torch, transformers)} | {"llama.cpp": llama_cpp.version()}
     written = {"made_with": versions, "tokenizers": TOKENIZERS, "cases": cases, "tokenized": tokenized(cases)}
     (HERE / "generator.json").write_text(json.dumps(written, ensure_ascii=True, separators=(",", ":")) + "\n")

@@ -115,11 +115,13 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Loads a model from a `.gguf` file, or from a folder with one.
+    /// Loads a model from a `.gguf` file; [`ModelStore::find_gguf`] finds one.
     ///
     /// A `tokenizer.json` beside the file is used before the tokenizer in it, the
     /// chat template in the file before those beside it (`chat_template.jinja`,
     /// `tokenizer_config.json`).
+    ///
+    /// [`ModelStore::find_gguf`]: crate::ModelStore::find_gguf
     ///
     /// # Errors
     /// [`Error::Gguf`], [`Error::GgufField`] and [`Error::Unsupported`] name the
@@ -128,13 +130,13 @@ impl Generator {
         if options.prompts == 0 {
             return Err(Error::Option { option: "prompts", value: "0".into(), want: "1 or more" });
         }
-        let path = if path.is_dir() { only_file(path)? } else { path.to_owned() };
-        let mut gguf = Gguf::open(&path)?;
+        let mut gguf = Gguf::open(path)?;
         let config = Config::read(&mut gguf, options.context_tokens)?;
         let tokens = Tokens::load(&gguf, config.vocabulary)?;
         let template = Template::load(&gguf, tokens.begin_and_end())?;
         let decoder = Decoder::load(&mut gguf, config)?;
         let slots = Slots::new(options.prompts, options.max_waiting);
+        let path = path.to_owned();
         Ok(Generator { path, decoder, tokens, template, slots })
     }
 
@@ -286,30 +288,6 @@ impl Generator {
         let last = states.dim(0).and_then(|rows| states.narrow(0, rows - 1, 1)).map_err(compute)?;
         self.decoder.scores(&last)?.squeeze(0).map_err(compute)
     }
-}
-
-/// The GGUF file of a folder that has one.
-fn only_file(folder: &Path) -> Result<PathBuf> {
-    let mut files = gguf_files(folder)?;
-    let reason = match files.len() {
-        1 => return Ok(files.remove(0)),
-        0 => "the folder has no .gguf file".to_owned(),
-        _ => {
-            let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let names: Vec<String> = files.iter().map(name).collect();
-            format!("the folder has several .gguf files, name one of {}", names.join(", "))
-        }
-    };
-    Err(Error::Gguf { path: folder.into(), reason })
-}
-
-/// The GGUF files of a folder, in order.
-fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_gguf).collect();
-    files.sort();
-    Ok(files)
 }
 
 fn compute(error: candle_core::Error) -> Error {
