@@ -56,6 +56,9 @@ impl Sampling {
             true => Ok(()),
             false => Err(Error::Option { option, value: value.to_string(), want }),
         };
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::Option { option: "stop", value: "an empty text".into(), want: "a text" });
+        }
         check("max_tokens", self.max_tokens as f32, self.max_tokens > 0, "1 or more")?;
         check("temperature", self.temperature, (0.0..=2.0).contains(&self.temperature), "from 0 to 2")?;
         check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1")?;
@@ -155,6 +158,7 @@ mod tests {
         assert!(check(Sampling { top_p: 0.0, ..Sampling::default() }).contains("`top_p` is 0"));
         assert!(check(Sampling { temperature: f32::NAN, ..Sampling::default() }).contains("temperature"));
         assert!(check(Sampling { max_tokens: 0, ..Sampling::default() }).contains("max_tokens"));
+        assert!(check(Sampling { stop: vec![String::new()], ..Sampling::default() }).contains("`stop`"));
         assert!(Sampling::default().check().is_ok());
     }
 }
