@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// How many files a model that was cut into several has.
 const SPLIT: &str = "split.count";
 
+/// What to do about a precision that is none of those.
+const PRECISIONS: &str = "; take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, or Q2_K to Q6_K";
+
 pub(super) struct Gguf {
     path: PathBuf,
     content: Content,
@@ -30,8 +33,13 @@ impl Gguf {
     pub(super) fn open(path: &Path) -> Result<Gguf> {
         let file = File::open(path).map_err(Error::io(path))?;
         let mut file = BufReader::with_capacity(1 << 20, file);
-        let content = Content::read(&mut file)
-            .map_err(|error| Error::Gguf { path: path.into(), reason: super::plain(&error) })?;
+        let content = Content::read(&mut file).map_err(|error| {
+            let mut reason = super::plain(&error);
+            if reason.contains("unknown dtype") {
+                reason.push_str(PRECISIONS);
+            }
+            Error::Gguf { path: path.into(), reason }
+        })?;
         let gguf = Gguf { path: path.into(), content, file, device: Device::Cpu };
         if let Some(count @ 2..) = gguf.optional_count(SPLIT)? {
             let value = count.to_string();
