@@ -509,6 +509,10 @@ fn what_cannot_be_run_is_named_with_file_and_field() {
     assert!(missing.contains("`llama.block_count` of `") && missing.contains("is missing"), "{missing}");
     let zero = llama().set("llama.attention.head_count", 0).refused();
     assert!(zero.contains("is 0, it must be 1 or more"), "{zero}");
+    let huge = llama().set("llama.attention.key_length", 0x7fff_fffe_u32).refused();
+    assert!(huge.contains("must be even, from 2 to 65536"), "{huge}");
+    let huge = llama().set("llama.attention.head_count", 0x7fff_fffe_u32).refused();
+    assert!(huge.contains("blk.0.attn_q.weight") && huge.contains("its fields say"), "{huge}");
     let shape = llama().set("llama.feed_forward_length", 95).refused();
     assert!(shape.contains("blk.0.ffn") && shape.contains("96 x 64") || shape.contains("64 x 96"), "{shape}");
     let split = llama().set("split.count", 3).refused();

@@ -12,6 +12,9 @@ use crate::Result;
 const SUPPORTED: &str = "llama (Llama, Mistral, SmolLM and others of that shape), qwen2, qwen3, phi3, gemma, \
     gemma2, gemma3";
 
+/// Numbers of a head at most, far more than any model has.
+const WIDEST: usize = 1 << 16;
+
 /// The architectures that run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -117,8 +120,9 @@ impl Config {
             None if hidden % heads == 0 => hidden / heads,
             None => return Err(gguf.fault(&length, "is missing")),
         };
-        if head_dim == 0 || head_dim % 2 != 0 {
-            return Err(gguf.fault(&length, format!("is {head_dim}, it must be even and 2 or more")));
+        if head_dim % 2 != 0 || !(2..=WIDEST).contains(&head_dim) {
+            let fault = format!("is {head_dim}, it must be even, from 2 to {WIDEST}");
+            return Err(gguf.fault(&length, fault));
         }
         let values = key("attention.value_length");
         if let Some(dim) = gguf.optional_count(&values)?

@@ -189,7 +189,7 @@ impl Layer {
         let name = |part: &str| format!("blk.{number}.{part}.weight");
         let prefix = format!("blk.{number}.");
         let Config { hidden, heads, kv_heads, head_dim, feed_forward, .. } = *config;
-        let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
+        let (queries, keys) = (heads.saturating_mul(head_dim), kv_heads.saturating_mul(head_dim));
         let attention = [("attn_q", queries), ("attn_k", keys), ("attn_v", keys)];
         // Joined, the gate comes first and the product is called `up`.
         let gate_up = [("ffn_gate", feed_forward), ("ffn_up", feed_forward)];
@@ -230,7 +230,8 @@ impl Joined {
     fn load(gguf: &mut Gguf, prefix: &str, joined: &str, parts: Parts<'_>, inputs: usize) -> Result<Joined> {
         let outputs: Vec<usize> = parts.iter().map(|(_, outputs)| *outputs).collect();
         if gguf.has_tensor(&format!("{prefix}{joined}.weight")) {
-            let one = Linear::load(gguf, prefix, joined, outputs.iter().sum(), inputs)?;
+            let all = outputs.iter().fold(0usize, |all, &outputs| all.saturating_add(outputs));
+            let one = Linear::load(gguf, prefix, joined, all, inputs)?;
             return Ok(Joined::One(one, outputs));
         }
         let each = parts.iter().map(|(name, outputs)| Linear::load(gguf, prefix, name, *outputs, inputs));

@@ -21,6 +21,9 @@ const SPLIT: &str = "split.count";
 /// What to do about a precision that is none of those.
 const PRECISIONS: &str = "; take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, or Q2_K to Q6_K";
 
+/// Numbers that a tensor has at most; more would not fit any machine.
+const MOST: usize = 1 << 40;
+
 pub(super) struct Gguf {
     path: PathBuf,
     content: Content,
@@ -189,6 +192,10 @@ impl Gguf {
                 by(&got),
                 by(want)
             )));
+        }
+        let numbers = want.iter().try_fold(1, |all: usize, &size| all.checked_mul(size));
+        if numbers.is_none_or(|numbers| numbers > MOST) {
+            return Err(self.unusable(format!("tensor `{name}` cannot have the shape {}", by(want))));
         }
         let read = self.content.tensor(&mut self.file, name, &self.device);
         read.map_err(|error| self.unusable(format!("tensor `{name}`: {}", super::plain(&error))))

@@ -37,8 +37,8 @@ impl Tokens {
         let added = tokenizer.get_added_tokens_decoder();
         let mut marks: Vec<String> =
             added.into_values().filter(|token| token.special).map(|token| token.content).collect();
-        // A single character cannot be cut in two.
-        marks.retain(|mark| mark.chars().nth(1).is_some());
+        // A single character cannot be cut in two, and no text has the cut itself.
+        marks.retain(|mark| mark.chars().nth(1).is_some() && !mark.contains(CUT));
         marks.sort_unstable();
         Ok(Tokens { tokenizer, vocabulary: Vocabulary::read(gguf)?, marks })
     }
