@@ -6,7 +6,7 @@
 //! not be used again, and leave out scaled frequencies, windows and Gemma's
 //! activation.
 
-use candle_core::quantized::QMatMul;
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Result as Computed, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 
@@ -40,8 +40,13 @@ struct Layer {
 
 struct Linear {
     product: QMatMul,
+    /// Whether many rows are multiplied by the weights as 32-bit floats.
+    unpacks: bool,
     bias: Option<Tensor>,
 }
+
+/// Rows from which on a product is worth unpacking its weights for.
+const MANY: usize = 32;
 
 /// Products of the same input: one for each part, or one for all.
 enum Joined {
@@ -212,12 +217,18 @@ impl Layer {
 impl Linear {
     fn load(gguf: &mut Gguf, prefix: &str, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
         let product = gguf.product(&format!("{prefix}{name}.weight"), outputs, inputs)?;
+        let unpacks = matches!(&product, QMatMul::QTensor(weights) if !is_tiled(weights, inputs));
         let bias = gguf.optional_vector(&format!("{prefix}{name}.bias"), outputs)?;
-        Ok(Linear { product, bias })
+        Ok(Linear { product, unpacks, bias })
     }
 
     fn forward(&self, inputs: &Tensor) -> Computed<Tensor> {
-        let outputs = self.product.forward(inputs)?;
+        let outputs = match &self.product {
+            QMatMul::QTensor(weights) if self.unpacks && inputs.dim(0)? >= MANY => {
+                inputs.matmul(&weights.dequantize(&Device::Cpu)?.t()?)?
+            }
+            product => product.forward(inputs)?,
+        };
         match &self.bias {
             Some(bias) => outputs.broadcast_add(bias),
             None => Ok(outputs),
@@ -252,6 +263,12 @@ impl Joined {
             }
         }
     }
+}
+
+/// Whether candle has a product of tiles for such weights; otherwise it goes through
+/// all of them again for each row.
+fn is_tiled(weights: &QTensor, inputs: usize) -> bool {
+    matches!(weights.dtype(), GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0) && inputs % 256 == 0
 }
 
 /// Bounds values softly from both sides.
