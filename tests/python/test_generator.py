@@ -7,7 +7,7 @@ import json
 import subprocess
 
 import httpx
-import llama_cpp
+import llama_server
 import numpy
 import openai
 import pytest
@@ -25,7 +25,7 @@ TOKENS = 24
 # Llama's shape by pieces, Qwen's by bytes: two tokenizers, two ways to turn.
 CASES = ["llama", "llama with scaled frequencies", "qwen2", "qwen3", "phi3 long", "gemma2", "gemma3"]
 
-needs_llama_cpp = pytest.mark.skipif(not llama_cpp.is_here(), reason="xllamacpp has no wheel for this system")
+needs_llama_cpp = pytest.mark.skipif(not llama_server.is_here(), reason="xllamacpp has no wheel for this system")
 
 
 def run(binary, path, *args) -> dict:
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_used_makes_answers_extractive_and_is_named(new_mo
 def test_llama_cpp_writes_the_same_tokens_from_the_same_file(binary, tmp_path, name):
     case = tiny_gguf.case(name)
     path = small(case, tmp_path / "model.gguf")
-    with llama_cpp.server(path) as server:
+    with llama_server.server(path) as server:
         theirs = server.complete(case["ids"], TOKENS)
         text = "the stone marks the path"
         ids = server.tokenize(text, special=True)
@@ -140,7 +140,7 @@ def test_llama_cpp_writes_the_same_tokens_from_the_same_file(binary, tmp_path, n
 def test_llama_cpp_writes_the_same_tokens_from_8_bits(binary, tmp_path):
     case = tiny_gguf.case("qwen2")
     path = small(case, tmp_path / "model.gguf", "Q8_0")
-    with llama_cpp.server(path) as server:
+    with llama_server.server(path) as server:
         theirs = server.complete(case["ids"], 8)
     ours = run(binary, path, ",".join(map(str, case["ids"])), "--ids")
     assert ours["tokens"][:8] == theirs
@@ -151,7 +151,7 @@ def test_a_question_has_the_same_answer_whether_the_model_runs_here_or_in_llama_
     new_model_server, local, letters
 ):
     here, _ = local
-    with llama_cpp.server(letters, context=4096) as server:
+    with llama_server.server(letters, context=4096) as server:
         settings = {"CAIRN__RAG__GENERATOR__URL": f"{server.url}/v1", "CAIRN__RAG__GENERATOR__MAX_TOKENS": str(TOKENS)}
         remote = new_model_server("bert", settings)
         with Cairn(remote.url) as there:

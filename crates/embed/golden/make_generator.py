@@ -23,7 +23,7 @@ import transformers
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2] / "tests/python"))
 
-import llama_cpp  # noqa: E402
+import llama_server  # noqa: E402
 import tiny_gguf  # noqa: E402
 
 IDS = [3, 77, 104, 260, 11, 261, 199, 32, 104, 5, 262, 77, 90, 14]
@@ -231,7 +231,7 @@ def continued(cases):
             if case["name"] not in UNLIKE:
                 path = Path(folder, f"{case['name']}.gguf")
                 tiny_gguf.write(path, tiny_gguf.fields(case, TOKENIZERS), tiny_gguf.tensors(case))
-                with llama_cpp.server(path) as server:
+                with llama_server.server(path) as server:
                     case["continued"] = server.complete(case["ids"], 12)
                 print(case["name"], case["continued"])
 
@@ -250,7 +250,7 @@ def tokenized(cases):
             resized = {**case, "tensors": shapes, "fields": case["fields"] | {"llama.vocab_size": rows}}
             path = Path(folder, f"{number}.gguf")
             tiny_gguf.write(path, vocabulary | resized["fields"], tiny_gguf.tensors(resized))
-            with llama_cpp.server(path) as server:
+            with llama_server.server(path) as server:
                 texts = [*TEXTS, MARKED[tokenizer]]
                 ids = [server.tokenize(text, special=False) for text in texts]
             found.append({"tokenizer": tokenizer, "fields": changes, "texts": texts, "ids": ids})
@@ -261,7 +261,7 @@ def main():
     torch.manual_seed(0)
     cases = [made(*case) for case in CASES]
     continued(cases)
-    versions = {module.__name__: module.__version__ for module in (torch, transformers)} | {"llama.cpp": llama_cpp.version()}
+    versions = {module.__name__: module.__version__ for module in (torch, transformers)} | {"llama.cpp": llama_server.version()}
     written = {"made_with": versions, "tokenizers": TOKENIZERS, "cases": cases, "tokenized": tokenized(cases)}
     (HERE / "generator.json").write_text(json.dumps(written, ensure_ascii=True, separators=(",", ":")) + "\n")
 
