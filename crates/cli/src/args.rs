@@ -227,12 +227,42 @@ pub(crate) enum Model {
         /// Its name
         name: String,
     },
+    /// Let a language model continue a prompt: a GGUF file, in this process
+    ///
+    /// The prompt is told as what a user says, by the model's chat template.
+    Run(RunModel),
     /// Make a static model of a model: a vector for each token, many times as fast
     ///
     /// Every token of the vocabulary goes through the model once. The folder
     /// that comes of it can be given wherever a model is named; texts embedded
     /// by it find less than those of the model it was made of.
     Distill(Distill),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunModel {
+    /// A .gguf file, a folder with one, or organisation/model of the hub's cache
+    pub(crate) name: String,
+    /// What the model is told
+    pub(crate) prompt: String,
+    /// What the system says before that
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["raw", "ids"])]
+    pub(crate) system: Option<String>,
+    /// Continue the prompt as it stands, without the chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// The prompt is token ids, with commas between them
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) ids: bool,
+    /// Tokens that are written at most
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// Freedom of wording, 0 to 2
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// A text that ends the answer; can be given again
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -31,6 +31,8 @@ pub(crate) enum Failure {
          or of answers contains, f1, verbatim, refused or unanswerable_refused"
     )]
     Measure(String),
+    #[error("`{0}` is no token id, give numbers with commas between them as in 1,15,7")]
+    TokenId(String),
     #[error("below what was asked for: {0}")]
     Below(String),
     #[error(

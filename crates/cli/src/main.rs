@@ -7,6 +7,7 @@ mod demo;
 mod eval;
 mod export;
 mod failure;
+mod generation;
 mod import;
 mod models;
 mod out;

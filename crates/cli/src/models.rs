@@ -1,4 +1,4 @@
-//! `cairn model`: get, list, describe, remove and distill models.
+//! `cairn model`: get, list, describe, remove, run and distill models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::args::{Distill, Model};
 use crate::failure::Outcome;
+use crate::generation;
 use crate::out;
 use crate::progress::{Download, counting};
 use crate::settings::Settings;
@@ -25,6 +26,7 @@ pub(crate) fn run(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome
                 out::line(path.display());
             }
         }
+        Model::Run(wanted) => generation::run(settings, &store, wanted, as_json)?,
         Model::Distill(wanted) => distill(settings, &store, wanted, as_json)?,
         Model::List => list(&store, as_json)?,
         Model::Show { name } => show(&store, name, as_json)?,

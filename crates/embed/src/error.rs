@@ -69,6 +69,46 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A GGUF file cannot be read, or lacks a tensor.
+    #[error("`{}` is not a usable GGUF model: {reason}", path.display())]
+    Gguf {
+        /// The file, or the folder it should be in.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A metadata field of a GGUF file is missing or has a value that cannot be.
+    #[error("metadata field `{field}` of `{}` {fault}", path.display())]
+    GgufField {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong with it, as the end of a sentence.
+        fault: String,
+    },
+    /// The chat template of a model cannot be used, or refuses a conversation.
+    #[error("the chat template of `{}` failed: {reason}", path.display())]
+    ChatTemplate {
+        /// The file that has it.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A prompt leaves no room for an answer.
+    #[error(
+        "the prompt has {tokens} tokens, from 1 to {} can be read: shorten it, or raise \
+         context_tokens (the model was made for {model})",
+        limit.saturating_sub(1)
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens of prompt and answer that are allowed.
+        limit: usize,
+        /// Those that the model was made for.
+        model: usize,
+    },
     /// The weights lack a tensor the configuration needs.
     #[error(
         "`{}` has no tensor `{tensor}`: it does not belong to this config.json",
@@ -98,7 +138,7 @@ pub enum Error {
     },
     /// The tokenizer can give ids the embedding table has no row for.
     #[error(
-        "tokenizer.json has ids up to {largest}, the model has {rows} token rows: \
+        "the tokenizer has ids up to {largest}, the model has {rows} token rows: \
          the files belong to different models"
     )]
     Vocabulary {
@@ -154,13 +194,13 @@ pub enum Error {
         labels: String,
     },
     /// Too many calls wait for the model already.
-    #[error("{waiting} calls wait for the embedding model already: try again in a moment")]
+    #[error("{waiting} calls wait for the model already: try again in a moment")]
     Busy {
         /// The calls that wait.
         waiting: usize,
     },
     /// The caller asked to stop.
-    #[error("the embedding was cancelled")]
+    #[error("the call was cancelled")]
     Cancelled,
     /// The model gave NaN or an infinite number.
     #[error("the model gave a value that is not finite for text {text}: its weights are damaged")]

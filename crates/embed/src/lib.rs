@@ -24,6 +24,7 @@ mod readme {}
 
 mod encoder;
 mod error;
+mod generator;
 mod store;
 
 pub use encoder::{
@@ -31,6 +32,7 @@ pub use encoder::{
     Precision, Predictions, Reranker, Scores, TextKind, Token, TokenEmbeddings,
 };
 pub use error::{Attempt, Error, Result};
+pub use generator::{ChatMessage, Finish, Generated, Generator, GeneratorOptions, OnPiece, Prompt, Sampling};
 pub use store::{
     DEFAULT_MODEL, Installed, ModelKind, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source,
     SpecFile, StoreOptions,

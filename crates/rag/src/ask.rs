@@ -323,7 +323,7 @@ impl Asked<'_> {
             self.history.iter().map(|turn| (turn.question.clone(), turn.answer.clone())).collect();
         let messages = generate::messages(self.original, self.passages, &history);
         let digest = sha256(&serde_json::to_string(&messages).expect("messages have string keys"));
-        let wrote = Some((ModelUsed { name: model.name.clone(), sha256: None }, digest));
+        let wrote = Some((ModelUsed { name: model.name.clone(), sha256: model.sha256.clone() }, digest));
         let drops = self.verify.unsupported == Unsupported::Drop;
         // Held back while it could still be the word for "no answer", and as a
         // whole where sentences may have to be dropped.

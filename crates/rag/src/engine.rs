@@ -109,9 +109,9 @@ pub(crate) const METADATA_KEY: &str = "cairn";
 impl Engine {
     /// An engine over an open database.
     pub fn new(db: Database, models: ModelOptions, options: RagOptions) -> Self {
-        let generator = Generator::new(options.generator.clone());
         let conversations = Conversations::new(db.path(), options.conversation.clone());
         let models = Arc::new(Models::new(models));
+        let generator = Generator::new(options.generator.clone(), &models);
         let reranker = models.rerank_name().map(|name| {
             let models = models.clone();
             Arc::new(CrossEncoder { models, name }) as SharedRerank

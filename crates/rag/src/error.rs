@@ -143,10 +143,10 @@ pub enum Error {
         /// Dimensions of the model.
         got: usize,
     },
-    /// The language model server could not be used.
+    /// The language model could not be used.
     #[error("the generator at {url} failed: {reason}")]
     Generator {
-        /// Its address.
+        /// Its address, or its file.
         url: String,
         /// What happened.
         reason: String,

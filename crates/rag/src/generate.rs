@@ -1,26 +1,33 @@
-//! Answers by a language model behind an OpenAI-compatible address.
+//! Answers by a language model: in this process, or behind an OpenAI-compatible
+//! address.
 //!
 //! The model sees numbered passages and is told to cite them by number. What
 //! it writes is not trusted: a number becomes a citation only through a
 //! sentence that stands in that passage.
 
-use std::io::{BufRead, BufReader};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+mod local;
+mod remote;
 
-use parking_lot::Mutex;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use ureq::Agent;
-use ureq::http::Response;
 
+use self::local::Local;
+pub use self::local::LocalOptions;
+use self::remote::Remote;
 use crate::answer::Retrieved;
 use crate::error::{Error, Result};
+use crate::models::Models;
 
 /// Where a language model answers and how it is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeneratorOptions {
+    /// A language model that runs in this process, before any at an address: a
+    /// `.gguf` file, a folder with one, or `organisation/model` of the hub, also
+    /// with a part of the file's name as in `organisation/model:Q4_K_M`.
+    pub gguf: String,
     /// Base address, for example `http://127.0.0.1:11434/v1`; `auto` takes the
     /// first of the usual local ones that answers: Ollama (11434), llama.cpp
     /// (8080), vLLM (8000). Empty: none, and answers are extractive.
@@ -39,11 +46,14 @@ pub struct GeneratorOptions {
     pub max_tokens: usize,
     /// Freedom of wording, 0 to 2.
     pub temperature: f32,
+    /// How a model in this process runs.
+    pub local: LocalOptions,
 }
 
 impl Default for GeneratorOptions {
     fn default() -> Self {
         Self {
+            gguf: String::new(),
             url: String::new(),
             model: String::new(),
             api_key_env: "OPENAI_API_KEY".to_owned(),
@@ -52,6 +62,7 @@ impl Default for GeneratorOptions {
             retries: 2,
             max_tokens: 512,
             temperature: 0.0,
+            local: LocalOptions::default(),
         }
     }
 }
@@ -72,35 +83,31 @@ const REWRITES: &str = "Write other wordings of the search query, one a line, wi
 const IMAGINED: &str = "Write a short passage, as it could stand in a reference work, that answers the question. \
     Write nothing else.";
 
-/// Where `auto` looks, in this order.
-const USUAL: [&str; 3] =
-    ["http://127.0.0.1:11434/v1", "http://127.0.0.1:8080/v1", "http://127.0.0.1:8000/v1"];
-
-/// Time for a server to say which models it has.
-const LOOK: Duration = Duration::from_millis(1500);
-
-/// How often whoever asked is told that the model is still at work.
-const TICK: Duration = Duration::from_millis(250);
-
-/// Lines of a stream that may wait to be read.
-const LINES_AHEAD: usize = 64;
-
 /// Tokens of a rewritten query.
 const SHORT: usize = 200;
 
 pub(crate) struct Generator {
-    options: GeneratorOptions,
-    agent: Agent,
-    /// Address and model, once known.
-    found: Mutex<Option<Model>>,
+    max_tokens: usize,
+    source: Source,
 }
 
-/// A model at an address.
+enum Source {
+    Local(Box<Local>),
+    Remote(Remote),
+}
+
+/// A model and where it is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Model {
+    /// Its address, or its file.
     pub(crate) url: String,
     pub(crate) name: String,
+    /// Of its weights, where they are here.
+    pub(crate) sha256: Option<String>,
 }
+
+/// Hears the pieces of an answer; an empty piece means that there is none yet.
+type OnPiece<'f> = dyn FnMut(&str) -> Result<()> + 'f;
 
 /// A message of a conversation with the model.
 fn message(role: &str, content: &str) -> Value {
@@ -109,103 +116,51 @@ fn message(role: &str, content: &str) -> Value {
 
 impl Generator {
     /// The configured generator, or none.
-    pub(crate) fn new(options: GeneratorOptions) -> Option<Self> {
-        if options.url.is_empty() {
+    pub(crate) fn new(options: GeneratorOptions, models: &Arc<Models>) -> Option<Self> {
+        let max_tokens = options.max_tokens;
+        let source = if !options.gguf.is_empty() {
+            Source::Local(Box::new(Local::new(options, models.clone())))
+        } else if !options.url.is_empty() {
+            Source::Remote(Remote::new(options))
+        } else {
             return None;
-        }
-        let timeout = Duration::from_millis(options.timeout_ms);
-        let agent = Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .timeout_connect(Some(timeout.min(Duration::from_secs(5))))
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
-        Some(Self { options, agent, found: Mutex::default() })
+        };
+        Some(Self { max_tokens, source })
     }
 
-    /// The model that answers: as configured, or the first that is found.
+    /// The model that answers: as configured, or the first that is found. One of
+    /// this process is loaded if need be.
     ///
     /// # Errors
-    /// [`Error::Generator`] when no server answers.
+    /// [`Error::Generator`] when there is none.
     pub(crate) fn model(&self) -> Result<Model> {
-        if let Some(model) = &*self.found.lock() {
-            return Ok(model.clone());
-        }
-        let model = self.look()?;
-        *self.found.lock() = Some(model.clone());
-        Ok(model)
-    }
-
-    fn look(&self) -> Result<Model> {
-        let url = self.options.url.trim_end_matches('/');
-        if url != "auto" {
-            let name = if self.options.model.is_empty() {
-                self.first_model(url)?
-            } else {
-                self.options.model.clone()
-            };
-            return Ok(Model { url: url.to_owned(), name });
-        }
-        for url in USUAL {
-            if let Ok(first) = self.first_model(url) {
-                let name = if self.options.model.is_empty() { first } else { self.options.model.clone() };
-                tracing::info!(url, model = name, "found a language model");
-                return Ok(Model { url: url.to_owned(), name });
-            }
-        }
-        let reason = format!("none of {} answers; start one or set rag.generator.url", USUAL.join(", "));
-        Err(Error::Generator { url: "auto".to_owned(), reason })
-    }
-
-    /// The first model that the server at `url` lists.
-    fn first_model(&self, url: &str) -> Result<String> {
-        let failed = |reason: String| Error::Generator { url: url.to_owned(), reason };
-        let request = self.agent.get(format!("{url}/models")).config().timeout_global(Some(LOOK)).build();
-        let mut response = self.with_key(request).call().map_err(|error| failed(error.to_string()))?;
-        if !response.status().is_success() {
-            return Err(failed(format!("status {} when asked for its models", response.status())));
-        }
-        let listed: Value = response
-            .body_mut()
-            .read_json()
-            .map_err(|error| failed(format!("its list of models is not JSON: {error}")))?;
-        let name = listed["data"][0]["id"].as_str();
-        name.map(str::to_owned)
-            .ok_or_else(|| failed("it lists no models, set rag.generator.model".to_owned()))
-    }
-
-    fn with_key<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match std::env::var(&self.options.api_key_env) {
-            Ok(key) => request.header("authorization", format!("Bearer {key}")),
-            Err(_) => request,
+        match &self.source {
+            Source::Local(local) => local.model(),
+            Source::Remote(remote) => remote.model(),
         }
     }
 
     /// Asks the model and hands on each piece as it comes; an empty piece means
     /// that there is none yet. Returns the whole.
-    pub(crate) fn answer(
-        &self,
-        messages: &[Value],
-        on_piece: &mut dyn FnMut(&str) -> Result<()>,
-    ) -> Result<String> {
-        let model = self.model()?;
-        let result = self.stream(&model, messages, self.options.max_tokens, on_piece);
-        if matches!(result, Err(Error::Generator { .. })) {
-            // It may have moved; the next question looks again.
-            *self.found.lock() = None;
+    pub(crate) fn answer(&self, messages: &[Value], on_piece: &mut OnPiece<'_>) -> Result<String> {
+        self.write(messages, self.max_tokens, on_piece)
+    }
+
+    fn write(&self, messages: &[Value], max_tokens: usize, on_piece: &mut OnPiece<'_>) -> Result<String> {
+        match &self.source {
+            Source::Local(local) => local.write(messages, max_tokens, on_piece),
+            Source::Remote(remote) => remote.write(messages, max_tokens, on_piece),
         }
-        result
     }
 
     /// A short text, as a whole.
     fn short(&self, system: &str, user: &str) -> Result<String> {
-        let model = self.model()?;
         let messages = [message("system", system), message("user", user)];
-        let text = self.stream(&model, &messages, SHORT, &mut |_| Ok(()))?;
+        let text = self.write(&messages, SHORT, &mut |_| Ok(()))?;
         // Some models think aloud first.
         let text = text.rsplit("</think>").next().unwrap_or_default().trim().to_owned();
         if text.is_empty() {
-            return Err(Error::Generator { url: model.url, reason: "it wrote nothing".to_owned() });
+            return Err(Error::Generator { url: self.model()?.url, reason: "it wrote nothing".to_owned() });
         }
         Ok(text)
     }
@@ -226,106 +181,6 @@ impl Generator {
     /// A passage as it could answer a query.
     pub(crate) fn imagined(&self, query: &str) -> Result<String> {
         self.short(IMAGINED, query)
-    }
-
-    fn stream(
-        &self,
-        model: &Model,
-        messages: &[Value],
-        max_tokens: usize,
-        on_piece: &mut dyn FnMut(&str) -> Result<()>,
-    ) -> Result<String> {
-        let body = json!({
-            "model": model.name,
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": self.options.temperature,
-            "stream": true,
-        });
-        let response = self.send(model, &body)?;
-        let failed = |reason: String| Error::Generator { url: model.url.clone(), reason };
-
-        // Lines are read on a thread of their own, so that a model that says
-        // nothing holds up nobody who has gone away meanwhile.
-        let (sender, receiver) = sync_channel(LINES_AHEAD);
-        std::thread::spawn(move || {
-            for line in BufReader::new(response.into_body().into_reader()).lines() {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let idle = Duration::from_millis(self.options.idle_timeout_ms);
-        let mut answer = String::new();
-        let mut finished = false;
-        let mut waited = Duration::ZERO;
-        loop {
-            let line = match receiver.recv_timeout(TICK) {
-                Ok(line) => line.map_err(|error| failed(error.to_string()))?,
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    waited += TICK;
-                    if waited >= idle {
-                        return Err(failed(format!("it said nothing for {} ms", idle.as_millis())));
-                    }
-                    on_piece("")?;
-                    continue;
-                }
-            };
-            waited = Duration::ZERO;
-            let Some(data) = line.strip_prefix("data:").map(str::trim) else { continue };
-            if data == "[DONE]" {
-                finished = true;
-                break;
-            }
-            let chunk: Value = serde_json::from_str(data)
-                .map_err(|error| failed(format!("a piece of the stream is not JSON: {error}")))?;
-            if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
-                return Err(failed(format!("it broke off: {error}")));
-            }
-            let choice = &chunk["choices"][0];
-            finished |= choice["finish_reason"].is_string();
-            if let Some(piece) = choice["delta"]["content"].as_str().filter(|piece| !piece.is_empty()) {
-                answer.push_str(piece);
-                on_piece(piece)?;
-            }
-        }
-        if !finished {
-            return Err(failed("the stream ended before the answer did".to_owned()));
-        }
-        Ok(answer)
-    }
-
-    /// Sends a request, again after a while when the server cannot be reached
-    /// or says that it is busy.
-    fn send(&self, model: &Model, body: &Value) -> Result<Response<ureq::Body>> {
-        let url = format!("{}/chat/completions", model.url);
-        let mut tried = 0;
-        loop {
-            let sent = self.with_key(self.agent.post(&url)).send_json(body);
-            let (reason, again, wait) = match sent {
-                Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(mut response) => {
-                    let status = response.status();
-                    let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                    let wait = wait.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
-                    let text = response.body_mut().read_to_string().unwrap_or_default();
-                    let text: String = text.chars().take(300).collect();
-                    let again = status.as_u16() == 429 || status.is_server_error();
-                    (format!("status {status}: {text}"), again, wait)
-                }
-                Err(error) => {
-                    let again = !matches!(error, ureq::Error::Timeout(_));
-                    (error.to_string(), again, None)
-                }
-            };
-            if !again || tried >= self.options.retries {
-                return Err(Error::Generator { url: model.url.clone(), reason });
-            }
-            let usual = Duration::from_millis(200) * 2u32.pow(tried.min(6));
-            std::thread::sleep(wait.unwrap_or(usual).min(Duration::from_secs(5)));
-            tried += 1;
-        }
     }
 }
 

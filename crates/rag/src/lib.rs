@@ -64,7 +64,7 @@ pub use document::{Document, Format};
 pub use engine::{Added, Engine, Preview, RagOptions};
 pub use error::{Error, Result};
 pub use extract::ExtractOptions;
-pub use generate::GeneratorOptions;
+pub use generate::{GeneratorOptions, LocalOptions};
 pub use ingest::{Event as IngestEvent, IngestOptions, Ingested, corpus_line};
 pub use kept::{DocumentEntry, KeptDocument, TextCollection};
 pub use models::ModelOptions;

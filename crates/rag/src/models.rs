@@ -204,14 +204,15 @@ impl Models {
         if let Some(known) = self.digests.lock().get(&name) {
             return known.clone();
         }
-        let digest = self.folder(&name, &Silent).ok().and_then(|folder| {
-            let mut hash = Sha256::new();
-            let mut weights = std::fs::File::open(folder.join("model.safetensors")).ok()?;
-            std::io::copy(&mut weights, &mut hash).ok()?;
-            Some(crate::provenance::hex(&hash.finalize()))
-        });
+        let digest = self.folder(&name, &Silent).ok();
+        let digest = digest.and_then(|folder| sha256_of(&folder.join("model.safetensors")));
         self.digests.lock().insert(name, digest.clone());
         digest
+    }
+
+    /// The GGUF file that a name of the settings stands for.
+    pub(crate) fn gguf(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.store.find_gguf(name)?)
     }
 
     fn folder(&self, name: &str, progress: &dyn Progress) -> Result<PathBuf> {
@@ -225,6 +226,13 @@ impl Models {
         }
         Err(self.unknown(name))
     }
+}
+
+/// SHA-256 of a file, if it can be read.
+pub(crate) fn sha256_of(file: &Path) -> Option<String> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(file).ok()?, &mut hash).ok()?;
+    Some(crate::provenance::hex(&hash.finalize()))
 }
 
 /// The cross-encoder of the settings, loaded when first needed.

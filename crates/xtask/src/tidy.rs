@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 20] = [
+const WALLS: [(&str, &[&str], &[&str]); 22] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
@@ -37,6 +37,8 @@ const WALLS: [(&str, &[&str], &[&str]); 20] = [
     ("candle_nn", &["cairn-embed"], &["crates/embed/src/"]),
     ("candle_transformers", &["cairn-embed"], &["crates/embed/src/"]),
     ("tokenizers", &["cairn-embed"], &["crates/embed/src/"]),
+    ("minijinja", &["cairn-embed"], &["crates/embed/src/generator/template.rs"]),
+    ("minijinja_contrib", &["cairn-embed"], &["crates/embed/src/generator/template.rs"]),
     ("pulldown_cmark", &["cairn-rag"], &["crates/rag/src/sections.rs", "crates/rag/src/sentences.rs"]),
     ("text_splitter", &["cairn-rag"], &["crates/rag/src/passages.rs"]),
     ("axum", &["cairn-server"], &["crates/server/src/"]),

@@ -39,7 +39,7 @@ impl Cancel {
     }
 
     /// Ends what asks with an error once the flag is set.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }

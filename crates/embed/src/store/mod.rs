@@ -5,6 +5,7 @@
 //! wherever it comes from. A folder in either cache is complete or absent.
 
 mod digest;
+mod gguf;
 mod hub;
 mod hub_cache;
 mod lock;

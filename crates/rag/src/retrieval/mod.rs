@@ -137,7 +137,8 @@ impl Retriever<'_> {
         }
         let Some(generator) = self.generator else {
             warnings.push(
-                "rewrites and hyde need a language model, set rag.generator.url; searched without them"
+                "rewrites and hyde need a language model, set rag.generator.gguf or rag.generator.url; \
+                 searched without them"
                     .to_owned(),
             );
             return wordings;
