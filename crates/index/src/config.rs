@@ -37,6 +37,9 @@ pub struct CollectionConfig {
     /// The payload fields that have an index, by path.
     #[serde(default)]
     pub payload_indexes: Schema,
+    /// Whether ids may be any string. Once they may, that stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub string_ids: bool,
     /// Whatever the application wants to keep with the collection.
     #[serde(default)]
     pub metadata: Map<String, Value>,
@@ -202,6 +205,8 @@ pub enum ConfigChange {
     CreateIndex(Path, FieldSchema),
     /// A payload field's index goes away.
     DropIndex(Path),
+    /// Ids may be any string from now on.
+    StringIds,
     /// Graphs are built like this from now on.
     Hnsw(HnswConfig),
     /// What the application keeps with the collection is replaced.
@@ -230,6 +235,13 @@ impl CollectionConfig {
     #[must_use]
     pub fn with_sparse(mut self, name: &str, modifier: Modifier) -> Self {
         self.sparse_vectors.insert(name.to_owned(), SparseConfig { modifier });
+        self
+    }
+
+    /// The same, taking any string as an id.
+    #[must_use]
+    pub fn with_string_ids(mut self) -> Self {
+        self.string_ids = true;
         self
     }
 
@@ -288,7 +300,7 @@ impl CollectionConfig {
             ConfigChange::Hnsw(hnsw) => check_hnsw(hnsw),
             ConfigChange::Metadata(metadata) => check_object_depth("metadata", metadata, 0),
             ConfigChange::Extra(extra) => check_object_depth("settings", extra, 0),
-            ConfigChange::DropIndex(_) => Ok(()),
+            ConfigChange::DropIndex(_) | ConfigChange::StringIds => Ok(()),
         }
     }
 
@@ -306,6 +318,7 @@ impl CollectionConfig {
                 config.payload_indexes.insert(path.as_str().to_owned(), schema);
             }
             ConfigChange::DropIndex(path) => drop(config.payload_indexes.remove(path.as_str())),
+            ConfigChange::StringIds => config.string_ids = true,
             ConfigChange::Hnsw(hnsw) => config.hnsw = hnsw,
             ConfigChange::Metadata(metadata) => config.metadata = metadata,
             ConfigChange::Extra(extra) => config.extra = extra,

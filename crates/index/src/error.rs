@@ -90,6 +90,25 @@ pub enum Error {
     /// A value is not a point id.
     #[error("value {0} is not a valid point ID, valid values are either an unsigned integer or a UUID")]
     PointId(String),
+    /// A string is the id of a point, and the collection takes none.
+    #[error(
+        "value {label} is not a valid point ID, valid values are either an unsigned integer or a UUID; \
+         with `string_ids` a collection takes any string"
+    )]
+    Label {
+        /// The string.
+        label: String,
+    },
+    /// Two strings stand for the same id.
+    #[error("the point ID `{label}` stands for the same UUID {id} as `{other}`, choose another string")]
+    LabelTaken {
+        /// The string that was to be written.
+        label: String,
+        /// The one that has the id.
+        other: String,
+        /// The id of both.
+        id: PointId,
+    },
     /// No point has this id.
     #[error("No point with id {id} found")]
     UnknownPoint {

@@ -1,7 +1,8 @@
 //! Operations on a collection and their form in the log.
 //!
 //! An encoded op is `[version u8][crc u32][postcard]`, little-endian, the crc
-//! over the postcard bytes. Everything uncertain was settled before: an op
+//! over the postcard bytes. Version 3 differs from 2 by points with labels; an
+//! op without any is written as 2, which earlier programs read. Everything uncertain was settled before: an op
 //! holds final ids and vectors. What an op *does* is not here; see `state`.
 
 use std::borrow::Cow;
@@ -17,8 +18,9 @@ use crate::path::Path;
 use crate::point::{Expiry, Payload, Point};
 use crate::vector::{MultiVector, SparseVector, Vector, Vectors};
 
-/// Newest encoding this version writes and reads.
+/// Encoding of an op without labels, and of one with some.
 const VERSION: u8 = 2;
+const LABELLED: u8 = 3;
 const HEADER: usize = 5;
 
 /// Largest encoded op. A request body is smaller; this bounds what replay
@@ -126,6 +128,13 @@ enum Encoded<'a> {
     DeletePayload(EncodedSelection, Vec<String>),
     SetExpiry(Vec<PointId>, Option<Expiry>),
     Configure(ByteBuf),
+    /// As an upsert, with the labels of some of the points by their place.
+    UpsertLabelled(
+        #[serde(borrow)] Vec<EncodedPoint<'a>>,
+        WriteMode,
+        Option<ByteBuf>,
+        #[serde(borrow)] Vec<(usize, &'a str)>,
+    ),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,7 +177,8 @@ impl Op {
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         self.changes.iter().try_for_each(Change::check_kept)?;
         let changes: Vec<Encoded<'_>> = self.changes.iter().map(Encoded::from).collect();
-        let mut bytes = vec![VERSION, 0, 0, 0, 0];
+        let labelled = changes.iter().any(|change| matches!(change, Encoded::UpsertLabelled(..)));
+        let mut bytes = vec![if labelled { LABELLED } else { VERSION }, 0, 0, 0, 0];
         bytes =
             postcard::to_extend(&(self.at_ms, changes), bytes).expect("a vector takes any number of bytes");
         if bytes.len() > MAX_OP_BYTES {
@@ -184,8 +194,11 @@ impl Op {
         let Some((header, body)) = bytes.split_at_checked(HEADER) else {
             return Err(format!("{} bytes are too few for an operation", bytes.len()));
         };
-        if header[0] != VERSION {
-            return Err(format!("operation has encoding {}, this version reads {VERSION}", header[0]));
+        if ![VERSION, LABELLED].contains(&header[0]) {
+            return Err(format!(
+                "operation has encoding {}, this version reads {VERSION} and {LABELLED}",
+                header[0]
+            ));
         }
         let crc = u32::from_le_bytes(header[1..].try_into().expect("the header has four more bytes"));
         if crc != crc32fast::hash(body) {
@@ -235,11 +248,18 @@ pub(crate) fn check_kept<T: Serialize + serde::de::DeserializeOwned + PartialEq>
 impl<'a> From<&'a Change> for Encoded<'a> {
     fn from(change: &'a Change) -> Self {
         match change {
-            Change::Upsert { points, when } => Self::Upsert(
-                points.iter().map(EncodedPoint::from).collect(),
-                when.mode,
-                when.filter.as_ref().map(json),
-            ),
+            Change::Upsert { points, when } => {
+                let labels = points.iter().enumerate();
+                let labels: Vec<_> =
+                    labels.filter_map(|(place, point)| Some((place, point.label.as_deref()?))).collect();
+                let points = points.iter().map(EncodedPoint::from).collect();
+                let filter = when.filter.as_ref().map(json);
+                if labels.is_empty() {
+                    Self::Upsert(points, when.mode, filter)
+                } else {
+                    Self::UpsertLabelled(points, when.mode, filter, labels)
+                }
+            }
             Change::Delete(of) => Self::Delete(of.into()),
             Change::UpdateVectors { points, filter } => Self::UpdateVectors(
                 points.iter().map(|(id, vectors)| (*id, encode_vectors(vectors))).collect(),
@@ -269,6 +289,15 @@ impl TryFrom<Encoded<'_>> for Change {
                 points: points.into_iter().map(Point::try_from).collect::<Result<_, String>>()?,
                 when: When { mode, filter: filter(when)? },
             },
+            Encoded::UpsertLabelled(points, mode, when, labels) => {
+                let points = points.into_iter().map(Point::try_from);
+                let mut points = points.collect::<Result<Vec<_>, String>>()?;
+                for (place, label) in labels {
+                    let point = points.get_mut(place).ok_or("a label is that of no point")?;
+                    point.label = Some(label.into());
+                }
+                Self::Upsert { points, when: When { mode, filter: filter(when)? } }
+            }
             Encoded::Delete(of) => Self::Delete(of.try_into()?),
             Encoded::UpdateVectors(points, when) => {
                 let decode = |(id, vectors)| Ok((id, decode_vectors(vectors)?));
@@ -329,7 +358,7 @@ impl TryFrom<EncodedPoint<'_>> for Point {
     fn try_from(encoded: EncodedPoint<'_>) -> Result<Self, String> {
         let payload = if encoded.payload.is_empty() { Payload::new() } else { from_json(&encoded.payload)? };
         let vectors = decode_vectors(encoded.vectors)?;
-        Ok(Self { id: encoded.id, vectors, payload, expiry: encoded.expiry })
+        Ok(Self { id: encoded.id, label: None, vectors, payload, expiry: encoded.expiry })
     }
 }
 

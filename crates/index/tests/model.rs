@@ -444,5 +444,6 @@ impl Model {
 
 fn point_of(record: cairn_index::Record) -> Point {
     let vectors: BTreeMap<String, Vector> = record.vectors.unwrap();
-    Point { id: record.id, vectors, payload: record.payload.unwrap(), expiry: record.expiry }
+    let (id, label, expiry) = (record.id, record.label, record.expiry);
+    Point { id, label, vectors, payload: record.payload.unwrap(), expiry }
 }
