@@ -220,7 +220,13 @@ pub(crate) fn check_distinct(
 
 #[cfg(test)]
 mod tests {
+    use cairn_ann::Metric;
+
     use super::*;
+    use crate::config::CollectionConfig;
+    use crate::op::{Change, Op, When};
+    use crate::part::VectorUids;
+    use crate::state::State;
 
     #[test]
     fn a_label_stands_for_the_same_uuid_for_ever() {
@@ -263,6 +269,23 @@ mod tests {
         let there = |_| Some(Arc::from("b"));
         assert!(matches!(check_distinct(&[written("a")], there), Err(Error::LabelTaken { .. })));
         assert!(check_distinct(&[written("b"), Point::empty(7)], there).is_ok());
+    }
+
+    #[test]
+    fn the_log_writes_no_point_over_one_with_another_label() {
+        let config = CollectionConfig::new(1, Metric::Dot).with_string_ids();
+        let mut state = State::new(0, Arc::new(config), VectorUids::from([(String::new(), 0)]), Vec::new());
+        let mut upsert = |seq: u64, label: Option<&str>, value: f32| {
+            let point = Point { label: label.map(Arc::from), ..Point::new(7, vec![value]) };
+            let op = Op::one(Change::Upsert { points: vec![point], when: When::default() });
+            let upserted = state.apply(seq, op).upserted;
+            (upserted, state.label(7.into(), 1), state.view().parts[0].len())
+        };
+        let a = Some(Arc::from("a"));
+        assert_eq!(upsert(1, None, 0.1), (1, None, 1));
+        assert_eq!(upsert(2, Some("a"), 0.2), (1, a.clone(), 2));
+        assert_eq!(upsert(3, Some("b"), 0.3), (0, a.clone(), 2));
+        assert_eq!(upsert(4, None, 0.4), (1, a, 3));
     }
 
     #[test]

@@ -439,7 +439,7 @@ mod tests {
             at_ms: 77,
             changes: vec![
                 Change::Upsert {
-                    points: vec![point.clone()],
+                    points: vec![point.clone(), Point::new("quarry/7", vec![0.5]), Point::new("", vec![0.5])],
                     when: When { mode: WriteMode::InsertOnly, filter: Some(filter.clone()) },
                 },
                 Change::Delete(of()),
@@ -450,6 +450,7 @@ mod tests {
                 Change::DeletePayload { of: ids(), paths: vec!["a[].c".parse().unwrap()] },
                 Change::SetExpiry { ids: vec![point.id], expiry: point.expiry },
                 Change::Configure(ConfigChange::DropVector("s".to_owned())),
+                Change::Configure(ConfigChange::StringIds),
             ],
         }
     }
@@ -458,6 +459,32 @@ mod tests {
     fn ops_come_back_from_the_log_as_they_went_in() {
         let op = sample();
         assert_eq!(Op::decode(&op.encode().unwrap()).unwrap(), op);
+    }
+
+    #[test]
+    fn only_an_op_with_labels_needs_the_newer_encoding() {
+        let encoded = |point: Point| {
+            let op = Op::one(Change::Upsert { points: vec![point], when: When::default() });
+            let bytes = op.encode().unwrap();
+            assert_eq!(Op::decode(&bytes).unwrap(), op);
+            bytes[0]
+        };
+        assert_eq!(encoded(Point::new(1, vec![0.5])), VERSION);
+        assert_eq!(encoded(Point::new("quarry/7", vec![0.5])), LABELLED);
+    }
+
+    #[test]
+    fn an_op_that_was_logged_before_there_were_labels_is_read() {
+        // An upsert of point 7 with the vector [0.5] and the payload {"a":1}, made at 77.
+        let body = [
+            77, 1, 0, 1, 0, 7, 1, 0, 0, 4, 0, 0, 0, 0x3f, 7, b'{', b'"', b'a', b'"', b':', b'1', b'}', 0, 0, 0,
+        ];
+        let mut bytes = vec![2];
+        bytes.extend(crc32fast::hash(&body).to_le_bytes());
+        bytes.extend(body);
+        let point = Point::new(7, vec![0.5]).with_payload(json!({"a": 1})).unwrap();
+        let changes = vec![Change::Upsert { points: vec![point], when: When::default() }];
+        assert_eq!(Op::decode(&bytes).unwrap(), Op { at_ms: 77, changes });
     }
 
     #[test]
