@@ -7,6 +7,7 @@ use cairn_ann::{Compression, Metric};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::elements::Elements;
 use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::point::check_object_depth;
@@ -347,7 +348,15 @@ fn check_hnsw(hnsw: &HnswConfig) -> Result<()> {
 }
 
 fn check_index(path: &str, schema: &FieldSchema) -> Result<()> {
-    path.parse::<Path>()?;
+    let path = path.parse::<Path>()?;
+    if let Some(nested) = &schema.common.nested
+        && Elements::of(schema, &path).is_none()
+    {
+        let text = format!(
+            "nested: the field `{path}` is not in the elements of `{nested}`, as `{nested}[].key` would be"
+        );
+        return Err(Error::Request(text));
+    }
     schema.check()
 }
 

@@ -116,6 +116,7 @@ mod clocks;
 mod collection;
 mod config;
 mod database;
+mod elements;
 mod error;
 mod fields;
 mod filter;
