@@ -212,7 +212,9 @@ fn a_log_cut_anywhere_has_whole_strings_or_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let db = open(dir.path(), store);
         let stones = db.create_collection("stones", config()).unwrap();
-        (0..40).for_each(|number| drop(stones.upsert(vec![point(number)]).unwrap()));
+        for number in 0..40 {
+            stones.upsert(vec![point(number)]).unwrap();
+        }
         let whole = tempfile::tempdir().unwrap();
         copy_folder(dir.path(), whole.path());
         let name = if store == StoreKind::Redb { "log/log.redb" } else { "log/db" };
