@@ -433,7 +433,7 @@ impl Collection {
     fn check_known(&self, ids: &[PointId]) -> Result<()> {
         let (_, places) = self.shard.view_of(ids)?;
         match ids.iter().zip(places).find(|(_, place)| place.is_none()) {
-            Some((id, _)) => Err(Error::UnknownPoint { id: *id }),
+            Some((id, _)) => Err(Error::UnknownPoint { id: (*id).into() }),
             None => Ok(()),
         }
     }

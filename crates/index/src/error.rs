@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::id::PointId;
+use crate::label::WrittenId;
 
 /// A failure of the database. The text says what is wrong and, where the
 /// caller can do something about it, how to mend it.
@@ -113,7 +114,7 @@ pub enum Error {
     #[error("No point with id {id} found")]
     UnknownPoint {
         /// The id asked for.
-        id: PointId,
+        id: WrittenId,
     },
     /// A point that a query takes as an example lacks the vector.
     #[error("Vector with name \"{name}\" for point not found")]

@@ -81,7 +81,7 @@ fn a_string_is_given_back_by_every_kind_of_read() {
 
         let hit = &stones.search(&Search::nearest(vec![0.0, -1.0]).limit(2).exact()).unwrap().hits[1];
         assert_eq!((hit.id, hit.label.clone()), (called(1).id, called(1).label), "round {round}");
-        let near = QueryRequest::new(Query::nearest(Target::Id(called(3).id))).limit(1).exact();
+        let near = QueryRequest::new(Query::nearest(Target::Id(called(3)))).limit(1).exact();
         let hit = &stones.query(&near).unwrap()[0];
         let last = if round < 2 { 39 } else { 79 };
         assert_eq!(hit.label, called(last).label, "round {round}");
