@@ -257,7 +257,8 @@ def test_the_python_client_passes_them_on(new_server):
         more, offset = client.scroll("stones", limit=100, offset=offset)
         records += more
     assert [record.id for record in records] == sorted((point.id for point in points), key=order)
-    hits = client.query_points("stones", query="quarry/1", limit=1).points
+    exact = models.SearchParams(exact=True)
+    hits = client.query_points("stones", query="quarry/1", limit=1, search_params=exact).points
     assert hits[0].id == named(699)
     found = client.retrieve("stones", ids=["quarry/1", named(3)])
     assert [record.id for record in found] == ["quarry/1", named(3)]
