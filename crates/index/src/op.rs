@@ -177,8 +177,7 @@ impl Op {
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         self.changes.iter().try_for_each(Change::check_kept)?;
         let changes: Vec<Encoded<'_>> = self.changes.iter().map(Encoded::from).collect();
-        let labelled = changes.iter().any(|change| matches!(change, Encoded::UpsertLabelled(..)));
-        let mut bytes = vec![if labelled { LABELLED } else { VERSION }, 0, 0, 0, 0];
+        let mut bytes = vec![encoding_of(&changes), 0, 0, 0, 0];
         bytes =
             postcard::to_extend(&(self.at_ms, changes), bytes).expect("a vector takes any number of bytes");
         if bytes.len() > MAX_OP_BYTES {
@@ -206,9 +205,18 @@ impl Op {
         }
         let (at_ms, changes): (u64, Vec<Encoded<'_>>) =
             postcard::from_bytes(body).map_err(|error| error.to_string())?;
+        // The checksum does not cover it.
+        if encoding_of(&changes) != header[0] {
+            return Err(format!("operation has not the encoding {} that it says", header[0]));
+        }
         let changes = changes.into_iter().map(Change::try_from).collect::<Result<_, String>>()?;
         Ok(Self { at_ms, changes })
     }
+}
+
+fn encoding_of(changes: &[Encoded<'_>]) -> u8 {
+    let labelled = changes.iter().any(|change| matches!(change, Encoded::UpsertLabelled(..)));
+    if labelled { LABELLED } else { VERSION }
 }
 
 impl Change {
