@@ -419,7 +419,8 @@ impl FieldIndex {
             let counts = (0..postings.keys()).filter_map(|key| {
                 let slots = postings.of(key).iter().map(|entry| self.slot_of(*entry));
                 let mut last = None;
-                let count = slots.filter(|slot| among.get(*slot) && last.replace(*slot) != Some(*slot)).count();
+                let count =
+                    slots.filter(|slot| among.get(*slot) && last.replace(*slot) != Some(*slot)).count();
                 (count > 0).then(|| (value(key), count))
             });
             counts.collect()

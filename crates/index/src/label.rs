@@ -202,10 +202,7 @@ pub(crate) fn check(point: &Point, are_taken: bool) -> Result<()> {
 
 /// Checks that no two different labels of these points stand for the same id,
 /// nor one of them and that of a point which is there.
-pub(crate) fn check_distinct(
-    points: &[Point],
-    there: impl Fn(PointId) -> Option<Arc<str>>,
-) -> Result<()> {
+pub(crate) fn check_distinct(points: &[Point], there: impl Fn(PointId) -> Option<Arc<str>>) -> Result<()> {
     let mut met: HashMap<PointId, &str> = HashMap::new();
     for point in points {
         let Some(label) = point.label.as_deref() else { continue };

@@ -485,7 +485,8 @@ mod tests {
     fn an_op_that_was_logged_before_there_were_labels_is_read() {
         // An upsert of point 7 with the vector [0.5] and the payload {"a":1}, made at 77.
         let body = [
-            77, 1, 0, 1, 0, 7, 1, 0, 0, 4, 0, 0, 0, 0x3f, 7, b'{', b'"', b'a', b'"', b':', b'1', b'}', 0, 0, 0,
+            77, 1, 0, 1, 0, 7, 1, 0, 0, 4, 0, 0, 0, 0x3f, 7, b'{', b'"', b'a', b'"', b':', b'1', b'}', 0, 0,
+            0,
         ];
         let mut bytes = vec![2];
         bytes.extend(crc32fast::hash(&body).to_le_bytes());

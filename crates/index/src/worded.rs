@@ -187,7 +187,9 @@ impl<'p> Counted<'p> {
                 met.sort_unstable();
                 let scored: Vec<_> = met.into_iter().map(scored).collect();
                 let of_slots = scored.chunk_by(|a, b| a.0 == b.0);
-                of_slots.filter_map(|of_slot| of_slot.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))).collect()
+                of_slots
+                    .filter_map(|of_slot| of_slot.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)))
+                    .collect()
             }
             Self::Scanned(documents) => {
                 let scored = documents.iter();

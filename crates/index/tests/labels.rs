@@ -90,10 +90,10 @@ fn a_string_is_given_back_by_every_kind_of_read() {
         let filter: Filter = with_labels(|| serde_json::from_str(filter)).unwrap();
         assert_eq!(stones.count(Some(&filter)).unwrap(), 2);
 
-        let near = QueryRequest { parts: Parts::payload(), ..QueryRequest::new(Query::nearest(vec![0.0, 1.0])) };
+        let near =
+            QueryRequest { parts: Parts::payload(), ..QueryRequest::new(Query::nearest(vec![0.0, 1.0])) };
         let mut request = GroupRequest::new(near, "of".parse().unwrap());
-        request.with_lookup =
-            Some(WithLookup { collection: "stones".to_owned(), parts: Parts::payload() });
+        request.with_lookup = Some(WithLookup { collection: "stones".to_owned(), parts: Parts::payload() });
         for group in stones.query_groups(&request).unwrap() {
             let looked_up = group.lookup.unwrap();
             assert!(["quarry/1", "quarry/5"].contains(&&*looked_up.label.unwrap()));
@@ -287,7 +287,10 @@ fn a_collection_takes_strings_only_when_it_was_told_to() {
         let db = open(dir.path(), store);
         let stones = db.collection("stones").unwrap();
         assert!(stones.takes_string_ids() && stones.config().string_ids);
-        assert_eq!(stones.get(&[called(1).id], &Parts::payload()).unwrap()[0].label.as_deref(), Some("quarry/1"));
+        assert_eq!(
+            stones.get(&[called(1).id], &Parts::payload()).unwrap()[0].label.as_deref(),
+            Some("quarry/1")
+        );
         let long = Point::new("x".repeat(5000), vec![1.0, 0.0]);
         assert!(matches!(stones.upsert(vec![long]), Err(Error::Request(_))));
     }

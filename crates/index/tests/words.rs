@@ -110,7 +110,8 @@ impl Both {
         for _ in 0..30 {
             let words = text(rng).to_lowercase();
             let query = Query::Words(WordsQuery::new(words.clone()));
-            let mut request = QueryRequest { using: self.key.into(), limit: 1000, ..QueryRequest::new(query) };
+            let mut request =
+                QueryRequest { using: self.key.into(), limit: 1000, ..QueryRequest::new(query) };
             same(&self.ask(&request), &self.bm25(&words, |_| true));
 
             request.filter = Some(only_new());

@@ -3,9 +3,7 @@
 
 use axum::http::StatusCode;
 use cairn_embed::TextKind;
-use cairn_index::{
-    Applied, Collection, CollectionConfig, Point, PointId, Vector, Vectors, When, WrittenId,
-};
+use cairn_index::{Applied, Collection, CollectionConfig, Point, PointId, Vector, Vectors, When, WrittenId};
 use cairn_rag::Engine;
 
 use crate::error::{ApiError, ApiResult};

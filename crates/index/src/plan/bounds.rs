@@ -69,11 +69,7 @@ impl Bounds {
 
     /// What is known of a whole filter about `len` rows, or entries of an index;
     /// `see` shows what is known of one condition.
-    pub(super) fn of<N>(
-        tree: &Clauses<N>,
-        len: u32,
-        see: &dyn Fn(&N, &mut dyn FnMut(&Bounds)),
-    ) -> Self {
+    pub(super) fn of<N>(tree: &Clauses<N>, len: u32, see: &dyn Fn(&N, &mut dyn FnMut(&Bounds))) -> Self {
         let mut all = Self::exactly(Bits::full(len));
         for node in &tree.must {
             see(node, &mut |bounds| all.and(bounds));
@@ -101,12 +97,7 @@ impl Bounds {
         all
     }
 
-    fn of_enough<N>(
-        enough: usize,
-        nodes: &[N],
-        len: u32,
-        see: &dyn Fn(&N, &mut dyn FnMut(&Bounds)),
-    ) -> Self {
+    fn of_enough<N>(enough: usize, nodes: &[N], len: u32, see: &dyn Fn(&N, &mut dyn FnMut(&Bounds))) -> Self {
         if enough > nodes.len() {
             return Self::exactly(Bits::default());
         }

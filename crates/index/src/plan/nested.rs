@@ -12,11 +12,13 @@ use crate::filter::prepared::{Clauses, Field, Nested, Node};
 
 /// Who knows the answer.
 pub(super) fn source(nested: &Nested<'_>, part: &dyn FilterPart) -> By {
-    let knows =
-        |index: &FieldIndex, field: &Field<'_>| field.checks.iter().all(|check| index.knows(check));
+    let knows = |index: &FieldIndex, field: &Field<'_>| field.checks.iter().all(|check| index.knows(check));
     let by_element = Entries::of(nested, part);
     let known = |field: &Field<'_>| {
-        by_element.as_ref().and_then(|entries| entries.index_of(field)).is_some_and(|index| knows(index, field))
+        by_element
+            .as_ref()
+            .and_then(|entries| entries.index_of(field))
+            .is_some_and(|index| knows(index, field))
     };
     let narrows = |field: &Field<'_>| index_of(field, part).is_some_and(|index| knows(index, field));
     let mut fields = (0, 0);
@@ -108,11 +110,7 @@ impl<'p> Entries<'p> {
 }
 
 /// The index of a field in the array, if it has an entry for each element.
-fn candidate<'p>(
-    nested: &Nested<'_>,
-    field: &Field<'_>,
-    part: &'p dyn FilterPart,
-) -> Option<&'p FieldIndex> {
+fn candidate<'p>(nested: &Nested<'_>, field: &Field<'_>, part: &'p dyn FilterPart) -> Option<&'p FieldIndex> {
     let key = field.by_element.then(|| nested.key.join(&field.key).ok()).flatten()?;
     index_at(&key, part).filter(|index| index.owners().is_some())
 }

@@ -17,11 +17,7 @@ pub(crate) struct Labels {
     text: Bytes,
 }
 
-pub(crate) fn write(
-    writer: &mut Writer,
-    rows: u32,
-    label: &dyn Fn(u32) -> Option<Arc<str>>,
-) -> Result<()> {
+pub(crate) fn write(writer: &mut Writer, rows: u32, label: &dyn Fn(u32) -> Option<Arc<str>>) -> Result<()> {
     if (0..rows).all(|row| label(row).is_none()) {
         return Ok(());
     }
@@ -80,10 +76,7 @@ impl Labels {
 mod tests {
     use super::*;
 
-    fn open(
-        write: impl FnOnce(&mut Writer) -> Result<()>,
-        rows: usize,
-    ) -> Result<Option<Labels>, String> {
+    fn open(write: impl FnOnce(&mut Writer) -> Result<()>, rows: usize) -> Result<Option<Labels>, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.segment");
         let mut writer = Writer::create(&path).unwrap();

@@ -54,7 +54,8 @@ pub(crate) async fn get(
         // Digits are a number, and where there is no such point, a string.
         let string_ids = collection.as_ref().is_ok_and(Collection::takes_string_ids);
         let label = string_ids.then(|| PointId::labelled(&id));
-        let ids: Vec<PointId> = known.into_iter().chain(label.filter(|label| Some(*label) != known)).collect();
+        let ids: Vec<PointId> =
+            known.into_iter().chain(label.filter(|label| Some(*label) != known)).collect();
         if ids.is_empty() {
             return Err(ApiError::bad_request(unreadable));
         }
@@ -202,7 +203,8 @@ pub(crate) async fn matrix_pairs(
     Input(body): Input<MatrixPoints>,
 ) -> ApiResult<Reply<MatrixPairs>> {
     let matrix = matrix(app, name, body).await?;
-    let ids: HashMap<PointId, WrittenId> = written_ids(&matrix).map(|written| (written.id, written)).collect();
+    let ids: HashMap<PointId, WrittenId> =
+        written_ids(&matrix).map(|written| (written.id, written)).collect();
     let pairs = matrix.pairs().into_iter().filter_map(|pair| {
         let (a, b) = (ids.get(&pair.a)?.clone(), ids.get(&pair.b)?.clone());
         Some(PairOutput { a, b, score: pair.score })
