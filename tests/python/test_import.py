@@ -77,7 +77,8 @@ def test_named_sparse_and_multi_vectors_keep_their_shapes(cairn_command, tmp_pat
 BAD = [
     ("broken", "line 2 of"),
     ('{"id": 2}', "no `vector`"),
-    ('{"id": "x", "vector": [1, 2]}', "line 2 of"),
+    ('{"id": -2, "vector": [1, 2]}', "line 2 of"),
+    ('{"id": "x", "vector": [1, 2, 3]}', "point x: "),
     ('{"id": 2, "vector": [1, 2, 3]}', "expected dim: 2, got 3"),
     ('{"id": 2, "vectors": {"none": [1, 2]}}', "none"),
 ]

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use cairn_index::{Collection, CollectionConfig, Metric, Point};
+use cairn_index::{Collection, CollectionConfig, Metric, Point, WrittenId};
 use cairn_rag::{Document, Engine, Format};
 use flate2::bufread::MultiGzDecoder;
 use indicatif::ProgressBar;
@@ -198,10 +198,10 @@ impl<'e> Intake<'e> {
             match collection.check(&point) {
                 Ok(()) => fitting.push(point),
                 Err(error) if self.wanted.skip_bad => {
-                    self.leave_out(line, format!("point {}: {error}", point.id));
+                    self.leave_out(line, format!("point {}: {error}", written(&point)));
                 }
                 Err(error) => {
-                    stopped = Some((line, format!("point {}: {error}", point.id)));
+                    stopped = Some((line, format!("point {}: {error}", written(&point))));
                     break;
                 }
             }
@@ -257,6 +257,11 @@ impl<'e> Intake<'e> {
 
 fn place(line: Option<usize>) -> String {
     line.map_or_else(|| "a point".to_owned(), |line| format!("line {line}"))
+}
+
+/// The id of a point as it was written.
+fn written(point: &Point) -> WrittenId {
+    WrittenId { id: point.id, label: point.label.clone() }
 }
 
 /// What is in a line; nothing in a blank one.
@@ -327,12 +332,13 @@ mod tests {
     #[test]
     fn a_line_is_a_point_or_a_text_or_says_what_it_lacks() {
         let told = |line: &str| match item(line.as_bytes()) {
-            Ok(Some(Item::Point(point))) => format!("point {}", point.id),
+            Ok(Some(Item::Point(point))) => format!("point {}", written(&point)),
             Ok(Some(Item::Document(document))) => format!("document {}", document.id),
             Ok(None) => "nothing".to_owned(),
             Err(reason) => reason,
         };
         assert_eq!(told("\u{feff}{\"id\": 1, \"vector\": [1]}\n"), "point 1");
+        assert_eq!(told(r#"{"id": "quarry/1", "vector": [1], "text": "stones"}"#), "point quarry/1");
         assert_eq!(told("  \n"), "nothing");
         assert_eq!(told(r#"{"id": 1, "text": "stones", "payload": {"a": 1}}"#), "document 1");
         assert_eq!(told(r#"{"_id": "a", "text": "stones"}"#), "document a");

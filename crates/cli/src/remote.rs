@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cairn_index::{
-    CollectionConfig, Datatype, FieldSchema, Metric, Modifier, Point, PointId, SparseConfig, VectorConfig,
+    CollectionConfig, Datatype, FieldSchema, Metric, Modifier, Point, SparseConfig, VectorConfig, WrittenId,
+    with_labels,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +33,7 @@ pub(crate) struct Remote {
 pub(crate) struct Page {
     pub(crate) points: Vec<Point>,
     #[serde(rename = "next_page_offset")]
-    pub(crate) next: Option<PointId>,
+    pub(crate) next: Option<WrittenId>,
 }
 
 impl Remote {
@@ -56,7 +57,7 @@ impl Remote {
         Ok((info.config()?, points))
     }
 
-    pub(crate) fn page(&self, from: Option<PointId>) -> Outcome<Page> {
+    pub(crate) fn page(&self, from: Option<WrittenId>) -> Outcome<Page> {
         let mut request = self.agent.post(format!("{}/points/scroll", self.url));
         if let Some(key) = &self.key {
             request = request.header("api-key", key);
@@ -79,7 +80,7 @@ impl Remote {
             let told = told.and_then(|told| told["status"]["error"].as_str().map(str::to_owned));
             return Err(failed(told.map_or(status.to_string(), |told| format!("{status}: {told}"))).into());
         }
-        let whole: Whole<T> = serde_json::from_slice(&body)
+        let whole: Whole<T> = with_labels(|| serde_json::from_slice(&body))
             .map_err(|error| failed(format!("its answer is not that of a collection: {error}")))?;
         Ok(whole.result)
     }
@@ -101,6 +102,8 @@ struct Info {
 #[derive(Deserialize)]
 struct InfoConfig {
     params: Params,
+    #[serde(default)]
+    string_ids: bool,
 }
 
 #[derive(Deserialize)]
@@ -138,8 +141,8 @@ struct Field {
 
 impl Info {
     fn config(self) -> Outcome<CollectionConfig> {
-        let params = self.config.params;
-        let mut config = CollectionConfig::default();
+        let InfoConfig { params, string_ids } = self.config;
+        let mut config = CollectionConfig { string_ids, ..CollectionConfig::default() };
         let dense = match params.vectors {
             Some(Vectors::Unnamed(dense)) => BTreeMap::from([(String::new(), dense)]),
             Some(Vectors::Named(named)) => named,

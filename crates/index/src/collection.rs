@@ -8,10 +8,13 @@ use crate::database::Inner;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::id::PointId;
+use crate::label;
 use crate::op::{Change, Op, Selection, When};
 use crate::part::Part;
 use crate::path::Path;
-use crate::point::{Expiry, Parts, Payload, Point, Record, check_depth, check_depth_below, settle_vectors};
+use crate::point::{
+    Expiry, Parts, Payload, Point, Record, check_depth, check_depth_below, now_ms, settle_vectors,
+};
 use crate::queried::Queried;
 use crate::query::{
     self, FacetHit, FacetRequest, Group, GroupRequest, MatrixRequest, MatrixResult, QueryHit, QueryRequest,
@@ -60,7 +63,7 @@ pub struct Info {
 pub struct StoredBytes {
     /// Of vectors.
     pub vectors: u64,
-    /// Of payloads.
+    /// Of payloads, and of strings as ids.
     pub payloads: u64,
 }
 
@@ -90,6 +93,8 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Where to go on, if there is more.
     pub next: Option<PointId>,
+    /// The string that `next` was made of, if it was made of one.
+    pub next_label: Option<Arc<str>>,
 }
 
 impl Collection {
@@ -101,6 +106,11 @@ impl Collection {
     /// Its settings as they are now.
     pub fn config(&self) -> Arc<CollectionConfig> {
         self.shard.config()
+    }
+
+    /// Whether its settings take any string as an id. Never waits for a write.
+    pub fn takes_string_ids(&self) -> bool {
+        self.shard.takes_string_ids()
     }
 
     /// Its settings and how much is in it. Looks at every part, not at points,
@@ -146,7 +156,9 @@ impl Collection {
     /// [`Error::UnknownVector`](crate::Error::UnknownVector) for a point that
     /// does not fit the collection; [`Error::DiskFull`](crate::Error::DiskFull)
     /// and [`Error::ReadOnly`](crate::Error::ReadOnly) when the disk cannot
-    /// take it. Nothing is written then.
+    /// take it. [`Error::Label`] for a string as an id where the collection
+    /// takes none, and [`Error::LabelTaken`] for one that stands for the same
+    /// UUID as another. Nothing is written then.
     pub fn upsert(&self, points: Vec<Point>) -> Result<Applied> {
         self.upsert_when(points, When::default())
     }
@@ -297,8 +309,7 @@ impl Collection {
         let places = view.scroll(scroll.filter.as_ref(), scroll.from, scroll.limit.saturating_add(1))?;
         let (page, rest) = places.split_at(scroll.limit.min(places.len()));
         let records = page.iter().map(|place| view.record(*place, &scroll.parts)).collect::<Result<_>>()?;
-        let next = rest.first().map(|place| view.part(*place).id(place.slot));
-        Ok(Page { records, next })
+        Ok(view.page(records, rest.first()))
     }
 
     /// How many points match, exactly; all of them without a filter.
@@ -404,7 +415,12 @@ impl Collection {
 
     fn settle(&self, points: &mut [Point]) -> Result<()> {
         let config = self.config();
-        points.iter_mut().try_for_each(|point| point.settle(&config))
+        points.iter_mut().try_for_each(|point| point.settle(&config))?;
+        if points.iter().all(|point| point.label.is_none()) {
+            return Ok(());
+        }
+        let (state, now_ms) = (self.shard.state.read(), now_ms());
+        label::check_distinct(points, |id| state.label(id, now_ms))
     }
 
     fn check_selected(&self, of: &Selection) -> Result<()> {
@@ -417,7 +433,7 @@ impl Collection {
     fn check_known(&self, ids: &[PointId]) -> Result<()> {
         let (_, places) = self.shard.view_of(ids)?;
         match ids.iter().zip(places).find(|(_, place)| place.is_none()) {
-            Some((id, _)) => Err(Error::UnknownPoint { id: *id }),
+            Some((id, _)) => Err(Error::UnknownPoint { id: (*id).into() }),
             None => Ok(()),
         }
     }

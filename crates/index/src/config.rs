@@ -7,6 +7,7 @@ use cairn_ann::{Compression, Metric};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::elements::Elements;
 use crate::error::{Error, Result};
 use crate::path::Path;
 use crate::point::check_object_depth;
@@ -37,6 +38,9 @@ pub struct CollectionConfig {
     /// The payload fields that have an index, by path.
     #[serde(default)]
     pub payload_indexes: Schema,
+    /// Whether ids may be any string. Once they may, that stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub string_ids: bool,
     /// Whatever the application wants to keep with the collection.
     #[serde(default)]
     pub metadata: Map<String, Value>,
@@ -202,6 +206,8 @@ pub enum ConfigChange {
     CreateIndex(Path, FieldSchema),
     /// A payload field's index goes away.
     DropIndex(Path),
+    /// Ids may be any string from now on.
+    StringIds,
     /// Graphs are built like this from now on.
     Hnsw(HnswConfig),
     /// What the application keeps with the collection is replaced.
@@ -230,6 +236,13 @@ impl CollectionConfig {
     #[must_use]
     pub fn with_sparse(mut self, name: &str, modifier: Modifier) -> Self {
         self.sparse_vectors.insert(name.to_owned(), SparseConfig { modifier });
+        self
+    }
+
+    /// The same, taking any string as an id.
+    #[must_use]
+    pub fn with_string_ids(mut self) -> Self {
+        self.string_ids = true;
         self
     }
 
@@ -288,7 +301,7 @@ impl CollectionConfig {
             ConfigChange::Hnsw(hnsw) => check_hnsw(hnsw),
             ConfigChange::Metadata(metadata) => check_object_depth("metadata", metadata, 0),
             ConfigChange::Extra(extra) => check_object_depth("settings", extra, 0),
-            ConfigChange::DropIndex(_) => Ok(()),
+            ConfigChange::DropIndex(_) | ConfigChange::StringIds => Ok(()),
         }
     }
 
@@ -306,6 +319,7 @@ impl CollectionConfig {
                 config.payload_indexes.insert(path.as_str().to_owned(), schema);
             }
             ConfigChange::DropIndex(path) => drop(config.payload_indexes.remove(path.as_str())),
+            ConfigChange::StringIds => config.string_ids = true,
             ConfigChange::Hnsw(hnsw) => config.hnsw = hnsw,
             ConfigChange::Metadata(metadata) => config.metadata = metadata,
             ConfigChange::Extra(extra) => config.extra = extra,
@@ -334,7 +348,15 @@ fn check_hnsw(hnsw: &HnswConfig) -> Result<()> {
 }
 
 fn check_index(path: &str, schema: &FieldSchema) -> Result<()> {
-    path.parse::<Path>()?;
+    let path = path.parse::<Path>()?;
+    if let Some(nested) = &schema.common.nested
+        && Elements::of(schema, &path).is_none()
+    {
+        let text = format!(
+            "nested: the field `{path}` is not in the elements of `{nested}`, as `{nested}[].key` would be"
+        );
+        return Err(Error::Request(text));
+    }
     schema.check()
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::id::PointId;
+use crate::label::WrittenId;
 
 /// A failure of the database. The text says what is wrong and, where the
 /// caller can do something about it, how to mend it.
@@ -90,11 +91,30 @@ pub enum Error {
     /// A value is not a point id.
     #[error("value {0} is not a valid point ID, valid values are either an unsigned integer or a UUID")]
     PointId(String),
+    /// A string is the id of a point, and the collection takes none.
+    #[error(
+        "value {label} is not a valid point ID, valid values are either an unsigned integer or a UUID; \
+         with `string_ids` a collection takes any string"
+    )]
+    Label {
+        /// The string.
+        label: String,
+    },
+    /// Two strings stand for the same id.
+    #[error("the point ID `{label}` stands for the same UUID {id} as `{other}`, choose another string")]
+    LabelTaken {
+        /// The string that was to be written.
+        label: String,
+        /// The one that has the id.
+        other: String,
+        /// The id of both.
+        id: PointId,
+    },
     /// No point has this id.
     #[error("No point with id {id} found")]
     UnknownPoint {
         /// The id asked for.
-        id: PointId,
+        id: WrittenId,
     },
     /// A point that a query takes as an example lacks the vector.
     #[error("Vector with name \"{name}\" for point not found")]

@@ -6,6 +6,11 @@
 //! rows are among the answers. What a check means is in `filter/prepared`, how
 //! the answers are combined in `plan`.
 //!
+//! All this is about entries. Mostly an entry is a row; where each object of an
+//! array counts for itself (`elements`), each of them is one, and `owners` has
+//! the row of each. Which entry passes is known besides then, for conditions on
+//! several fields of one object.
+//!
 //! Damaged bytes give errors or wrong answers, never a panic: the caller has
 //! checked their sum.
 
@@ -92,10 +97,12 @@ pub(crate) struct FieldIndex {
     kind: FieldKind,
     rows: u32,
     points: u32,
-    /// A bit for each row with a value that is not null or an empty array.
+    /// The slot of each entry, ascending, where entries are not rows.
+    owners: Option<Numbers<u32>>,
+    /// A bit for each entry with a value that is not null or an empty array.
     filled: Numbers<u64>,
     null: Numbers<u32>,
-    /// Rows with a value of another kind.
+    /// Entries with a value of another kind.
     other: Numbers<u32>,
     /// By how many values a value counts as.
     counts: Column<i64>,
@@ -136,8 +143,11 @@ impl FieldIndex {
         if header.kind != kind as u32 {
             return Err(format!("the field index is not one of kind {kind}"));
         }
+        let nested = schema.common.nested.is_some();
+        let owners = nested.then(|| file.numbers::<u32>()).transpose()?;
+        let entries = owners.as_ref().map_or(header.rows as usize, |owners| owners.len());
         let (filled, null, other) = (file.numbers::<u64>()?, file.numbers()?, file.numbers()?);
-        if filled.len() != (header.rows as usize).div_ceil(64) || header.points > header.rows {
+        if filled.len() != entries.div_ceil(64) || header.points > header.rows {
             return Err("the field index has another number of rows than it says".to_owned());
         }
         let counts = Column::read(&mut file)?;
@@ -152,7 +162,7 @@ impl FieldIndex {
             | FieldOptions::Datetime(_) => Values::Numbers(Column::read(&mut file)?),
         };
         let (rows, points) = (header.rows, header.points);
-        Ok(Self { kind, rows, points, filled, null, other, counts, values })
+        Ok(Self { kind, rows, points, owners, filled, null, other, counts, values })
     }
 
     /// How many rows the segment has.
@@ -173,19 +183,46 @@ impl FieldIndex {
         }
     }
 
+    /// The slot of each entry, ascending, where entries are not rows.
+    pub(crate) fn owners(&self) -> Option<&[u32]> {
+        self.owners.as_deref()
+    }
+
+    pub(crate) fn entries(&self) -> u32 {
+        self.owners().map_or(self.rows, |owners| owners.len() as u32)
+    }
+
+    fn slot_of(&self, entry: u32) -> u32 {
+        self.owners().map_or(entry, |owners| owners.get(entry as usize).copied().unwrap_or(u32::MAX))
+    }
+
+    /// The slots of entries.
+    pub(crate) fn slots_of(&self, entries: &Bits) -> Bits {
+        entries.iter().map(|entry| self.slot_of(entry)).filter(|slot| *slot < self.rows).collect()
+    }
+
     /// The slots that pass, exactly but for the doubtful ones; `None` if this
     /// index says nothing about the check.
     pub(crate) fn answer(&self, check: &Check<'_>) -> Option<Answer> {
-        let mut answer = Answer::default();
+        let entries = self.entries_that_pass(check)?;
+        if self.owners.is_none() {
+            return Some(entries);
+        }
+        Some(Answer { sure: self.slots_of(&entries.sure), doubt: self.slots_of(&entries.doubt) })
+    }
+
+    /// The same, entry by entry.
+    pub(crate) fn entries_that_pass(&self, check: &Check<'_>) -> Option<Answer> {
+        let (mut answer, entries) = (Answer::default(), self.entries());
         match check {
             Check::Plain(Test::IsEmpty(wanted)) => {
-                let filled = Bits::from_words(&self.filled, self.rows);
-                answer.sure = if *wanted { filled.not(self.rows) } else { filled };
+                let filled = Bits::from_words(&self.filled, entries);
+                answer.sure = if *wanted { filled.not(entries) } else { filled };
             }
             Check::Plain(Test::IsNull(wanted)) => {
-                answer.sure.insert_all(&self.null, self.rows);
+                answer.sure.insert_all(&self.null, entries);
                 if !wanted {
-                    answer.sure = answer.sure.not(self.rows);
+                    answer.sure = answer.sure.not(entries);
                 }
             }
             Check::Plain(Test::ValuesCount(_)) => {
@@ -193,12 +230,12 @@ impl FieldIndex {
             }
             _ => match &self.values {
                 Values::Places(places) => {
-                    places.each_in(area_of(check)?, |slot| answer.sure.insert_all(&[slot], self.rows));
+                    places.each_in(area_of(check)?, |entry| answer.sure.insert_all(&[entry], entries));
                 }
                 Values::Texts(texts) => match check {
                     Check::Tokens(tokens) => {
-                        let (slots, doubt) = texts.slots(tokens, self.rows);
-                        *(if doubt { &mut answer.doubt } else { &mut answer.sure }) = slots;
+                        let (passing, doubt) = texts.slots(tokens, entries);
+                        *(if doubt { &mut answer.doubt } else { &mut answer.sure }) = passing;
                     }
                     _ => return None,
                 },
@@ -213,7 +250,9 @@ impl FieldIndex {
 
     /// The slots that pass, in order, where they are one list of the index.
     pub(crate) fn listed(&self, check: &Check<'_>) -> Option<&[u32]> {
-        if let Check::Plain(Test::IsEmpty(_) | Test::IsNull(_) | Test::ValuesCount(_)) = check {
+        if self.owners.is_some()
+            || matches!(check, Check::Plain(Test::IsEmpty(_) | Test::IsNull(_) | Test::ValuesCount(_)))
+        {
             return None;
         }
         let (postings, hits) = self.hits(check, false)?;
@@ -257,18 +296,30 @@ impl FieldIndex {
     }
 
     fn collect(&self, postings: &Postings, hits: &Hits, answer: &mut Answer) {
-        hits.sure.iter().for_each(|keys| answer.sure.insert_all(postings.slots(keys.clone()), self.rows));
-        hits.doubt.iter().for_each(|keys| answer.doubt.insert_all(postings.slots(keys.clone()), self.rows));
+        let all = self.entries();
+        hits.sure.iter().for_each(|keys| answer.sure.insert_all(postings.slots(keys.clone()), all));
+        hits.doubt.iter().for_each(|keys| answer.doubt.insert_all(postings.slots(keys.clone()), all));
         match hits.other {
             Other::Fail => {}
-            Other::Pass => answer.sure.insert_all(&self.other, self.rows),
-            Other::Doubt => answer.doubt.insert_all(&self.other, self.rows),
+            Other::Pass => answer.sure.insert_all(&self.other, all),
+            Other::Doubt => answer.doubt.insert_all(&self.other, all),
         }
     }
 
     /// How many rows pass, from counts alone; `None` if they say nothing.
     pub(crate) fn estimate(&self, check: &Check<'_>) -> Option<Estimate> {
-        let rows = self.rows as usize;
+        let entries = self.estimate_entries(check)?;
+        if self.owners.is_none() {
+            return Some(entries);
+        }
+        // All that pass may be of one row.
+        let max = entries.max.min(self.rows as usize);
+        let min = entries.min.min(1).min(max);
+        Some(Estimate { min, expected: entries.expected.clamp(min, max), max })
+    }
+
+    fn estimate_entries(&self, check: &Check<'_>) -> Option<Estimate> {
+        let rows = self.entries() as usize;
         match check {
             Check::Plain(Test::IsEmpty(wanted)) => {
                 let filled: usize = self.filled.iter().map(|word| word.count_ones() as usize).sum();
@@ -299,7 +350,7 @@ impl FieldIndex {
     }
 
     fn estimate_of(&self, postings: &Postings, hits: &Hits) -> Estimate {
-        let rows = self.rows as usize;
+        let rows = self.entries() as usize;
         let count = |keys: &[Range<usize>]| -> usize {
             keys.iter().map(|keys| postings.places(keys.clone()).len()).sum()
         };
@@ -354,8 +405,10 @@ impl FieldIndex {
         let places = range.map(move |place| if descending { start + (end - 1 - place) } else { place });
         let rows = self.rows;
         Some(places.flat_map(move |place| {
-            let slots = column.postings.of(place).iter().filter(move |slot| **slot < rows);
-            slots.map(move |slot| (value(keys[place]), *slot))
+            let slots = column.postings.of(place).iter().map(|entry| self.slot_of(*entry));
+            let mut last = None;
+            let slots = slots.filter(move |slot| *slot < rows && last.replace(*slot) != Some(*slot));
+            slots.map(move |slot| (value(keys[place]), slot))
         }))
     }
 
@@ -364,7 +417,10 @@ impl FieldIndex {
     pub(crate) fn facet(&self, among: &Bits) -> Option<Vec<(FacetValue, usize)>> {
         let counted = |postings: &Postings, value: &dyn Fn(usize) -> FacetValue| {
             let counts = (0..postings.keys()).filter_map(|key| {
-                let count = postings.of(key).iter().filter(|slot| among.get(**slot)).count();
+                let slots = postings.of(key).iter().map(|entry| self.slot_of(*entry));
+                let mut last = None;
+                let count =
+                    slots.filter(|slot| among.get(*slot) && last.replace(*slot) != Some(*slot)).count();
                 (count > 0).then(|| (value(key), count))
             });
             counts.collect()

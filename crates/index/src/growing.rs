@@ -27,7 +27,7 @@ pub(crate) struct Growing {
     loose: BTreeMap<String, LooseColumn>,
     has_expiry: bool,
     bytes: usize,
-    /// Those of them that payloads take.
+    /// Those of them that payloads and labels take.
     payload_bytes: usize,
     /// Slots by id, made when they are asked for often. A picture taken before
     /// a row was appended has its own.
@@ -49,6 +49,7 @@ const FEW: usize = 8;
 #[derive(Clone)]
 struct GrowingRow {
     id: PointId,
+    label: Option<Arc<str>>,
     version: u64,
     payload: Arc<Payload>,
     expiry: Option<Expiry>,
@@ -57,6 +58,7 @@ struct GrowingRow {
 /// A row on its way into a part.
 pub(crate) struct NewRow {
     pub(crate) id: PointId,
+    pub(crate) label: Option<Arc<str>>,
     pub(crate) version: u64,
     pub(crate) vectors: Vectors,
     pub(crate) payload: Arc<Payload>,
@@ -104,7 +106,7 @@ impl Growing {
     /// of other names are left out.
     pub(crate) fn push(&mut self, row: NewRow) -> u32 {
         let slot = u32::try_from(self.len()).expect("sealing keeps the rows few");
-        let NewRow { id, version, mut vectors, payload, expiry } = row;
+        let NewRow { id, label, version, mut vectors, payload, expiry } = row;
         for (name, column) in &mut self.dense {
             let values = vectors.get(name).and_then(Vector::as_dense);
             self.bytes += column.push(slot, values);
@@ -113,10 +115,10 @@ impl Growing {
             self.bytes += column.push(slot, vectors.remove(name));
         }
         self.has_expiry |= expiry.is_some();
-        let payload_bytes = rough_bytes(&payload);
+        let payload_bytes = rough_bytes(&payload) + label.as_ref().map_or(0, |label| label.len());
         self.payload_bytes += payload_bytes;
         self.bytes += ROW_BYTES + payload_bytes;
-        self.rows.push([GrowingRow { id, version, payload, expiry }]);
+        self.rows.push([GrowingRow { id, label, version, payload, expiry }]);
         self.lookup = Arc::default();
         slot
     }
@@ -130,7 +132,7 @@ impl Growing {
         self.bytes
     }
 
-    /// About how many bytes the vectors and the payloads have.
+    /// About how many bytes the vectors, and the payloads with the labels, have.
     pub(crate) fn stored_bytes(&self) -> StoredBytes {
         let payloads = self.payload_bytes as u64;
         let vectors = (self.bytes - self.payload_bytes - self.len() * ROW_BYTES) as u64;
@@ -143,6 +145,10 @@ impl Growing {
 
     pub(crate) fn id(&self, slot: u32) -> PointId {
         self.row(slot).id
+    }
+
+    pub(crate) fn label(&self, slot: u32) -> Option<&Arc<str>> {
+        self.row(slot).label.as_ref()
     }
 
     pub(crate) fn version(&self, slot: u32) -> u64 {

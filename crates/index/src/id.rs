@@ -1,12 +1,12 @@
 //! The user's name for a point: an unsigned integer or a UUID.
 //!
 //! Numbers sort before UUIDs, numbers by value and UUIDs by bytes; scrolling
-//! follows this order.
+//! follows this order. Other strings stand for UUIDs, see `label`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -83,7 +83,7 @@ impl Serialize for PointId {
 impl<'de> Deserialize<'de> for PointId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            deserializer.deserialize_any(JsonId)
+            crate::label::read_id(deserializer)
         } else {
             Ok(match Tagged::deserialize(deserializer)? {
                 Tagged::Num(id) => Self::Num(id),
@@ -97,29 +97,6 @@ impl<'de> Deserialize<'de> for PointId {
 enum Tagged {
     Num(u64),
     Uuid(u128),
-}
-
-struct JsonId;
-
-impl de::Visitor<'_> for JsonId {
-    type Value = PointId;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a point ID: an unsigned integer or a UUID string")
-    }
-
-    fn visit_u64<E: de::Error>(self, id: u64) -> Result<PointId, E> {
-        Ok(PointId::Num(id))
-    }
-
-    fn visit_i64<E: de::Error>(self, id: i64) -> Result<PointId, E> {
-        u64::try_from(id).map(PointId::Num).map_err(|_| E::custom(Error::PointId(id.to_string())))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<PointId, E> {
-        // A string of digits is not a number here: JSON says which is meant.
-        Uuid::parse_str(text).map(PointId::Uuid).map_err(|_| E::custom(Error::PointId(text.to_owned())))
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::collection::Collection;
 use crate::config::{CollectionConfig, VectorConfig};
 use crate::error::{Error, Result};
-use crate::id::PointId;
+use crate::label::{WrittenId, with_labels};
 use crate::point::{Expiry, Parts, Payload, Point, Record};
 use crate::vector::{MultiVector, SparseVector, Vector, Vectors};
 
@@ -69,9 +69,11 @@ impl Collection {
 
 impl CollectionConfig {
     /// Settings that these points fit: each vector with the size with which it
-    /// comes first, the dense ones compared by `distance`.
+    /// comes first, the dense ones compared by `distance`; strings as ids if one has
+    /// such.
     pub fn fitting(points: &[Point], distance: Metric) -> Self {
-        let mut config = Self::default();
+        let string_ids = points.iter().any(|point| point.label.is_some());
+        let mut config = Self { string_ids, ..Self::default() };
         for (name, vector) in points.iter().flat_map(|point| &point.vectors) {
             let (size, multivector) = match vector {
                 Vector::Dense(values) => (values.len(), false),
@@ -96,7 +98,7 @@ impl Serialize for Line<'_> {
         let (none, empty) = (Vectors::new(), Payload::new());
         let vectors = record.vectors.as_ref().unwrap_or(&none);
         let mut line = serializer.serialize_map(None)?;
-        line.serialize_entry("id", &record.id)?;
+        line.serialize_entry("id", &WrittenId { id: record.id, label: record.label.clone() })?;
         match vectors.get("").filter(|_| vectors.len() == 1) {
             Some(unnamed @ (Vector::Dense(_) | Vector::Multi(_))) => {
                 line.serialize_entry("vector", &Shape(unnamed))?;
@@ -140,7 +142,7 @@ impl Serialize for Shape<'_> {
 /// the HTTP API gets of a point; keys that say nothing of it are passed over.
 impl<'de> Deserialize<'de> for Point {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = Read::deserialize(deserializer)?;
+        let read = with_labels(|| Read::deserialize(deserializer))?;
         let vectors = match (read.vector, read.vectors) {
             (Some(Given(vectors)), None) | (None, Some(Given(vectors))) => vectors,
             (None, None) => return Err(de::Error::missing_field("vector")),
@@ -149,13 +151,14 @@ impl<'de> Deserialize<'de> for Point {
             }
         };
         let payload = read.payload.unwrap_or_default();
-        Ok(Self { id: read.id, vectors, payload, expiry: read.expiry })
+        let WrittenId { id, label } = read.id;
+        Ok(Self { id, label, vectors, payload, expiry: read.expiry })
     }
 }
 
 #[derive(Deserialize)]
 struct Read {
-    id: PointId,
+    id: WrittenId,
     vector: Option<Given>,
     vectors: Option<Given>,
     payload: Option<Payload>,
@@ -299,6 +302,7 @@ mod tests {
     fn written(point: &Point) -> String {
         let record = Record {
             id: point.id,
+            label: point.label.clone(),
             version: 0,
             payload: Some(point.payload.clone()),
             vectors: Some(point.vectors.clone()),
@@ -319,6 +323,8 @@ mod tests {
             Point::empty(3).with_vector("rows", rows).with_vector("words", sparse.clone()),
             Point::new(u64::MAX, vec![f32::MIN_POSITIVE]).with_vector("words", sparse).with_expiry(expiry),
             Point::empty(4).with_payload(payload).unwrap(),
+            Point::new("quarry/\"7\"", vec![1.0]),
+            Point::new("12", vec![1.0]),
         ] {
             let line = written(&point);
             assert_eq!(read(&line).unwrap(), point, "{line}");

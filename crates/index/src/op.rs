@@ -1,7 +1,8 @@
 //! Operations on a collection and their form in the log.
 //!
 //! An encoded op is `[version u8][crc u32][postcard]`, little-endian, the crc
-//! over the postcard bytes. Everything uncertain was settled before: an op
+//! over the postcard bytes. Version 3 differs from 2 by points with labels; an
+//! op without any is written as 2, which earlier programs read. Everything uncertain was settled before: an op
 //! holds final ids and vectors. What an op *does* is not here; see `state`.
 
 use std::borrow::Cow;
@@ -17,8 +18,9 @@ use crate::path::Path;
 use crate::point::{Expiry, Payload, Point};
 use crate::vector::{MultiVector, SparseVector, Vector, Vectors};
 
-/// Newest encoding this version writes and reads.
+/// Encoding of an op without labels, and of one with some.
 const VERSION: u8 = 2;
+const LABELLED: u8 = 3;
 const HEADER: usize = 5;
 
 /// Largest encoded op. A request body is smaller; this bounds what replay
@@ -126,6 +128,13 @@ enum Encoded<'a> {
     DeletePayload(EncodedSelection, Vec<String>),
     SetExpiry(Vec<PointId>, Option<Expiry>),
     Configure(ByteBuf),
+    /// As an upsert, with the labels of some of the points by their place.
+    UpsertLabelled(
+        #[serde(borrow)] Vec<EncodedPoint<'a>>,
+        WriteMode,
+        Option<ByteBuf>,
+        #[serde(borrow)] Vec<(usize, &'a str)>,
+    ),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,7 +177,7 @@ impl Op {
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         self.changes.iter().try_for_each(Change::check_kept)?;
         let changes: Vec<Encoded<'_>> = self.changes.iter().map(Encoded::from).collect();
-        let mut bytes = vec![VERSION, 0, 0, 0, 0];
+        let mut bytes = vec![encoding_of(&changes), 0, 0, 0, 0];
         bytes =
             postcard::to_extend(&(self.at_ms, changes), bytes).expect("a vector takes any number of bytes");
         if bytes.len() > MAX_OP_BYTES {
@@ -184,8 +193,11 @@ impl Op {
         let Some((header, body)) = bytes.split_at_checked(HEADER) else {
             return Err(format!("{} bytes are too few for an operation", bytes.len()));
         };
-        if header[0] != VERSION {
-            return Err(format!("operation has encoding {}, this version reads {VERSION}", header[0]));
+        if ![VERSION, LABELLED].contains(&header[0]) {
+            return Err(format!(
+                "operation has encoding {}, this version reads {VERSION} and {LABELLED}",
+                header[0]
+            ));
         }
         let crc = u32::from_le_bytes(header[1..].try_into().expect("the header has four more bytes"));
         if crc != crc32fast::hash(body) {
@@ -193,9 +205,18 @@ impl Op {
         }
         let (at_ms, changes): (u64, Vec<Encoded<'_>>) =
             postcard::from_bytes(body).map_err(|error| error.to_string())?;
+        // The checksum does not cover it.
+        if encoding_of(&changes) != header[0] {
+            return Err(format!("operation has not the encoding {} that it says", header[0]));
+        }
         let changes = changes.into_iter().map(Change::try_from).collect::<Result<_, String>>()?;
         Ok(Self { at_ms, changes })
     }
+}
+
+fn encoding_of(changes: &[Encoded<'_>]) -> u8 {
+    let labelled = changes.iter().any(|change| matches!(change, Encoded::UpsertLabelled(..)));
+    if labelled { LABELLED } else { VERSION }
 }
 
 impl Change {
@@ -235,11 +256,18 @@ pub(crate) fn check_kept<T: Serialize + serde::de::DeserializeOwned + PartialEq>
 impl<'a> From<&'a Change> for Encoded<'a> {
     fn from(change: &'a Change) -> Self {
         match change {
-            Change::Upsert { points, when } => Self::Upsert(
-                points.iter().map(EncodedPoint::from).collect(),
-                when.mode,
-                when.filter.as_ref().map(json),
-            ),
+            Change::Upsert { points, when } => {
+                let labels = points.iter().enumerate();
+                let labels: Vec<_> =
+                    labels.filter_map(|(place, point)| Some((place, point.label.as_deref()?))).collect();
+                let points = points.iter().map(EncodedPoint::from).collect();
+                let filter = when.filter.as_ref().map(json);
+                if labels.is_empty() {
+                    Self::Upsert(points, when.mode, filter)
+                } else {
+                    Self::UpsertLabelled(points, when.mode, filter, labels)
+                }
+            }
             Change::Delete(of) => Self::Delete(of.into()),
             Change::UpdateVectors { points, filter } => Self::UpdateVectors(
                 points.iter().map(|(id, vectors)| (*id, encode_vectors(vectors))).collect(),
@@ -269,6 +297,15 @@ impl TryFrom<Encoded<'_>> for Change {
                 points: points.into_iter().map(Point::try_from).collect::<Result<_, String>>()?,
                 when: When { mode, filter: filter(when)? },
             },
+            Encoded::UpsertLabelled(points, mode, when, labels) => {
+                let points = points.into_iter().map(Point::try_from);
+                let mut points = points.collect::<Result<Vec<_>, String>>()?;
+                for (place, label) in labels {
+                    let point = points.get_mut(place).ok_or("a label is that of no point")?;
+                    point.label = Some(label.into());
+                }
+                Self::Upsert { points, when: When { mode, filter: filter(when)? } }
+            }
             Encoded::Delete(of) => Self::Delete(of.try_into()?),
             Encoded::UpdateVectors(points, when) => {
                 let decode = |(id, vectors)| Ok((id, decode_vectors(vectors)?));
@@ -329,7 +366,7 @@ impl TryFrom<EncodedPoint<'_>> for Point {
     fn try_from(encoded: EncodedPoint<'_>) -> Result<Self, String> {
         let payload = if encoded.payload.is_empty() { Payload::new() } else { from_json(&encoded.payload)? };
         let vectors = decode_vectors(encoded.vectors)?;
-        Ok(Self { id: encoded.id, vectors, payload, expiry: encoded.expiry })
+        Ok(Self { id: encoded.id, label: None, vectors, payload, expiry: encoded.expiry })
     }
 }
 
@@ -410,7 +447,7 @@ mod tests {
             at_ms: 77,
             changes: vec![
                 Change::Upsert {
-                    points: vec![point.clone()],
+                    points: vec![point.clone(), Point::new("quarry/7", vec![0.5]), Point::new("", vec![0.5])],
                     when: When { mode: WriteMode::InsertOnly, filter: Some(filter.clone()) },
                 },
                 Change::Delete(of()),
@@ -421,6 +458,7 @@ mod tests {
                 Change::DeletePayload { of: ids(), paths: vec!["a[].c".parse().unwrap()] },
                 Change::SetExpiry { ids: vec![point.id], expiry: point.expiry },
                 Change::Configure(ConfigChange::DropVector("s".to_owned())),
+                Change::Configure(ConfigChange::StringIds),
             ],
         }
     }
@@ -429,6 +467,33 @@ mod tests {
     fn ops_come_back_from_the_log_as_they_went_in() {
         let op = sample();
         assert_eq!(Op::decode(&op.encode().unwrap()).unwrap(), op);
+    }
+
+    #[test]
+    fn only_an_op_with_labels_needs_the_newer_encoding() {
+        let encoded = |point: Point| {
+            let op = Op::one(Change::Upsert { points: vec![point], when: When::default() });
+            let bytes = op.encode().unwrap();
+            assert_eq!(Op::decode(&bytes).unwrap(), op);
+            bytes[0]
+        };
+        assert_eq!(encoded(Point::new(1, vec![0.5])), VERSION);
+        assert_eq!(encoded(Point::new("quarry/7", vec![0.5])), LABELLED);
+    }
+
+    #[test]
+    fn an_op_that_was_logged_before_there_were_labels_is_read() {
+        // An upsert of point 7 with the vector [0.5] and the payload {"a":1}, made at 77.
+        let body = [
+            77, 1, 0, 1, 0, 7, 1, 0, 0, 4, 0, 0, 0, 0x3f, 7, b'{', b'"', b'a', b'"', b':', b'1', b'}', 0, 0,
+            0,
+        ];
+        let mut bytes = vec![2];
+        bytes.extend(crc32fast::hash(&body).to_le_bytes());
+        bytes.extend(body);
+        let point = Point::new(7, vec![0.5]).with_payload(json!({"a": 1})).unwrap();
+        let changes = vec![Change::Upsert { points: vec![point], when: When::default() }];
+        assert_eq!(Op::decode(&bytes).unwrap(), Op { at_ms: 77, changes });
     }
 
     #[test]

@@ -139,6 +139,14 @@ impl Part {
         }
     }
 
+    /// The string that the id was made of.
+    pub(crate) fn label(&self, slot: u32) -> Option<Arc<str>> {
+        match &self.rows {
+            PartRows::Growing(growing) => growing.label(slot).cloned(),
+            PartRows::Sealed(segment) => segment.label(slot).map(Arc::from),
+        }
+    }
+
     pub(crate) fn version(&self, slot: u32) -> u64 {
         match &self.rows {
             PartRows::Growing(growing) => growing.version(slot),

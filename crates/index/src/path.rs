@@ -48,6 +48,45 @@ impl Path {
         format!("{}.{}", self.text, inner.text).parse()
     }
 
+    /// The path of the elements of the array that this one reaches.
+    pub(crate) fn each(&self) -> Self {
+        match self.steps.last() {
+            Some(Step::Each) => self.clone(),
+            _ => Self {
+                text: format!("{}[]", self.text),
+                steps: self.steps.iter().cloned().chain([Step::Each]).collect(),
+            },
+        }
+    }
+
+    /// Whether both reach the same, however they are written.
+    pub(crate) fn reaches_as(&self, other: &Self) -> bool {
+        self.steps == other.steps
+    }
+
+    /// What is left of the path behind another one that it begins with; `None`
+    /// where it goes on without a key.
+    pub(crate) fn within(&self, outer: &Self) -> Option<Self> {
+        let steps = self.steps.strip_prefix(outer.steps.as_slice())?;
+        matches!(steps.first(), Some(Step::Key(_))).then(|| Self::of(steps))
+    }
+
+    fn of(steps: &[Step]) -> Self {
+        let mut text = String::new();
+        for step in steps {
+            match step {
+                Step::Key(key) => {
+                    let dot = if text.is_empty() { "" } else { "." };
+                    let quote = if key.is_empty() || key.contains(|c| !is_bare(c)) { "\"" } else { "" };
+                    text.push_str(&format!("{dot}{quote}{key}{quote}"));
+                }
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+                Step::Each => text.push_str("[]"),
+            }
+        }
+        Self { text, steps: steps.to_vec() }
+    }
+
     /// The values the path reaches, in document order. Arrays at the end are
     /// not opened here: callers that match elements open them once.
     pub fn values<'v>(&self, object: &'v Map<String, Value>) -> Vec<&'v Value> {
@@ -192,6 +231,11 @@ impl FromStr for Path {
     }
 }
 
+/// Whether a character is part of a key without quotes.
+fn is_bare(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
+}
+
 /// Reads one key from the front and returns what follows it.
 fn key<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
     if let Some(quoted) = text.strip_prefix('"') {
@@ -199,7 +243,7 @@ fn key<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
         steps.push(Step::Key(key.to_owned()));
         return Some(rest);
     }
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).unwrap_or(text.len());
+    let end = text.find(|c| !is_bare(c)).unwrap_or(text.len());
     if end == 0 {
         return None;
     }
@@ -275,6 +319,26 @@ mod tests {
             path(text).merge(&mut payload, &new);
             assert_eq!(Value::Object(payload), want, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_behind_a_path_is_a_path() {
+        let path = |text: &str| text.parse::<Path>().unwrap();
+        for (whole, outer, rest) in [
+            ("a.b", "a", Some("b")),
+            ("a[].b.c[]", "a[]", Some("b.c[]")),
+            ("a[].\"b c\"[2].d", "a[]", Some("\"b c\"[2].d")),
+            ("\"a\".b", "a", Some("b")),
+            ("a[].b", "a", None),
+            ("a", "a", None),
+            ("a.b", "b", None),
+        ] {
+            let found = path(whole).within(&path(outer));
+            assert_eq!(found, rest.map(path), "{whole} behind {outer}");
+            assert_eq!(found.as_ref().map(Path::as_str), rest);
+        }
+        assert_eq!(path("a.b").each(), path("a.b[]"));
+        assert_eq!(path("a.b[]").each(), path("a.b[]"));
     }
 
     #[test]

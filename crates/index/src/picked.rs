@@ -108,6 +108,11 @@ impl SegmentSource for Picked {
         part.id(slot)
     }
 
+    fn label(&self, row: u32) -> Option<Arc<str>> {
+        let (part, slot) = self.at(row);
+        part.label(slot)
+    }
+
     fn version(&self, row: u32) -> u64 {
         let (part, slot) = self.at(row);
         part.version(slot)

@@ -11,6 +11,7 @@
 
 mod bounds;
 mod expect;
+mod nested;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -18,10 +19,10 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use self::bounds::Bounds;
+use self::bounds::{Bounds, of_branches};
 use crate::bits::Bits;
 use crate::fields::FieldIndex;
-use crate::filter::prepared::{Clauses, Field, Nested, Node, Prepared};
+use crate::filter::prepared::{Clauses, Field, Node, Prepared};
 use crate::id::PointId;
 use crate::path::Path;
 use crate::point::Payload;
@@ -200,7 +201,7 @@ impl<'p> Matcher<'p> {
     }
 
     fn bounds(&self) -> &Bounds {
-        self.bounds.get_or_init(|| Bounds::of(&self.tree, self.part))
+        self.bounds.get_or_init(|| of_branches(&self.tree, self.part))
     }
 
     /// The verdict on a row that the sets leave open.
@@ -228,19 +229,18 @@ fn branches<'p>(clauses: &'p Clauses<Node<'p>>, part: &'p dyn FilterPart) -> Cla
 }
 
 fn index_of<'p>(field: &Field<'_>, part: &'p dyn FilterPart) -> Option<&'p FieldIndex> {
-    part.field_index(&field.key).filter(|index| index.rows() == part.len())
+    index_at(&field.key, part)
+}
+
+fn index_at<'p>(key: &Path, part: &'p dyn FilterPart) -> Option<&'p FieldIndex> {
+    part.field_index(key).filter(|index| index.rows() == part.len())
 }
 
 fn source<'p>(node: &Node<'_>, part: &'p dyn FilterPart) -> Source<'p> {
     let (by, index) = match node {
         Node::HasId(_) | Node::HasVector(_) => (By::Set, None),
         Node::Slice(_) => (By::Id, None),
-        Node::Nested(nested) => {
-            let narrows = |field: &Field<'_>| {
-                index_of(field, part).is_some_and(|index| field.checks.iter().all(|check| index.knows(check)))
-            };
-            (if nested.implied.iter().any(narrows) { By::IndexAndPayload } else { By::Payload }, None)
-        }
+        Node::Nested(nested) => (nested::source(nested, part), None),
         Node::Field(field) => match index_of(field, part) {
             Some(index) => {
                 let known = field.checks.iter().filter(|check| index.knows(check)).count();
@@ -321,7 +321,7 @@ impl Leaf<'_> {
     fn bounds(&self, part: &dyn FilterPart) -> &Bounds {
         self.bounds.get_or_init(|| match self.node {
             Node::Field(field) => self.bounds_of_field(field, part.len()),
-            Node::Nested(nested) => bounds_of_nested(nested, part),
+            Node::Nested(nested) => nested::bounds(nested, part),
             Node::HasId(ids) => Bounds::exactly(ids.iter().filter_map(|id| part.slot_of(id)).collect()),
             Node::HasVector(name) => Bounds::exactly(part.vector_slots(name).cloned().unwrap_or_default()),
             Node::Slice(_) | Node::Filter(_) => Bounds::unknown(part.len()),
@@ -338,22 +338,6 @@ impl Leaf<'_> {
         }
         bounds
     }
-}
-
-/// An element that passes makes the whole payload pass what is implied.
-fn bounds_of_nested(nested: &Nested<'_>, part: &dyn FilterPart) -> Bounds {
-    let mut bounds = Bounds::unknown(part.len());
-    for field in &nested.implied {
-        let Some(index) = index_of(field, part) else {
-            continue;
-        };
-        let mut one = Bounds::exactly(Bits::default());
-        for check in &field.checks {
-            one.or(&index.answer(check).map_or_else(|| Bounds::unknown(part.len()), Bounds::from));
-        }
-        bounds.and(&one);
-    }
-    bounds
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Points as they are given and as they are returned.
 
+use std::sync::Arc;
+
 use half::f16;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::{CollectionConfig, Datatype, VectorConfig};
 use crate::error::{Error, Result};
 use crate::id::PointId;
+use crate::label::{self, WrittenId};
 use crate::path::Path;
 use crate::vector::{Vector, Vectors};
 
@@ -18,6 +21,8 @@ pub type Payload = Map<String, Value>;
 pub struct Point {
     /// The id, chosen by the caller.
     pub id: PointId,
+    /// The string that the id was made of, if it was made of one.
+    pub label: Option<Arc<str>>,
     /// Any subset of the collection's vectors.
     pub vectors: Vectors,
     /// The payload.
@@ -61,14 +66,16 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 impl Point {
-    /// A point with the unnamed vector and no payload.
-    pub fn new(id: impl Into<PointId>, vector: impl Into<Vector>) -> Self {
+    /// A point with the unnamed vector and no payload. The id is a number, a
+    /// UUID or, where the collection takes those, any string.
+    pub fn new(id: impl Into<WrittenId>, vector: impl Into<Vector>) -> Self {
         Self::empty(id).with_vector("", vector)
     }
 
     /// A point without vectors and payload.
-    pub fn empty(id: impl Into<PointId>) -> Self {
-        Self { id: id.into(), vectors: Vectors::new(), payload: Payload::new(), expiry: None }
+    pub fn empty(id: impl Into<WrittenId>) -> Self {
+        let WrittenId { id, label } = id.into();
+        Self { id, label, vectors: Vectors::new(), payload: Payload::new(), expiry: None }
     }
 
     /// The same point with this vector too.
@@ -100,6 +107,7 @@ impl Point {
     /// Checks the point against the collection and brings its vectors into the
     /// form they are stored in.
     pub(crate) fn settle(&mut self, config: &CollectionConfig) -> Result<()> {
+        label::check(self, config.string_ids)?;
         settle_vectors(config, &mut self.vectors)?;
         check_depth(&self.payload)
     }
@@ -237,6 +245,8 @@ pub(crate) fn settle_query(config: &CollectionConfig, name: &str, mut query: Vec
 pub struct Record {
     /// The id.
     pub id: PointId,
+    /// The string that the id was made of, if it was made of one.
+    pub label: Option<Arc<str>>,
     /// The seq of the operation that wrote it.
     pub version: u64,
     /// The payload, if asked for.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cairn_ann::{Metric, Query as Measure, Rows, Scratch};
 use rayon::prelude::*;
@@ -174,6 +175,10 @@ impl Source for Queried<'_> {
 
     fn id(&self, place: Place) -> PointId {
         self.view.part(place).id(place.slot)
+    }
+
+    fn label(&self, place: Place) -> Option<Arc<str>> {
+        self.view.part(place).label(place.slot)
     }
 
     fn version(&self, place: Place) -> u64 {

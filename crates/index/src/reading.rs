@@ -94,8 +94,7 @@ impl Reading {
         let (page, rest) = places.split_at(scroll.limit.min(places.len()));
         let records =
             page.iter().map(|place| self.view.record(*place, &scroll.parts)).collect::<Result<_>>()?;
-        let next = rest.first().map(|place| self.view.part(*place).id(place.slot));
-        Ok(Page { records, next })
+        Ok(self.view.page(records, rest.first()))
     }
 
     /// As [`Collection::count`].

@@ -125,7 +125,7 @@ pub struct TenantOptions {
     pub is_tenant: Option<bool>,
 }
 
-/// Options that every kind accepts. None of them changes an answer.
+/// Options that every kind accepts. None but `nested` changes an answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CommonOptions {
@@ -138,7 +138,11 @@ pub struct CommonOptions {
     /// Whether graphs get links for this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_hnsw: Option<bool>,
-    /// The array of objects the field is in.
+    /// The array of objects the field is in, as `offers` for `offers[].price`: each
+    /// object counts for itself. A condition on the field holds when it holds for one
+    /// of them, `is_empty` says that one lacks the field, and ranking by words takes
+    /// each for a document, the best of which is the point's. With such indexes a
+    /// `nested` condition is answered from them alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nested: Option<String>,
 }

@@ -7,6 +7,7 @@
 //! short becomes a scan.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_ann::{Beam, Effort, Graph, Metric, Neighbor, Rows, Scratch, Strategy, exact};
@@ -129,6 +130,8 @@ impl Search {
 pub struct Hit {
     /// The point.
     pub id: PointId,
+    /// The string that the id was made of, if it was made of one.
+    pub label: Option<Arc<str>>,
     /// The seq of the operation that wrote it.
     pub version: u64,
     /// Similarity or distance, as the metric's users expect it.
@@ -220,6 +223,7 @@ pub(crate) fn search(view: &View, options: &Options, search: &Search) -> Result<
         let part = view.part(place);
         hits.push(Hit {
             id: part.id(place.slot),
+            label: part.label(place.slot),
             version: part.version(place.slot),
             score,
             payload: view.payload(place, &search.parts.payload)?,

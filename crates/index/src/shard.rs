@@ -37,6 +37,8 @@ pub(crate) struct Shard {
     log: AtomicU64,
     next_seq: AtomicU64,
     dropped: AtomicBool,
+    /// As in the settings, for who cannot wait for a change to be done.
+    string_ids: AtomicBool,
     pub(crate) wants: Wants,
     pub(crate) damaged: Mutex<Vec<Damage>>,
 }
@@ -87,6 +89,7 @@ impl Shard {
             uid,
             dir,
             next_seq: AtomicU64::new(state.applied + 1),
+            string_ids: AtomicBool::new(state.config.string_ids),
             state: RwLock::new(state),
             pictured: RwLock::default(),
             catalogued: Mutex::new(catalogued),
@@ -103,10 +106,16 @@ impl Shard {
         self.state.read().config.clone()
     }
 
+    /// Whether ids may be any string. Waits for nobody.
+    pub(crate) fn takes_string_ids(&self) -> bool {
+        self.string_ids.load(Ordering::Acquire)
+    }
+
     /// Changes the state.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write();
         let changed = change(&mut state);
+        self.string_ids.store(state.config.string_ids, Ordering::Release);
         let before = self.pictured.write().take();
         // What it alone still held is given back while nobody waits.
         drop(state);

@@ -91,6 +91,12 @@ impl State {
         ids.iter().map(find).collect()
     }
 
+    /// The label of a point that is there.
+    pub(crate) fn label(&self, id: PointId, now_ms: u64) -> Option<Arc<str>> {
+        let at = self.locate(&id).filter(|at| self.part(*at).is_there(at.slot, now_ms))?;
+        self.part(at).label(at.slot)
+    }
+
     /// A picture of everything at this moment.
     pub(crate) fn view(&self) -> View {
         let parts = self.settled.iter().chain(std::iter::once(&self.growing)).cloned().collect();
@@ -206,8 +212,18 @@ impl State {
             (Some(at), _) => self.matches(at, when.filter.as_ref()),
         };
         if wanted {
+            let known = there.and_then(|at| self.part(at).label(at.slot));
+            if let (Some(known), Some(label)) = (&known, &point.label)
+                && known != label
+            {
+                // The caller was checked, so both came at the same moment.
+                tracing::error!(%known, %label, id = %point.id, "a point is not written: another has its id");
+                return false;
+            }
             let row = NewRow {
                 id: point.id,
+                // Called by its UUID it still has its label.
+                label: point.label.or(known),
                 version: seq,
                 vectors: point.vectors,
                 payload: Arc::new(point.payload),
@@ -284,8 +300,14 @@ impl State {
                 }
             },
         };
-        let mut row =
-            NewRow { id, version: seq, vectors: self.vectors(at), payload, expiry: part.expiry(at.slot) };
+        let mut row = NewRow {
+            id,
+            label: part.label(at.slot),
+            version: seq,
+            vectors: self.vectors(at),
+            payload,
+            expiry: part.expiry(at.slot),
+        };
         change(&mut row);
         self.put(row, Some(at));
         true

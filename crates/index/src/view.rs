@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::bits::Bits;
+use crate::collection::Page;
 use crate::config::CollectionConfig;
 use crate::error::Result;
 use crate::filter::Filter;
@@ -194,6 +195,16 @@ impl View {
         Ok(places)
     }
 
+    /// A page of records, and the row that the next one begins with.
+    pub(crate) fn page(&self, records: Vec<Record>, next: Option<&Place>) -> Page {
+        let next = next.map(|place| (self.part(*place), place.slot));
+        Page {
+            records,
+            next: next.map(|(part, slot)| part.id(slot)),
+            next_label: next.and_then(|(part, slot)| part.label(slot)),
+        }
+    }
+
     pub(crate) fn vectors(&self, place: Place, wanted: &Selector) -> Option<Vectors> {
         if *wanted == Selector::None {
             return None;
@@ -216,6 +227,7 @@ impl View {
         let part = self.part(place);
         Ok(Record {
             id: part.id(place.slot),
+            label: part.label(place.slot),
             version: part.version(place.slot),
             payload: self.payload(place, &parts.payload)?,
             vectors: self.vectors(place, &parts.vectors),

@@ -4,16 +4,19 @@
 //! The formula stands in `bm25`. Here a document is all strings of the field of
 //! one point together, its length the number of its tokens. Average length and
 //! document frequencies are those of the points that have a token in the field,
-//! or of those of them that a filter lets through. Where a part has no index yet,
-//! its payloads are read.
+//! or of those of them that a filter lets through. Where each object of an array
+//! counts for itself (`elements`), each is a document, and a point scores what its
+//! best one does. Where a part has no index yet, its payloads are read.
 
 use std::collections::HashMap;
 
 use crate::bits::Bits;
 use crate::bm25::{self, idf};
 use crate::cancel;
+use crate::elements::Elements;
 use crate::error::Result;
 use crate::fields::{FieldIndex, Texts};
+use crate::filter::prepared::flat;
 use crate::part::Part;
 use crate::path::Path;
 use crate::query::source::{Place, Worded, flat_values, no_scored_index};
@@ -41,7 +44,8 @@ pub(crate) fn by_words(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let read = Read { key: ask.key, analyzer: &analyzer, wanted: &wanted };
+    let elements = Elements::of(schema, ask.key);
+    let read = Read { key: ask.key, elements, analyzer: &analyzer, wanted: &wanted };
     let parts: Vec<Counted<'_>> =
         view.parts.iter().map(|part| Counted::new(part, schema, &read)).collect::<Result<_>>()?;
     let mut totals = Totals { having: vec![0; wanted.len()], ..Totals::default() };
@@ -75,6 +79,7 @@ pub(crate) fn by_words(
 /// What is looked for where there is no index.
 struct Read<'a> {
     key: &'a Path,
+    elements: Option<Elements>,
     analyzer: &'a Analyzer,
     wanted: &'a [String],
 }
@@ -82,11 +87,15 @@ struct Read<'a> {
 /// The words of one part.
 enum Counted<'p> {
     Indexed {
+        /// Of each document.
         lengths: &'p [u32],
-        /// For each word, its slots: one for every occurrence, ascending.
+        /// For each word, its documents: one for every occurrence, ascending.
         occurrences: Vec<&'p [u32]>,
+        /// The slot of each document, ascending, where that is not its number.
+        owners: Option<&'p [u32]>,
     },
-    Scanned(HashMap<u32, Document>),
+    /// The documents of each slot that has some.
+    Scanned(HashMap<u32, Vec<Document>>),
 }
 
 /// What the formula needs to know of all documents together.
@@ -113,9 +122,9 @@ impl<'p> Counted<'p> {
         let cancel = cancel::current();
         for slot in cancel.until(part.marks.live.iter()) {
             let payload = part.payload(slot)?;
-            let document = read.document(&payload);
-            if document.length > 0 {
-                documents.insert(slot, document);
+            let of_slot = read.documents(&payload);
+            if !of_slot.is_empty() {
+                documents.insert(slot, of_slot);
             }
         }
         cancel.check()?;
@@ -124,24 +133,27 @@ impl<'p> Counted<'p> {
 
     fn indexed(index: &'p FieldIndex, texts: &'p Texts, wanted: &[String]) -> Self {
         let occurrences = wanted.iter().map(|word| texts.slots_of(word)).collect();
-        Self::Indexed { lengths: texts.lengths(index.rows()), occurrences }
+        Self::Indexed { lengths: texts.lengths(index.entries()), occurrences, owners: index.owners() }
     }
 
     /// Counts the documents of these slots.
     fn add_to(&self, totals: &mut Totals, slots: &Bits) {
         match self {
-            Self::Indexed { lengths, occurrences } => {
-                for slot in slots.iter() {
-                    let length = lengths.get(slot as usize).copied().unwrap_or(0);
-                    totals.documents += usize::from(length > 0);
-                    totals.tokens += u64::from(length);
+            Self::Indexed { lengths, occurrences, owners } => {
+                for (document, length) in (0u32..).zip(*lengths) {
+                    if *length > 0 && slots.get(owner(*owners, document)) {
+                        totals.documents += 1;
+                        totals.tokens += u64::from(*length);
+                    }
                 }
                 for (having, occurrences) in totals.having.iter_mut().zip(occurrences) {
-                    *having += runs(occurrences).filter(|(slot, _)| slots.get(*slot)).count();
+                    let wanted = |document: u32| slots.get(owner(*owners, document));
+                    *having += runs(occurrences).filter(|(document, _)| wanted(*document)).count();
                 }
             }
             Self::Scanned(documents) => {
-                for (_, document) in documents.iter().filter(|(slot, _)| slots.get(**slot)) {
+                let wanted = documents.iter().filter(|(slot, _)| slots.get(**slot));
+                for document in wanted.flat_map(|(_, documents)| documents) {
                     totals.documents += 1;
                     totals.tokens += u64::from(document.length);
                     for (having, count) in totals.having.iter_mut().zip(&document.frequencies) {
@@ -152,48 +164,62 @@ impl<'p> Counted<'p> {
         }
     }
 
-    /// What each document that has a word scores, in any order.
+    /// What each slot with a document that has a word scores, in any order.
     fn scores(&self, weigh: &Weigh) -> Vec<(u32, f32)> {
         match self {
-            Self::Indexed { lengths, occurrences } => {
+            Self::Indexed { lengths, occurrences, owners } => {
                 let mut sums = vec![0.0f64; lengths.len()];
                 let mut met = Vec::new();
                 for (word, slots) in occurrences.iter().enumerate() {
-                    for (slot, count) in runs(slots) {
-                        let Some(sum) = sums.get_mut(slot as usize) else { continue };
+                    for (document, count) in runs(slots) {
+                        let Some(sum) = sums.get_mut(document as usize) else { continue };
                         if *sum == 0.0 {
-                            met.push(slot);
+                            met.push(document);
                         }
-                        *sum += weigh.part(word, count, lengths[slot as usize]);
+                        *sum += weigh.part(word, count, lengths[document as usize]);
                     }
                 }
-                met.into_iter().map(|slot| (slot, sums[slot as usize] as f32)).collect()
+                let scored = |document: u32| (owner(*owners, document), sums[document as usize] as f32);
+                if owners.is_none() {
+                    return met.into_iter().map(scored).collect();
+                }
+                // Documents of one slot are neighbours.
+                met.sort_unstable();
+                let scored: Vec<_> = met.into_iter().map(scored).collect();
+                let of_slots = scored.chunk_by(|a, b| a.0 == b.0);
+                of_slots
+                    .filter_map(|of_slot| of_slot.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)))
+                    .collect()
             }
             Self::Scanned(documents) => {
-                let scored = documents.iter().filter(|(_, document)| document.is_met());
-                scored.map(|(slot, document)| (*slot, weigh.document(document))).collect()
+                let scored = documents.iter();
+                scored.filter_map(|(slot, documents)| Some((*slot, weigh.best(documents)?))).collect()
             }
         }
     }
 
-    /// What one document scores; `None` if it has none of the words.
+    /// What one slot scores; `None` if no document of it has one of the words.
     fn score(&self, slot: u32, weigh: &Weigh) -> Option<f32> {
         match self {
-            Self::Indexed { lengths, occurrences } => {
-                let count = |slots: &&[u32]| {
-                    let from = slots.partition_point(|other| *other < slot);
-                    slots[from..].partition_point(|other| *other == slot) as u32
+            Self::Indexed { lengths, occurrences, owners } => {
+                let numbers = match owners {
+                    None => slot as usize..slot as usize + 1,
+                    Some(owners) => {
+                        let from = owners.partition_point(|owner| *owner < slot);
+                        from..from + owners[from..].partition_point(|owner| *owner == slot)
+                    }
                 };
-                let document = Document {
-                    frequencies: occurrences.iter().map(count).collect(),
-                    length: *lengths.get(slot as usize)?,
+                let document = |number: usize| {
+                    let count = |documents: &&[u32]| {
+                        let from = documents.partition_point(|other| (*other as usize) < number);
+                        documents[from..].partition_point(|other| *other as usize == number) as u32
+                    };
+                    let frequencies = occurrences.iter().map(count).collect();
+                    Some(Document { frequencies, length: *lengths.get(number)? })
                 };
-                document.is_met().then(|| weigh.document(&document))
+                weigh.best(&numbers.filter_map(document).collect::<Vec<_>>())
             }
-            Self::Scanned(documents) => {
-                let document = documents.get(&slot).filter(|document| document.is_met());
-                document.map(|document| weigh.document(document))
-            }
+            Self::Scanned(documents) => weigh.best(documents.get(&slot)?),
         }
     }
 }
@@ -206,9 +232,19 @@ impl Document {
 }
 
 impl Read<'_> {
-    fn document(&self, payload: &crate::Payload) -> Document {
+    /// The documents of a point that have a token.
+    fn documents(&self, payload: &crate::Payload) -> Vec<Document> {
+        let mut documents = match &self.elements {
+            Some(elements) => elements.each(payload).map(|values| self.document(flat(&values))).collect(),
+            None => vec![self.document(flat_values(self.key, payload).into_iter())],
+        };
+        documents.retain(|document| document.length > 0);
+        documents
+    }
+
+    fn document<'v>(&self, values: impl Iterator<Item = &'v serde_json::Value>) -> Document {
         let mut document = Document { frequencies: vec![0; self.wanted.len()], length: 0 };
-        for text in flat_values(self.key, payload).into_iter().filter_map(serde_json::Value::as_str) {
+        for text in values.filter_map(serde_json::Value::as_str) {
             self.analyzer.each_document_token(text, |token| {
                 document.length += 1;
                 if let Ok(word) = self.wanted.binary_search_by(|wanted| wanted.as_str().cmp(token)) {
@@ -220,7 +256,12 @@ impl Read<'_> {
     }
 }
 
-/// Each slot of an ascending list with how often it is there.
+/// The slot of a document.
+fn owner(owners: Option<&[u32]>, document: u32) -> u32 {
+    owners.map_or(document, |owners| owners.get(document as usize).copied().unwrap_or(u32::MAX))
+}
+
+/// Each number of an ascending list with how often it is there.
 fn runs(slots: &[u32]) -> impl Iterator<Item = (u32, u32)> + '_ {
     slots.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32))
 }
@@ -248,6 +289,12 @@ impl Weigh {
     fn part(&self, word: usize, count: u32, length: u32) -> f64 {
         let (count, long) = (f64::from(count), f64::from(length) / self.average);
         self.idf[word] * count * (self.k + 1.0) / (count + self.k * (1.0 - self.b + self.b * long))
+    }
+
+    /// The best score of the documents that have one of the words.
+    fn best(&self, documents: &[Document]) -> Option<f32> {
+        let met = documents.iter().filter(|document| document.is_met());
+        met.map(|document| self.document(document)).max_by(f32::total_cmp)
     }
 
     fn document(&self, document: &Document) -> f32 {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use cairn_index::{
     CollectionConfig, ConfigChange, Database, Expiry, FieldSchema, Filter, Metric, Modifier, MultiVector,
     Options, Parts, Point, PointId, Scroll, Search, Selection, SparseVector, StoreKind, Vector, VectorConfig,
-    When, WriteMode,
+    When, WriteMode, WrittenId,
 };
 use common::{copy_folder, rng, scratch, vector};
 use rand::Rng;
@@ -68,6 +68,11 @@ struct Model {
     extra: bool,
 }
 
+/// Every third point is called by a string.
+fn called(number: u64) -> WrittenId {
+    if number.is_multiple_of(3) { format!("stone {number}").into() } else { number.into() }
+}
+
 fn filter(json: serde_json::Value) -> Filter {
     serde_json::from_value(json).unwrap()
 }
@@ -88,7 +93,8 @@ impl Model {
         let db = Database::open_with(dir.path(), options.clone()).unwrap();
         let config = CollectionConfig::new(4, Metric::Euclid)
             .with_sparse("s", Modifier::None)
-            .with_vector("m", VectorConfig { multivector: true, ..VectorConfig::new(2, Metric::Dot) });
+            .with_vector("m", VectorConfig { multivector: true, ..VectorConfig::new(2, Metric::Dot) })
+            .with_string_ids();
         db.create_collection("c", config).unwrap();
         let map = BTreeMap::new();
         Self { rng, seed, step: 0, options, db: Some(db), dir, map, extra: false }
@@ -140,9 +146,11 @@ impl Model {
     }
 
     fn point(&mut self) -> Point {
-        let id: PointId = match self.rng.random_range(0..10) {
-            0 => PointId::Uuid(uuid::Uuid::from_u128(self.rng.random_range(0..20))),
-            _ => self.rng.random_range(0..IDS).into(),
+        let id: WrittenId = match self.rng.random_range(0..11) {
+            0 => uuid::Uuid::from_u128(self.rng.random_range(0..20)).into(),
+            // By its UUID, and not by the string that the UUID was made of.
+            1 => called(self.rng.random_range(0..IDS)).id.into(),
+            _ => called(self.rng.random_range(0..IDS)),
         };
         let year: u32 = self.rng.random_range(0..100);
         let colour = ["red", "green", "blue"][self.rng.random_range(0..3)];
@@ -172,7 +180,7 @@ impl Model {
     }
 
     fn ids(&mut self, count: usize) -> Vec<PointId> {
-        (0..count).map(|_| self.rng.random_range(0..IDS).into()).collect()
+        (0..count).map(|_| called(self.rng.random_range(0..IDS)).id).collect()
     }
 
     fn known_ids(&mut self, count: usize) -> Vec<PointId> {
@@ -183,9 +191,16 @@ impl Model {
         (0..count).map(|_| all[self.rng.random_range(0..all.len())]).collect()
     }
 
+    /// In place of the one there, whose string it goes on being called by.
+    fn put(&mut self, mut point: Point) {
+        let known = self.map.get(&point.id).and_then(|known| known.label.clone());
+        point.label = point.label.or(known);
+        self.map.insert(point.id, point);
+    }
+
     fn upsert(&mut self) {
         let points: Vec<Point> = (0..self.rng.random_range(1..20)).map(|_| self.point()).collect();
-        self.map.extend(points.iter().map(|point| (point.id, point.clone())));
+        points.iter().for_each(|point| self.put(point.clone()));
         assert_eq!(self.collection().upsert(points.clone()).unwrap().upserted, points.len());
     }
 
@@ -202,7 +217,7 @@ impl Model {
                 (Some(old), _) => only.as_ref().is_none_or(|only| only.matches(old.id, &old.payload)),
             };
             if wanted {
-                self.map.insert(point.id, point.clone());
+                self.put(point.clone());
             }
         }
         self.collection().upsert_when(points, When { mode, filter: only }).unwrap();
@@ -416,7 +431,7 @@ impl Model {
     }
 
     fn scroll(&mut self) {
-        let from = self.rng.random_bool(0.5).then(|| self.rng.random_range(0..IDS).into());
+        let from = self.rng.random_bool(0.5).then(|| called(self.rng.random_range(0..IDS)).id);
         let some =
             self.rng.random_bool(0.5).then(|| filter(json!({"must": {"key": "year", "range": {"lt": 40}}})));
         let limit = self.rng.random_range(1..30);
@@ -444,5 +459,6 @@ impl Model {
 
 fn point_of(record: cairn_index::Record) -> Point {
     let vectors: BTreeMap<String, Vector> = record.vectors.unwrap();
-    Point { id: record.id, vectors, payload: record.payload.unwrap(), expiry: record.expiry }
+    let (id, label, expiry) = (record.id, record.label, record.expiry);
+    Point { id, label, vectors, payload: record.payload.unwrap(), expiry }
 }

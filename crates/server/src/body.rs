@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Query, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -37,11 +37,18 @@ where
 
 /// A JSON body that is here as a whole, and may be long: it is to be read where
 /// that holds up nobody.
-pub(crate) struct Unread<T>(json::Text, PhantomData<fn() -> T>);
+pub(crate) struct Unread<T> {
+    text: json::Text,
+    /// Whether the collection that the request is about takes strings as ids.
+    string_ids: bool,
+    wanted: PhantomData<fn() -> T>,
+}
 
 impl<T: DeserializeOwned> Unread<T> {
     pub(crate) fn read(self) -> ApiResult<T> {
-        json::read(&self.0).map_err(|error| ApiError::from_json(&error))
+        let read = || json::read(&self.text);
+        let read = if self.string_ids { cairn_index::with_labels(read) } else { read() };
+        read.map_err(|error| ApiError::from_json(&error))
     }
 }
 
@@ -53,9 +60,20 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let limit = App::from_ref(state).options.max_body_bytes;
-        read(request.into_body(), limit).await.map(|text| Self(text, PhantomData))
+        let app = App::from_ref(state);
+        let (mut parts, body) = request.into_parts();
+        let text = read(body, app.options.max_body_bytes).await?;
+        let string_ids = takes_string_ids(&app, &mut parts).await;
+        Ok(Self { text, string_ids, wanted: PhantomData })
     }
+}
+
+/// Whether the collection that the path names takes strings as ids.
+async fn takes_string_ids(app: &App, parts: &mut Parts) -> bool {
+    let Ok(params) = RawPathParams::from_request_parts(parts, &()).await else { return false };
+    let named = params.iter().find(|(key, _)| *key == "collection");
+    let collection = named.and_then(|(_, name)| app.engine.database().collection(name).ok());
+    collection.is_some_and(|collection| collection.takes_string_ids())
 }
 
 /// The query parameters of a request.

@@ -123,7 +123,9 @@ impl From<cairn_index::Error> for ApiError {
                 Self::not_found(error.to_string())
             }
             Error::Filter(text) => Self::format(text),
-            Error::PointId(_) | Error::Request(_) => Self::bad_request(error),
+            Error::PointId(_) | Error::Label { .. } | Error::LabelTaken { .. } | Error::Request(_) => {
+                Self::bad_request(error)
+            }
             Error::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             Error::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
             Error::Cancelled => Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string()),

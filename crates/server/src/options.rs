@@ -39,6 +39,9 @@ pub struct ServerOptions {
     pub search_threads: usize,
     /// Searches that may wait for a thread; more are answered 429.
     pub max_waiting_searches: usize,
+    /// Whether collections that clients create take any string as a point's id,
+    /// unless `string_ids` of the request says otherwise.
+    pub string_ids: bool,
     /// Time that open requests get to finish at shutdown. Milliseconds.
     pub shutdown_timeout_ms: u64,
 }
@@ -59,6 +62,7 @@ impl Default for ServerOptions {
             max_concurrent_requests: 256,
             search_threads: 0,
             max_waiting_searches: 1024,
+            string_ids: false,
             shutdown_timeout_ms: 30_000,
         }
     }

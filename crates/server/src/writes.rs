@@ -1,8 +1,9 @@
 //! A write, carried out: texts are embedded, then one verb of the collection is
 //! called.
 
+use axum::http::StatusCode;
 use cairn_embed::TextKind;
-use cairn_index::{Applied, Collection, CollectionConfig, Point, PointId, Vector, Vectors, When};
+use cairn_index::{Applied, Collection, CollectionConfig, Point, PointId, Vector, Vectors, When, WrittenId};
 use cairn_rag::Engine;
 
 use crate::error::{ApiError, ApiResult};
@@ -14,6 +15,28 @@ use crate::wire::writes::{
 
 /// Carries out one write.
 pub(crate) fn write(
+    engine: &Engine,
+    collection: &Collection,
+    operation: Operation,
+) -> ApiResult<(Applied, Option<Usage>)> {
+    if !collection.takes_string_ids() {
+        return carry_out(engine, collection, operation);
+    }
+    let ids = operation.ids();
+    carry_out(engine, collection, operation).map_err(|error| as_written(error, &ids))
+}
+
+/// An error about an id, which is told as the client wrote it.
+fn as_written(mut error: ApiError, ids: &[WrittenId]) -> ApiError {
+    if error.status == StatusCode::NOT_FOUND
+        && let Some(written) = ids.iter().find(|written| error.text.contains(&written.id.to_string()))
+    {
+        error.text = error.text.replace(&written.id.to_string(), &written.to_string());
+    }
+    error
+}
+
+fn carry_out(
     engine: &Engine,
     collection: &Collection,
     operation: Operation,
@@ -59,7 +82,7 @@ fn upsert_points(
     let mut points = Vec::with_capacity(inputs.len());
     for PointInput { id, vector, payload } in inputs {
         let vectors = reading.vectors(vector)?;
-        points.push(Point { id, vectors, payload: payload.unwrap_or_default(), expiry: None });
+        points.push(Point { vectors, payload: payload.unwrap_or_default(), ..Point::empty(id) });
     }
     let usage = reading.embed(engine, |place, name, vector| {
         points[place].vectors.insert(name, vector);
@@ -79,7 +102,7 @@ fn update_vectors(
             let text = format!("points[{place}].vector: must specify vectors to update for point");
             return Err(ApiError::validation(text));
         }
-        points.push((point.id, reading.vectors(point.vector)?));
+        points.push((point.id.id, reading.vectors(point.vector)?));
     }
     let usage = reading.embed(engine, |place, name, vector| {
         points[place].1.insert(name, vector);

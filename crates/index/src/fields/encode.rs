@@ -9,18 +9,26 @@ use super::postings::{Column, Postings, Words};
 use super::sections::{Header, Writer};
 use super::texts::Texts;
 use super::{key_of_float, key_of_uuid};
+use crate::elements::Elements;
 use crate::error::Result;
 use crate::filter::geo::GeoPoint;
 use crate::filter::prepared::{count, flat, is_empty};
 use crate::filter::time;
+use crate::path::Path;
+use crate::point::Payload;
 use crate::schema::{FieldKind, FieldOptions, FieldSchema};
 use crate::text::Analyzer;
 
-/// Takes the values of one field of each row and writes its index.
+/// Takes the values of one field of each row and writes its index. Where each
+/// object of an array counts for itself, it takes those of each object.
 pub(crate) struct FieldEncoder {
     kind: FieldKind,
     rows: u32,
     points: u32,
+    /// The last slot that was counted as a point.
+    counted: Option<u32>,
+    /// The slot of each entry, where entries are not rows.
+    owners: Option<Vec<u32>>,
     filled: Vec<u64>,
     null: Vec<u32>,
     other: Vec<u32>,
@@ -64,26 +72,43 @@ impl FieldEncoder {
             | FieldOptions::Bool
             | FieldOptions::Datetime(_) => Taken::Numbers(Vec::new()),
         };
-        let filled = vec![0; (rows as usize).div_ceil(64)];
+        let owners = schema.common.nested.as_ref().map(|_| Vec::new());
+        let filled = vec![0; if owners.is_some() { 0 } else { (rows as usize).div_ceil(64) }];
         let (null, other, counts) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { kind: schema.kind(), rows, points: 0, filled, null, other, counts, taken })
+        let kind = schema.kind();
+        Ok(Self { kind, rows, points: 0, counted: None, owners, filled, null, other, counts, taken })
     }
 
-    /// Takes the values at the field's path of one row, each row once. Rows
-    /// without a value need not come.
+    /// Takes what a payload has at the field's path, each row once and in order.
+    pub(crate) fn add_payload(
+        &mut self,
+        slot: u32,
+        path: &Path,
+        elements: Option<&Elements>,
+        payload: &Payload,
+    ) {
+        match elements {
+            Some(elements) => elements.each(payload).for_each(|values| self.add(slot, &values)),
+            None => self.add(slot, &path.values(payload)),
+        }
+    }
+
+    /// Takes the values of one row, each row once, or those of each object of it.
+    /// Rows without a value need not come, objects must.
     pub(crate) fn add(&mut self, slot: u32, values: &[&Value]) {
         debug_assert!(slot < self.rows, "slot {slot} is beyond the {} rows", self.rows);
+        let entry = self.entry(slot);
         if values.iter().any(|value| !is_empty(value)) {
-            self.filled[slot as usize / 64] |= 1 << (slot % 64);
+            self.filled[entry as usize / 64] |= 1 << (entry % 64);
         }
         if values.iter().any(|value| value.is_null()) {
-            self.null.push(slot);
+            self.null.push(entry);
         }
-        self.counts.extend(values.iter().map(|value| (count(value) as i64, slot)));
+        self.counts.extend(values.iter().map(|value| (count(value) as i64, entry)));
         let (mut indexed, mut other) = (false, false);
         let mut position = 0;
         for value in flat(values).filter(|value| !value.is_null()) {
-            if self.taken.take(self.kind, slot, value, &mut position) {
+            if self.taken.take(self.kind, entry, value, &mut position) {
                 indexed = true;
             } else {
                 other = true;
@@ -92,10 +117,21 @@ impl FieldEncoder {
         if let Taken::Keywords(words) | Taken::Texts { words, .. } = &mut self.taken {
             words.end_row();
         }
-        self.points += u32::from(indexed);
-        if other {
-            self.other.push(slot);
+        if indexed && self.counted.replace(slot) != Some(slot) {
+            self.points += 1;
         }
+        if other {
+            self.other.push(entry);
+        }
+    }
+
+    /// The entry of a row, or the next one that it gets.
+    fn entry(&mut self, slot: u32) -> u32 {
+        let Some(owners) = &mut self.owners else { return slot };
+        let entry = owners.len() as u32;
+        owners.push(slot);
+        self.filled.resize(owners.len().div_ceil(64), 0);
+        entry
     }
 
     /// The bytes of the index.
@@ -103,6 +139,9 @@ impl FieldEncoder {
         self.null.sort_unstable();
         self.other.sort_unstable();
         let mut file = Writer::default();
+        if let Some(owners) = &self.owners {
+            file.add(owners);
+        }
         file.add(&self.filled);
         file.add(&self.null);
         file.add(&self.other);

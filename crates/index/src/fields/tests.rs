@@ -138,6 +138,28 @@ fn points_are_rows_with_a_value_of_the_kind() {
     assert!(wrong.err().unwrap().contains("not one of kind integer"));
 }
 
+#[test]
+fn a_value_in_several_objects_of_a_row_is_there_once() {
+    let schema = json!({"type": "integer", "nested": "l"});
+    let schema: FieldSchema = serde_json::from_value(schema).unwrap();
+    let rows = [vec![vec![json!(3)], vec![json!(3)], vec![]], vec![], vec![vec![json!([3, 5])]]];
+    let mut encoder = FieldEncoder::new(&schema, 3).unwrap();
+    for (slot, objects) in (0..).zip(&rows) {
+        objects.iter().for_each(|values| encoder.add(slot, &values.iter().collect::<Vec<_>>()));
+    }
+    let index = FieldIndex::open(&schema, &Bytes::copy_of(&encoder.finish())).unwrap();
+    assert_eq!((index.rows(), index.entries(), index.points()), (3, 4, 2));
+    let int = OrderValue::Int;
+    let ordered: Vec<_> = index.ordered(false, None).unwrap().collect();
+    assert_eq!(ordered, [(int(3), 0), (int(3), 2), (int(5), 2)]);
+    let counted = index.facet(&Bits::full(3)).unwrap();
+    assert_eq!(counted, [(FacetValue::Integer(3), 2), (FacetValue::Integer(5), 1)]);
+    let slots = |test: &Test| index.answer(&Check::Plain(test)).unwrap().sure.iter().collect::<Vec<_>>();
+    // A row without objects has none that lacks the field.
+    assert_eq!(slots(&Test::IsEmpty(true)), [0]);
+    assert_eq!(slots(&Test::IsEmpty(false)), [0, 2]);
+}
+
 /// Asks an index everything.
 fn ask(index: &FieldIndex, filters: &[Prepared<'_>]) {
     for filter in filters {
@@ -149,6 +171,7 @@ fn ask(index: &FieldIndex, filters: &[Prepared<'_>]) {
                 let _ = index.estimate(check);
                 if let Some(answer) = index.answer(check) {
                     assert!(answer.sure.iter().chain(answer.doubt.iter()).all(|slot| slot < index.rows()));
+                    let _ = index.entries_that_pass(check);
                 }
             }
         }
@@ -190,8 +213,9 @@ fn damaged_bytes_are_refused_or_answered_but_never_panic() {
         .collect();
     let seed = 5;
     let mut rng = StdRng::seed_from_u64(seed);
-    for kind in FieldKind::ALL {
-        let schema = schema(kind);
+    for (kind, nested) in FieldKind::ALL.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let mut schema = schema(kind);
+        schema.common.nested = nested.then(|| "l".to_owned());
         let of_field = Schema::from([("x".to_owned(), schema.clone())]);
         let filters: Vec<_> =
             filters.iter().map(|filter| Prepared::new(filter, &of_field).unwrap()).collect();

@@ -2,7 +2,8 @@
 //!
 //! Without positions, which phrases and ranking need, a word has each slot once; with them it has an entry for
 //! every occurrence. Positions count on from one string of a point to the
-//! next, with a gap, so that no phrase runs across.
+//! next, with a gap, so that no phrase runs across. Where each object of an array
+//! counts for itself, what is said of points and slots here is about objects.
 
 use std::sync::OnceLock;
 

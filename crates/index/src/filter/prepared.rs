@@ -14,6 +14,7 @@ use super::scalars::Scalars;
 use super::slice::Slice;
 use super::tokens::Tokens;
 use super::{Condition, Filter, Test, time};
+use crate::elements::Elements;
 use crate::error::Result;
 use crate::id::PointId;
 use crate::path::Path;
@@ -59,6 +60,11 @@ pub(crate) enum Node<'f> {
 #[derive(Debug)]
 pub(crate) struct Field<'f> {
     pub(crate) key: Cow<'f, Path>,
+    /// The objects of which one must pass, where each counts for itself.
+    elements: Option<Elements>,
+    /// Whether the field's index has an entry for each element of the nested array
+    /// that the condition is about.
+    pub(crate) by_element: bool,
     pub(crate) checks: Vec<Check<'f>>,
 }
 
@@ -133,7 +139,13 @@ impl Reader<'_> {
         let full = self.full(key)?;
         let schema = self.schema.get(full.as_str());
         let checks = tests.iter().map(|test| Check::new(test, schema)).collect::<Result<_>>()?;
-        Ok(Field { key: Cow::Borrowed(key), checks })
+        let mut elements = schema.and_then(|schema| Elements::of(schema, &full));
+        let mut by_element = false;
+        if let Some(within) = self.within {
+            by_element = elements.as_ref().is_some_and(|elements| elements.are_those_of(within));
+            elements = elements.and_then(|elements| elements.within(within));
+        }
+        Ok(Field { key: Cow::Borrowed(key), elements, by_element, checks })
     }
 
     fn nested<'f>(self, key: &'f Path, filter: &'f Filter) -> Result<Nested<'f>> {
@@ -203,8 +215,11 @@ impl Nested<'_> {
 
 impl Field<'_> {
     pub(crate) fn holds(&self, payload: &Payload) -> bool {
-        let values = self.key.values(payload);
-        self.checks.iter().any(|check| check.holds(&values))
+        let holds = |values: &[&Value]| self.checks.iter().any(|check| check.holds(values));
+        match &self.elements {
+            Some(elements) => elements.each(payload).any(|values| holds(&values)),
+            None => holds(&self.key.values(payload)),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::bytes::Bytes;
 use crate::catalogue::{Kind, read_derived, write_derived};
 use crate::config::{Builder, CollectionConfig, HnswConfig, Options, VectorConfig};
+use crate::elements::Elements;
 use crate::error::{Error, Result};
 use crate::fields::FieldIndex;
 use crate::fields::encode::FieldEncoder;
@@ -336,18 +337,19 @@ fn encode_fields(part: &Part, fields: &[What]) -> Result<Vec<Vec<u8>>> {
     let mut encoders = Vec::new();
     for what in fields {
         if let What::Field(path, schema) = what {
-            encoders.push((path, FieldEncoder::new(schema, part.len())?));
+            let elements = Elements::of(schema, path);
+            encoders.push((path, elements, FieldEncoder::new(schema, part.len())?));
         }
     }
     if !encoders.is_empty() {
         for slot in 0..part.len() {
             let payload = part.payload(slot)?;
-            for (path, encoder) in &mut encoders {
-                encoder.add(slot, &path.values(&payload));
+            for (path, elements, encoder) in &mut encoders {
+                encoder.add_payload(slot, path, elements.as_ref(), &payload);
             }
         }
     }
-    Ok(encoders.into_iter().map(|(_, encoder)| encoder.finish()).collect())
+    Ok(encoders.into_iter().map(|(.., encoder)| encoder.finish()).collect())
 }
 
 /// What was mapped, before it is part of a segment in service.
@@ -403,6 +405,10 @@ impl What {
     /// What a derived file must have been made from to be used.
     fn made_from(&self) -> Value {
         match self {
+            // An index of before had an entry a row.
+            Self::Field(path, schema) if schema.common.nested.is_some() => {
+                json!({"path": path, "schema": schema, "entries": "elements"})
+            }
             Self::Field(path, schema) => json!({"path": path, "schema": schema}),
             Self::Sparse(name, uid) => json!({"vector": name, "uid": uid}),
             Self::Graph(name, uid, vector, hnsw) => {

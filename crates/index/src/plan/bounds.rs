@@ -67,29 +67,29 @@ impl Bounds {
         }
     }
 
-    /// What is known of a whole filter.
-    pub(super) fn of(tree: &Clauses<Branch<'_>>, part: &dyn FilterPart) -> Self {
-        let len = part.len();
+    /// What is known of a whole filter about `len` rows, or entries of an index;
+    /// `see` shows what is known of one condition.
+    pub(super) fn of<N>(tree: &Clauses<N>, len: u32, see: &dyn Fn(&N, &mut dyn FnMut(&Bounds))) -> Self {
         let mut all = Self::exactly(Bits::full(len));
-        for branch in &tree.must {
-            branch.see(part, |bounds| all.and(bounds));
+        for node in &tree.must {
+            see(node, &mut |bounds| all.and(bounds));
         }
         if !tree.must_not.is_empty() {
             let mut any = Self::exactly(Bits::default());
-            for branch in &tree.must_not {
-                branch.see(part, |bounds| any.or(bounds));
+            for node in &tree.must_not {
+                see(node, &mut |bounds| any.or(bounds));
             }
             all.and(&any.not(len));
         }
         if !tree.should.is_empty() {
             let mut any = Self::exactly(Bits::default());
-            for branch in &tree.should {
-                branch.see(part, |bounds| any.or(bounds));
+            for node in &tree.should {
+                see(node, &mut |bounds| any.or(bounds));
             }
             all.and(&any);
         }
-        if let Some((enough, branches)) = &tree.min_should {
-            all.and(&Self::of_enough(*enough, branches, part));
+        if let Some((enough, nodes)) = &tree.min_should {
+            all.and(&Self::of_enough(*enough, nodes, len, see));
         }
         if all.possible.as_ref().is_some_and(|possible| possible.count() == all.sure.count()) {
             all.possible = None;
@@ -97,15 +97,15 @@ impl Bounds {
         all
     }
 
-    fn of_enough(enough: usize, branches: &[Branch<'_>], part: &dyn FilterPart) -> Self {
-        if enough > branches.len() {
+    fn of_enough<N>(enough: usize, nodes: &[N], len: u32, see: &dyn Fn(&N, &mut dyn FnMut(&Bounds))) -> Self {
+        if enough > nodes.len() {
             return Self::exactly(Bits::default());
         }
         // Who passes at least 0, 1, 2, .. of the conditions seen so far.
         let mut at_least = vec![Self::exactly(Bits::default()); enough + 1];
-        at_least[0] = Self::exactly(Bits::full(part.len()));
-        for branch in branches {
-            branch.see(part, |bounds| {
+        at_least[0] = Self::exactly(Bits::full(len));
+        for node in nodes {
+            see(node, &mut |bounds| {
                 for count in (1..=enough).rev() {
                     let mut one_more = at_least[count - 1].clone();
                     one_more.and(bounds);
@@ -117,11 +117,10 @@ impl Bounds {
     }
 }
 
-impl Branch<'_> {
-    fn see(&self, part: &dyn FilterPart, see: impl FnOnce(&Bounds)) {
-        match self {
-            Self::Leaf(leaf) => see(leaf.bounds(part)),
-            Self::Filter(tree) => see(&Bounds::of(tree, part)),
-        }
-    }
+/// What is known of the branches of a filter about the rows of a part.
+pub(super) fn of_branches(tree: &Clauses<Branch<'_>>, part: &dyn FilterPart) -> Bounds {
+    Bounds::of(tree, part.len(), &|branch, see| match branch {
+        Branch::Leaf(leaf) => see(leaf.bounds(part)),
+        Branch::Filter(tree) => see(&of_branches(tree, part)),
+    })
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use self::random::{PATHS, filter, payload, schema};
 use super::*;
 use crate::bytes::Bytes;
+use crate::elements::Elements;
 use crate::fields::encode::FieldEncoder;
 use crate::filter::Filter;
 use crate::filter::prepared::Subject;
@@ -59,8 +60,9 @@ impl Rows {
     fn encode(&self, path: &str, schema: &FieldSchema) -> Vec<u8> {
         let path: Path = path.parse().unwrap();
         let mut encoder = FieldEncoder::new(schema, self.len()).unwrap();
+        let elements = Elements::of(schema, &path);
         for (slot, (_, payload)) in (0..).zip(&self.points) {
-            encoder.add(slot, &path.values(payload));
+            encoder.add_payload(slot, &path, elements.as_ref(), payload);
         }
         encoder.finish()
     }

@@ -7,6 +7,7 @@
 //! time twice as wide. A group may still come back short.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -105,9 +106,10 @@ impl GroupId {
         }
     }
 
+    /// The point that the value names: a string may be a label.
     fn point_id(&self) -> Option<PointId> {
         match self {
-            Self::Keyword(text) => uuid::Uuid::parse_str(text).ok().map(PointId::Uuid),
+            Self::Keyword(text) => Some(PointId::labelled(text)),
             Self::Unsigned(number) => Some(PointId::Num(*number)),
             Self::Signed(_) => None,
         }
@@ -119,6 +121,8 @@ impl GroupId {
 pub struct GroupLookup {
     /// Its id, the group's value.
     pub id: PointId,
+    /// The string that the id was made of, if it was made of one.
+    pub label: Option<Arc<str>>,
     /// The payload, if asked for.
     pub payload: Option<Payload>,
     /// The vectors asked for.
@@ -188,7 +192,7 @@ fn look_up(from: &dyn Source, id: &GroupId, parts: &Parts) -> Result<Option<Grou
         return Ok(None);
     };
     let (payload, vectors) = read(from, place, &parts.payload, wanted.as_deref())?;
-    Ok(Some(GroupLookup { id, payload, vectors }))
+    Ok(Some(GroupLookup { id, label: from.label(place), payload, vectors }))
 }
 
 /// Groups as far as they were found.

@@ -1,5 +1,7 @@
 //! Hits: what was found, with the parts of the points that were asked for.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::id::PointId;
 use crate::point::{Parts, Payload, Selector};
@@ -15,6 +17,8 @@ use crate::fields::OrderValue;
 pub struct QueryHit {
     /// The point.
     pub id: PointId,
+    /// The string that the id was made of, if it was made of one.
+    pub label: Option<Arc<str>>,
     /// The seq of the operation that wrote it; 0 where the root only lists
     /// points: in order of id, by a payload value, or at random.
     pub version: u64,
@@ -41,6 +45,7 @@ pub(super) fn dress(
         let (payload, vectors) = read(source, scored.place, &parts.payload, wanted.as_deref())?;
         Ok(QueryHit {
             id: source.id(scored.place),
+            label: source.label(scored.place),
             version: if only_lists { 0 } else { source.version(scored.place) },
             score: scored.score,
             order_value: scored.order_value,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::id::PointId;
+use crate::label::WrittenId;
 use crate::path::Path;
 use crate::vector::Vector;
 
@@ -143,7 +144,7 @@ pub enum Target {
     /// This vector.
     Vector(Vector),
     /// The vector of this point.
-    Id(PointId),
+    Id(WrittenId),
 }
 
 impl<V: Into<Vector>> From<V> for Target {
@@ -154,6 +155,12 @@ impl<V: Into<Vector>> From<V> for Target {
 
 impl From<PointId> for Target {
     fn from(id: PointId) -> Self {
+        Self::Id(id.into())
+    }
+}
+
+impl From<WrittenId> for Target {
+    fn from(id: WrittenId) -> Self {
         Self::Id(id)
     }
 }

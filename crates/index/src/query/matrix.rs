@@ -1,5 +1,7 @@
 //! Distance matrices: how near sampled points are to each other.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::filter::Filter;
 use crate::id::PointId;
@@ -32,6 +34,8 @@ impl Default for MatrixRequest {
 pub struct MatrixResult {
     /// The sampled points, in order of id.
     pub ids: Vec<PointId>,
+    /// For each of them the string that its id was made of, if it was made of one.
+    pub labels: Vec<Option<Arc<str>>>,
     /// For each of them its nearest neighbours: position in `ids`, and score.
     pub rows: Vec<Vec<(usize, f32)>>,
 }
@@ -120,7 +124,8 @@ pub(crate) fn run_matrix(
         let near = nearest.filter_map(|(place, raw)| Some((at(place)?, score(kind.metric, raw))));
         rows.push(near.take(request.limit).collect());
     }
-    Ok(MatrixResult { ids: sampled.into_iter().map(|(id, _)| id).collect(), rows })
+    let labels = places.iter().map(|place| source.label(*place)).collect();
+    Ok(MatrixResult { ids: sampled.into_iter().map(|(id, _)| id).collect(), labels, rows })
 }
 
 /// Random points that have the vector, in order of id.

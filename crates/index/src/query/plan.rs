@@ -283,9 +283,10 @@ impl Resolver<'_> {
     fn vector(&mut self, target: &Target) -> Result<Option<Vector>> {
         let vector = match target {
             Target::Vector(vector) => Some(vector.clone()),
-            Target::Id(id) => {
-                let place = self.from.resolve(*id).ok_or(Error::UnknownPoint { id: *id })?;
-                self.met.push(*id);
+            Target::Id(written) => {
+                let unknown = || Error::UnknownPoint { id: written.clone() };
+                let place = self.from.resolve(written.id).ok_or_else(unknown)?;
+                self.met.push(written.id);
                 self.from.vector(place, self.named)?
             }
         };

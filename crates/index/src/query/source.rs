@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use cairn_ann::Metric;
 
@@ -98,6 +99,9 @@ pub(crate) trait Source: Sync {
     fn resolve(&self, id: PointId) -> Option<Place>;
 
     fn id(&self, place: Place) -> PointId;
+
+    /// The string that the id was made of.
+    fn label(&self, place: Place) -> Option<Arc<str>>;
 
     fn version(&self, place: Place) -> u64;
 

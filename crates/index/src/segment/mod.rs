@@ -1,7 +1,7 @@
 //! A segment: rows that no longer change, in a mapped file.
 //!
-//! The file is a container of the kind `segment` with the sections of `ids` and
-//! `columns`, and: `versions`, u64 a row; `expiry`, two u64 a row, missing when
+//! The file is a container of the kind `segment` with the sections of `ids`,
+//! `labels` and `columns`, and: `versions`, u64 a row; `expiry`, two u64 a row, missing when
 //! no row disappears; `payload_ends`, u64, where each payload ends in
 //! `payloads`, which holds crc32 and JSON of each, nothing for an empty one.
 //!
@@ -10,15 +10,18 @@
 mod columns;
 mod container;
 mod ids;
+mod labels;
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::columns::{Column, ColumnInfo, ColumnSource, MappedRows, floats};
 pub(crate) use self::container::{Container, Writer};
 use self::ids::Ids;
+use self::labels::Labels;
 use crate::bytes::Bytes;
 use crate::collection::StoredBytes;
 use crate::error::Result;
@@ -37,6 +40,7 @@ struct Info {
 /// Rows to be written, in the order they get their slots.
 pub(crate) trait SegmentSource: ColumnSource {
     fn id(&self, row: u32) -> PointId;
+    fn label(&self, row: u32) -> Option<Arc<str>>;
     fn version(&self, row: u32) -> u64;
     fn expiry(&self, row: u32) -> Option<Expiry>;
     /// JSON, or nothing for an empty payload.
@@ -49,6 +53,7 @@ pub(crate) fn write(path: &Path, vectors: Vec<ColumnInfo>, source: &dyn SegmentS
     let rows = source.rows();
     let every = || 0..rows;
     ids::write(&mut writer, &every().map(|row| source.id(row)).collect::<Vec<_>>())?;
+    labels::write(&mut writer, rows, &|row| source.label(row))?;
     let versions: Vec<u64> = every().map(|row| source.version(row)).collect();
     writer.section("versions", bytemuck::cast_slice(&versions))?;
     if every().any(|row| source.expiry(row).is_some()) {
@@ -87,6 +92,7 @@ pub(crate) struct Segment {
     container: Container,
     rows: u32,
     ids: Ids,
+    labels: Option<Labels>,
     versions: Bytes,
     expiry: Option<Bytes>,
     payload_ends: Bytes,
@@ -108,6 +114,7 @@ impl Segment {
         let segment = Self {
             rows: info.rows,
             ids: Ids::open(&container, rows)?,
+            labels: Labels::open(&container, rows)?,
             versions: container.section("versions")?,
             expiry,
             payload_ends: container.section("payload_ends")?,
@@ -140,7 +147,8 @@ impl Segment {
     /// Bytes of its vectors and payloads.
     pub(crate) fn stored_bytes(&self) -> StoredBytes {
         let vectors = self.columns.iter().map(Column::bytes).sum();
-        StoredBytes { vectors, payloads: self.payloads.len() as u64 }
+        let labels = self.labels.as_ref().map_or(0, Labels::bytes);
+        StoredBytes { vectors, payloads: self.payloads.len() as u64 + labels }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -149,6 +157,11 @@ impl Segment {
 
     pub(crate) fn id(&self, slot: u32) -> PointId {
         self.ids.id(slot)
+    }
+
+    /// The string that the id was made of.
+    pub(crate) fn label(&self, slot: u32) -> Option<&str> {
+        self.labels.as_ref()?.label(slot)
     }
 
     pub(crate) fn slot_of(&self, id: &PointId) -> Option<u32> {

@@ -76,7 +76,7 @@ pub(crate) async fn create(
     At(name): At<String>,
     Input(body): Input<CreateCollection>,
 ) -> ApiResult<Reply<bool>> {
-    let config = body.into_config()?;
+    let config = body.into_config(app.options.string_ids)?;
     app.write(move |engine| engine.database().create_collection(&name, config).map(drop)).await?;
     Ok(started.reply(true))
 }

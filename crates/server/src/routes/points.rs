@@ -1,7 +1,11 @@
 //! Reading points: by id, page by page, counted, by the values of a field.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
-use cairn_index::{FacetRequest, MatrixRequest, Parts, PointId, Query, QueryRequest, Scroll};
+use cairn_index::{
+    Collection, FacetRequest, MatrixRequest, Parts, PointId, Query, QueryRequest, Scroll, WrittenId,
+};
 
 use crate::app::App;
 use crate::body::{At, Input, Reply, Started};
@@ -9,7 +13,7 @@ use crate::error::{ApiError, ApiResult, at_least_one};
 use crate::strict::Strict;
 use crate::wire::points::{
     CountPoints, CountResult, FacetOutput, FacetPoints, FacetResult, GetPoints, MatrixOffsets, MatrixPairs,
-    MatrixPoints, PairOutput, RecordOutput, ScrollPoints, ScrollResult, parts,
+    MatrixPoints, PairOutput, RecordOutput, ScrollPoints, ScrollResult, parts, written,
 };
 use crate::wire::query::order_by;
 
@@ -42,12 +46,22 @@ pub(crate) async fn get(
     started: Started,
     At((name, id)): At<(String, String)>,
 ) -> ApiResult<Reply<RecordOutput>> {
-    let id: PointId =
-        id.parse().map_err(|_| ApiError::bad_request(format!("Can not recognize \"{id}\" as point id")))?;
-    let records =
-        app.read(move |engine| Ok(engine.database().collection(&name)?.get(&[id], &Parts::all())?));
-    let record = records.await?.into_iter().next();
-    let record = record.ok_or_else(|| ApiError::not_found(format!("Point with id {id} does not exists!")))?;
+    let known = id.parse::<PointId>().ok();
+    let unreadable = format!("Can not recognize \"{id}\" as point id");
+    let missing = format!("Point with id {} does not exists!", known.map_or(id.clone(), |id| id.to_string()));
+    let record = app.read(move |engine| {
+        let collection = engine.database().collection(&name);
+        // Digits are a number, and where there is no such point, a string.
+        let string_ids = collection.as_ref().is_ok_and(Collection::takes_string_ids);
+        let label = string_ids.then(|| PointId::labelled(&id));
+        let ids: Vec<PointId> =
+            known.into_iter().chain(label.filter(|label| Some(*label) != known)).collect();
+        if ids.is_empty() {
+            return Err(ApiError::bad_request(unreadable));
+        }
+        Ok(collection?.get(&ids, &Parts::all())?.into_iter().next())
+    });
+    let record = record.await?.ok_or_else(|| ApiError::not_found(missing))?;
     Ok(started.reply(record.into()))
 }
 
@@ -78,7 +92,8 @@ pub(crate) async fn scroll(
             })
             .await?;
         let points = page.records.into_iter().map(RecordOutput::from).collect();
-        return Ok(started.reply(ScrollResult { points, next_page_offset: page.next }));
+        let next_page_offset = page.next.map(|id| written(id, page.next_label));
+        return Ok(started.reply(ScrollResult { points, next_page_offset }));
     };
     if from.is_some() {
         let text =
@@ -170,6 +185,10 @@ async fn matrix(app: App, name: String, body: MatrixPoints) -> ApiResult<cairn_i
     .await
 }
 
+fn written_ids(matrix: &cairn_index::MatrixResult) -> impl Iterator<Item = WrittenId> {
+    matrix.ids.iter().zip(&matrix.labels).map(|(id, label)| written(*id, label.clone()))
+}
+
 /// How near sampled points are to each other, as pairs.
 #[utoipa::path(
     post, path = "/collections/{collection}/points/search/matrix/pairs", tag = "points",
@@ -183,8 +202,13 @@ pub(crate) async fn matrix_pairs(
     At(name): At<String>,
     Input(body): Input<MatrixPoints>,
 ) -> ApiResult<Reply<MatrixPairs>> {
-    let pairs = matrix(app, name, body).await?.pairs();
-    let pairs = pairs.into_iter().map(|pair| PairOutput { a: pair.a, b: pair.b, score: pair.score });
+    let matrix = matrix(app, name, body).await?;
+    let ids: HashMap<PointId, WrittenId> =
+        written_ids(&matrix).map(|written| (written.id, written)).collect();
+    let pairs = matrix.pairs().into_iter().filter_map(|pair| {
+        let (a, b) = (ids.get(&pair.a)?.clone(), ids.get(&pair.b)?.clone());
+        Some(PairOutput { a, b, score: pair.score })
+    });
     Ok(started.reply(MatrixPairs { pairs: pairs.collect() }))
 }
 
@@ -201,7 +225,8 @@ pub(crate) async fn matrix_offsets(
     At(name): At<String>,
     Input(body): Input<MatrixPoints>,
 ) -> ApiResult<Reply<MatrixOffsets>> {
-    let cairn_index::MatrixOffsets { offsets_row, offsets_col, scores, ids } =
-        matrix(app, name, body).await?.offsets();
+    let matrix = matrix(app, name, body).await?;
+    let ids = written_ids(&matrix).collect();
+    let cairn_index::MatrixOffsets { offsets_row, offsets_col, scores, .. } = matrix.offsets();
     Ok(started.reply(MatrixOffsets { offsets_row, offsets_col, scores, ids }))
 }

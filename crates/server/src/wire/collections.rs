@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::wire::settings::{
     HnswSettings, Kept, Memory, OptimizerSettings, ParamSettings, Quantization, QuantizationChange,
     SparseIndexSettings, StrictMode, VectorSettings, WalSettings, merged, object,
@@ -36,6 +36,9 @@ pub(crate) struct CreateCollection {
     quantization_config: Option<Quantization>,
     #[serde(default)]
     strict_mode_config: Option<StrictMode>,
+    /// Whether any string may be an id.
+    #[serde(default)]
+    string_ids: Option<bool>,
     /// Anything the application wants to keep with the collection.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -64,6 +67,9 @@ pub(crate) struct UpdateCollection {
     quantization_config: Option<QuantizationChange>,
     #[serde(default)]
     strict_mode_config: Option<StrictMode>,
+    /// True: any string may be an id from now on.
+    #[serde(default)]
+    string_ids: Option<bool>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
@@ -179,8 +185,10 @@ fn graphs(kept: &Kept) -> HnswConfig {
 }
 
 impl CreateCollection {
-    pub(crate) fn into_config(self) -> ApiResult<CollectionConfig> {
-        let mut config = CollectionConfig::default();
+    /// `string_ids` is what holds where the body does not say.
+    pub(crate) fn into_config(self, string_ids: bool) -> ApiResult<CollectionConfig> {
+        let string_ids = self.string_ids.unwrap_or(string_ids);
+        let mut config = CollectionConfig { string_ids, ..CollectionConfig::default() };
         let mut kept = Kept {
             params: self.params,
             hnsw: self.hnsw_config.unwrap_or_default(),
@@ -242,6 +250,14 @@ impl UpdateCollection {
         kept.check()?;
 
         let mut changes = Vec::new();
+        match (self.string_ids, config.string_ids) {
+            (Some(true), false) => changes.push(ConfigChange::StringIds),
+            (Some(false), true) => {
+                let text = "string_ids cannot be taken back: make a collection without and move the points";
+                return Err(ApiError::bad_request(text));
+            }
+            _ => {}
+        }
         let codes = if kept.codes() == before.codes() { config.hnsw.codes } else { kept.codes() };
         if kept.hnsw != before.hnsw || codes != config.hnsw.codes {
             let HnswConfig { builder, .. } = config.hnsw;
@@ -374,6 +390,9 @@ fn config(config: &CollectionConfig, kept: &Kept) -> Value {
     });
     if let Some(strict) = &kept.strict_mode {
         result["strict_mode_config"] = Value::Object(object(strict));
+    }
+    if config.string_ids {
+        result["string_ids"] = Value::Bool(true);
     }
     if !config.metadata.is_empty() {
         result["metadata"] = Value::Object(config.metadata.clone());

@@ -2,10 +2,11 @@
 //! in `writes`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cairn_index::{
     FacetValue, Filter, Group, GroupId, Hit, OrderValue, Parts, Payload, PointId, QueryHit, Record, Selector,
-    Vector, Vectors,
+    Vector, Vectors, WrittenId,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
@@ -56,7 +57,7 @@ pub(crate) struct ScrollPoints {
 pub(crate) struct ScrollResult {
     pub(crate) points: Vec<RecordOutput>,
     #[schema(value_type = Option<serde_json::Value>)]
-    pub(crate) next_page_offset: Option<PointId>,
+    pub(crate) next_page_offset: Option<WrittenId>,
 }
 
 /// A count of points.
@@ -140,9 +141,9 @@ pub(crate) struct MatrixPairs {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PairOutput {
     #[schema(value_type = serde_json::Value)]
-    pub(crate) a: PointId,
+    pub(crate) a: WrittenId,
     #[schema(value_type = serde_json::Value)]
-    pub(crate) b: PointId,
+    pub(crate) b: WrittenId,
     pub(crate) score: f32,
 }
 
@@ -153,7 +154,7 @@ pub(crate) struct MatrixOffsets {
     pub(crate) offsets_col: Vec<u64>,
     pub(crate) scores: Vec<f32>,
     #[schema(value_type = Vec<serde_json::Value>)]
-    pub(crate) ids: Vec<PointId>,
+    pub(crate) ids: Vec<WrittenId>,
 }
 
 /// A choice of payload keys.
@@ -204,11 +205,16 @@ pub(crate) fn parts(
     }
 }
 
+/// An id with the string it was made of, as it is shown.
+pub(crate) fn written(id: PointId, label: Option<Arc<str>>) -> WrittenId {
+    WrittenId { id, label }
+}
+
 /// A stored point.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RecordOutput {
     #[schema(value_type = serde_json::Value)]
-    id: PointId,
+    id: WrittenId,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     payload: Option<Payload>,
@@ -223,16 +229,16 @@ pub(crate) struct RecordOutput {
 
 impl From<Record> for RecordOutput {
     fn from(record: Record) -> Self {
-        let vector = record.vectors.map(VectorOutput::from);
-        Self { id: record.id, payload: record.payload, vector, order_value: None }
+        let (id, vector) = (written(record.id, record.label), record.vectors.map(VectorOutput::from));
+        Self { id, payload: record.payload, vector, order_value: None }
     }
 }
 
 /// A point found by its place in an order.
 impl From<QueryHit> for RecordOutput {
     fn from(hit: QueryHit) -> Self {
-        let vector = hit.vectors.map(VectorOutput::from);
-        Self { id: hit.id, payload: hit.payload, vector, order_value: hit.order_value }
+        let (id, vector) = (written(hit.id, hit.label), hit.vectors.map(VectorOutput::from));
+        Self { id, payload: hit.payload, vector, order_value: hit.order_value }
     }
 }
 
@@ -256,7 +262,7 @@ pub(crate) struct QueryResult {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ScoredPoint {
     #[schema(value_type = serde_json::Value)]
-    id: PointId,
+    id: WrittenId,
     version: u64,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -274,7 +280,7 @@ pub(crate) struct ScoredPoint {
 impl From<QueryHit> for ScoredPoint {
     fn from(hit: QueryHit) -> Self {
         Self {
-            id: hit.id,
+            id: written(hit.id, hit.label),
             version: hit.version,
             score: hit.score,
             payload: hit.payload,
@@ -287,7 +293,7 @@ impl From<QueryHit> for ScoredPoint {
 impl From<Hit> for ScoredPoint {
     fn from(hit: Hit) -> Self {
         Self {
-            id: hit.id,
+            id: written(hit.id, hit.label),
             version: hit.version,
             score: hit.score,
             payload: hit.payload,
@@ -316,7 +322,7 @@ pub(crate) struct GroupOutput {
 impl From<Group> for GroupOutput {
     fn from(group: Group) -> Self {
         let lookup = group.lookup.map(|found| RecordOutput {
-            id: found.id,
+            id: written(found.id, found.label),
             payload: found.payload,
             vector: found.vectors.map(VectorOutput::from),
             order_value: None,

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use cairn_index::{MultiVector, PointId, SparseVector, Vector};
+use cairn_index::{MultiVector, SparseVector, Vector, WrittenId};
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -359,7 +359,7 @@ impl<'de> Deserialize<'de> for Numbers {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum TargetInput {
     Vector(VectorInput),
-    Id(PointId),
+    Id(WrittenId),
 }
 
 impl<'de> Deserialize<'de> for TargetInput {

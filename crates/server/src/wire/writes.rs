@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_index::{Applied, Filter, Path, Payload, PointId, Selection, WriteMode};
+use cairn_index::{Applied, Filter, Path, Payload, Selection, WriteMode, WrittenId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -48,6 +48,23 @@ pub(crate) enum Operation {
     DeleteVectors(DeleteVectors),
 }
 
+impl Operation {
+    /// The ids it names of points that are to be there.
+    pub(crate) fn ids(&self) -> Vec<WrittenId> {
+        let of = match self {
+            Self::Upsert(_) => None,
+            Self::UpdateVectors(update) => {
+                return update.points.iter().map(|point| point.id.clone()).collect();
+            }
+            Self::Delete(of) | Self::ClearPayload(of) => of.points.as_ref(),
+            Self::SetPayload(set) | Self::OverwritePayload(set) => set.of.points.as_ref(),
+            Self::DeletePayload(delete) => delete.of.points.as_ref(),
+            Self::DeleteVectors(delete) => delete.of.points.as_ref(),
+        };
+        of.cloned().unwrap_or_default()
+    }
+}
+
 /// Writes that are carried out one after the other.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct Operations {
@@ -74,9 +91,9 @@ pub(crate) struct UpsertPoints {
 /// A point to be written.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct PointInput {
-    /// An unsigned integer or a UUID.
+    /// An unsigned integer or a UUID; any string where the collection has `string_ids`.
     #[schema(value_type = serde_json::Value)]
-    pub(crate) id: PointId,
+    pub(crate) id: WrittenId,
     /// Numbers, vectors by name, or `{"text", "model"}`.
     #[schema(value_type = serde_json::Value)]
     pub(crate) vector: VectorsInput,
@@ -89,7 +106,7 @@ pub(crate) struct PointInput {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct BatchInput {
     #[schema(value_type = Vec<serde_json::Value>)]
-    ids: Vec<PointId>,
+    ids: Vec<WrittenId>,
     /// A list of vectors, or such lists by vector name.
     #[schema(value_type = serde_json::Value)]
     vectors: BatchVectors,
@@ -156,7 +173,7 @@ impl BatchInput {
 pub(crate) struct Selected {
     #[serde(default)]
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
-    points: Option<Vec<PointId>>,
+    points: Option<Vec<WrittenId>>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub(crate) filter: Option<Filter>,
@@ -165,7 +182,7 @@ pub(crate) struct Selected {
 impl Selected {
     pub(crate) fn selection(self) -> ApiResult<Selection> {
         match (self.points, self.filter) {
-            (Some(ids), _) => Ok(Selection::Ids(ids)),
+            (Some(ids), _) => Ok(Selection::Ids(ids.into_iter().map(|written| written.id).collect())),
             (None, Some(filter)) => Ok(Selection::Filter(filter)),
             (None, None) => Err(ApiError::format("Either list of point ids or filter must be provided")),
         }
@@ -208,7 +225,7 @@ pub(crate) struct UpdateVectors {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct PointVectors {
     #[schema(value_type = serde_json::Value)]
-    pub(crate) id: PointId,
+    pub(crate) id: WrittenId,
     #[schema(value_type = serde_json::Value)]
     pub(crate) vector: VectorsInput,
 }

@@ -114,7 +114,14 @@ pub(super) fn schema(rng: &mut StdRng) -> Schema {
             // Some fields have an index of a kind that most values are not.
             let key =
                 if rng.random_bool(0.1) { *["k", "i", "f", "t"].choose(rng).unwrap() } else { key_of(path) };
-            schema.insert(path.to_owned(), serde_json::from_value(of(key, rng)).unwrap());
+            let mut of_field = of(key, rng);
+            if path.starts_with("l[]") && rng.random_bool(0.7) {
+                if of_field.is_string() {
+                    of_field = json!({ "type": of_field });
+                }
+                of_field["nested"] = json!("l");
+            }
+            schema.insert(path.to_owned(), serde_json::from_value(of_field).unwrap());
         }
     }
     schema

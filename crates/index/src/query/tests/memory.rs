@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cairn_ann::Metric;
 use parking_lot::Mutex;
@@ -107,6 +108,10 @@ impl Source for Memory {
 
     fn id(&self, place: Place) -> PointId {
         self.at(place).id
+    }
+
+    fn label(&self, _: Place) -> Option<Arc<str>> {
+        None
     }
 
     fn version(&self, place: Place) -> u64 {
@@ -227,6 +232,10 @@ impl Source for Borrowed<'_> {
 
     fn id(&self, place: Place) -> PointId {
         self.0.id(place)
+    }
+
+    fn label(&self, place: Place) -> Option<Arc<str>> {
+        self.0.label(place)
     }
 
     fn version(&self, place: Place) -> u64 {

@@ -48,7 +48,7 @@ fn examples(node: &Prefetch, ids: &mut HashSet<PointId>) {
         _ => {}
     }
     ids.extend(targets.into_iter().filter_map(|target| match target {
-        Target::Id(id) => Some(*id),
+        Target::Id(written) => Some(written.id),
         Target::Vector(_) => None,
     }));
     node.prefetch.iter().for_each(|below| examples(below, ids));
@@ -165,7 +165,9 @@ fn raw_score(memory: &Memory, using: &str, query: &Query, point: &Stored) -> Opt
     let stored = &point.vectors[using];
     let vector = |target: &Target| match target {
         Target::Vector(vector) => vector.clone(),
-        Target::Id(id) => memory.points.iter().find(|point| point.id == *id).unwrap().vectors[using].clone(),
+        Target::Id(written) => {
+            memory.points.iter().find(|point| point.id == written.id).unwrap().vectors[using].clone()
+        }
     };
     let sim = |target: &Target| similarity(kind.metric, &vector(target), stored).unwrap_or(0.0);
     let sig = |x: f32| 0.5 * (x / (1.0 + x.abs()) + 1.0);

@@ -86,7 +86,7 @@ pub(super) fn some_filter(rng: &mut Rng) -> Option<Filter> {
 pub(super) fn target(rng: &mut Rng, memory: &Memory, name: &str) -> Target {
     let with: Vec<PointId> =
         memory.points.iter().filter(|point| point.vectors.contains_key(name)).map(|point| point.id).collect();
-    if rng.bool() { Target::Id(with[rng.usize(..with.len())]) } else { vector(rng, name).into() }
+    if rng.bool() { Target::Id(with[rng.usize(..with.len())].into()) } else { vector(rng, name).into() }
 }
 
 fn targets(rng: &mut Rng, memory: &Memory, name: &str, counts: &[usize]) -> Vec<Target> {

@@ -23,7 +23,7 @@ fn stored(memory: &Memory, rng: &mut fastrand::Rng, dir: &std::path::Path) -> Co
     let seal_at: Vec<usize> = (0..2).map(|_| rng.usize(..memory.points.len())).collect();
     for (at, stored) in memory.points.iter().enumerate() {
         let (vectors, payload) = (stored.vectors.clone(), stored.payload.clone());
-        collection.upsert(vec![Point { id: stored.id, vectors, payload, expiry: None }]).unwrap();
+        collection.upsert(vec![Point { vectors, payload, ..Point::empty(stored.id) }]).unwrap();
         if seal_at.contains(&at) {
             collection.index_now().unwrap();
         }
