@@ -1,4 +1,5 @@
-//! `cairn model`: get, list, describe, remove and distill models.
+//! `cairn model`: get, list, describe, remove and distill models. How fast one is
+//! is measured in `bench`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use cairn_embed::{
 use serde_json::json;
 
 use crate::args::{Distill, Model};
+use crate::bench;
 use crate::failure::Outcome;
 use crate::out;
 use crate::progress::{Download, counting};
@@ -26,6 +28,7 @@ pub(crate) fn run(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome
             }
         }
         Model::Distill(wanted) => distill(settings, &store, wanted, as_json)?,
+        Model::Bench(wanted) => bench::run(settings, wanted, as_json)?,
         Model::List => list(&store, as_json)?,
         Model::Show { name } => show(&store, name, as_json)?,
         Model::Remove { name } => {
@@ -107,7 +110,9 @@ fn list(store: &ModelStore, as_json: bool) -> Outcome {
         out::line(format!("{}  {kind}  {megabytes:.1} MB  {}", model.name, model.path.display()));
     }
     for spec in store.known() {
-        if installed.iter().all(|model| model.name != spec.name) {
+        if spec.built_in {
+            out::line(format!("{}  {}  built in", spec.name, spec.kind.name()));
+        } else if installed.iter().all(|model| model.name != spec.name) {
             let kind = spec.kind.name();
             out::line(format!(
                 "{}  {kind}  not here, get it with `cairn model pull {}`",
@@ -141,6 +146,9 @@ fn show(store: &ModelStore, name: &str, as_json: bool) -> Outcome {
     }
     match path {
         Some(path) => out::line(format!("  here       {}", path.display())),
+        None if spec.is_some_and(|spec| spec.built_in) => {
+            out::line("  built in   needs no download; pulling it writes its files into the cache");
+        }
         None => out::line(format!("  not here   get it with `cairn model pull {name}`")),
     }
     Ok(())

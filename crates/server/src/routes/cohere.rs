@@ -183,7 +183,7 @@ async fn embedded(app: &App, request: CohereEmbedRequest) -> Result<Value, TeiEr
         _ => TextKind::Passage,
     };
     let (truncate, ones): (_, Vec<One>) = (request.truncate, texts.iter().cloned().map(One::Text).collect());
-    let embedded = app.with_encoder(request.model, move |loaded| {
+    let embedded = app.with_embedder(request.model, move |loaded| {
         let inputs: Vec<_> = ones.iter().map(|one| one.input(truncate == Truncate::Start)).collect();
         if truncate == Truncate::None {
             check_lengths(&loaded.model, &inputs, kind)?;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use cairn_embed::{Input, TextKind};
+use cairn_embed::{Embedder, Input, TextKind};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -87,7 +87,7 @@ impl Wanted {
     }
 
     async fn embed(self, app: &App, model: Option<String>) -> Result<Vec<Vec<f32>>, TeiError> {
-        let vectors = app.with_encoder(model, move |loaded| {
+        let vectors = app.with_embedder(model, move |loaded| {
             let inputs = self.inputs();
             if !self.truncate {
                 check_lengths(&loaded.model, &inputs, self.kind)?;
@@ -164,7 +164,7 @@ pub(crate) async fn embed_all(
     let vectors = app.with_encoder(request.model, move |loaded| {
         let inputs = wanted.inputs();
         if !wanted.truncate {
-            check_lengths(&loaded.model, &inputs, wanted.kind)?;
+            check_lengths(&Embedder::Local(loaded.model.clone()), &inputs, wanted.kind)?;
         }
         Ok(loaded.model.embed_all(&inputs, wanted.kind, &loaded.cancel)?.vectors)
     });

@@ -7,7 +7,7 @@ pub(crate) mod info;
 pub(crate) mod predict;
 pub(crate) mod tokens;
 
-use cairn_embed::{Encoder, Input, TextKind};
+use cairn_embed::{Embedder, Input, TextKind};
 
 use self::error::TeiError;
 use crate::embedding::{Inputs, MAX_INPUTS, One};
@@ -32,17 +32,17 @@ pub(crate) fn check_count(field: &str, count: usize) -> Result<(), TeiError> {
 
 /// Refuses what a model would not read whole.
 pub(crate) fn check_lengths(
-    encoder: &Encoder,
+    embedder: &Embedder,
     inputs: &[Input<'_>],
     kind: TextKind,
 ) -> cairn_rag::Result<()> {
-    let limit = encoder.max_tokens();
+    let limit = embedder.max_tokens();
     for (text, input) in inputs.iter().enumerate() {
         // No tokenizer here makes more tokens than there are bytes, but for those it adds.
         if input.text().is_some_and(|text| text.len() + 16 < limit) {
             continue;
         }
-        let tokens = encoder.input_tokens(input, kind);
+        let tokens = embedder.input_tokens(input, kind);
         if tokens > limit {
             return Err(cairn_embed::Error::TooLong { text, tokens, limit }.into());
         }
