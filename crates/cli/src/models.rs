@@ -29,8 +29,8 @@ pub(crate) fn run(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome
         }
         Model::Distill(wanted) => distill(settings, &store, wanted, as_json)?,
         Model::Bench(wanted) => bench::run(settings, wanted, as_json)?,
-        Model::List => list(&store, as_json)?,
-        Model::Show { name } => show(&store, name, as_json)?,
+        Model::List => list(settings, &store, as_json)?,
+        Model::Show { name } => show(settings, &store, name, as_json)?,
         Model::Remove { name } => {
             let removed = store.remove(name)?;
             if as_json {
@@ -96,12 +96,18 @@ fn licence_of(folder: &Path) -> Option<String> {
     (!licence.is_empty()).then(|| licence.to_owned())
 }
 
-fn list(store: &ModelStore, as_json: bool) -> Outcome {
+fn list(settings: &Settings, store: &ModelStore, as_json: bool) -> Outcome {
     let installed = store.installed()?;
+    let remote = &settings.models.remote;
     if as_json {
         let known: Vec<_> = store.known().iter().map(|spec| &spec.name).collect();
         let kinds: BTreeMap<_, _> = store.known().iter().map(|spec| (&spec.name, spec.kind)).collect();
-        out::json(&json!({ "known": known, "kinds": kinds, "installed": installed }));
+        let built_in = store.known().iter().filter(|spec| spec.built_in).map(|spec| &spec.name);
+        let built_in: Vec<_> = built_in.collect();
+        let remote: BTreeMap<_, _> = remote.iter().map(|remote| (&remote.name, &remote.url)).collect();
+        out::json(&json!({
+            "known": known, "kinds": kinds, "installed": installed, "built_in": built_in, "remote": remote
+        }));
         return Ok(());
     }
     for model in &installed {
@@ -120,10 +126,23 @@ fn list(store: &ModelStore, as_json: bool) -> Outcome {
             ));
         }
     }
+    for remote in remote {
+        out::line(format!("{}  embedding  behind {}", remote.name, remote.url));
+    }
     Ok(())
 }
 
-fn show(store: &ModelStore, name: &str, as_json: bool) -> Outcome {
+fn show(settings: &Settings, store: &ModelStore, name: &str, as_json: bool) -> Outcome {
+    if let Some(remote) = settings.models.remote.iter().find(|remote| remote.name == name) {
+        if as_json {
+            out::json(&json!({ "name": name, "kind": ModelKind::Embedding, "remote": remote }));
+        } else {
+            out::line(name);
+            out::line("  kind       embedding");
+            out::line(format!("  behind     {}", remote.url));
+        }
+        return Ok(());
+    }
     let path = store.find(name)?;
     let spec = store.canonical(name);
     let kind = spec.map(|spec| spec.kind).or_else(|| path.as_deref().map(ModelKind::of));

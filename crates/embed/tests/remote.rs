@@ -299,7 +299,7 @@ fn answers_that_are_none_are_refused() {
         ("<html>hello</html>", "<html>hello"),
         (r#"{"data": []}"#, "0 vectors for 1 texts"),
         (r#"{"data": [{"index": 0, "embedding": []}]}"#, "without numbers"),
-        (r#"{"data": [{"index": 0, "embedding": [1e99]}]}"#, "not finite"),
+        (r#"{"data": [{"index": 0, "embedding": [1e99]}]}"#, "out of range"),
         (r#"{"data": [{"index": 0, "embedding": "AACAPw=="}]}"#, "is not what an embedding service sends"),
     ] {
         let service = Service::start(&[Act::Body(body)]);

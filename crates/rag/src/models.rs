@@ -223,6 +223,12 @@ impl Models {
             let remote = self.remotes.get(&name, || Ok((Remote::new(options.clone())?, 0)))?;
             return Ok(Embedder::Remote(remote));
         }
+        Ok(Embedder::Local(self.of_kind(&name, ModelKind::Embedding, progress)?))
+    }
+
+    /// A model that is here, or is fetched, and makes vectors of this kind.
+    fn of_kind(&self, name: &str, want: ModelKind, progress: &dyn Progress) -> Result<Arc<Encoder>> {
+        let name = self.canonical(name);
         let loaded = self.encoders.get(&name, || {
             let spec = self.store.canonical(&name).filter(|spec| spec.built_in);
             let (encoder, bytes) = if let Some(spec) = spec {
@@ -231,7 +237,7 @@ impl Models {
                 let encoder = Encoder::built_in(&name, &self.options.encoder)?;
                 (encoder.ok_or_else(|| self.unknown(&name))?, bytes)
             } else {
-                let folder = self.folder_of(&name, ModelKind::Embedding, progress)?;
+                let folder = self.folder_of(&name, want, progress)?;
                 let bytes = weights_bytes(&folder);
                 self.make_room(bytes);
                 (Encoder::load(&folder, &self.options.encoder)?, bytes)
@@ -240,7 +246,7 @@ impl Models {
             Ok((encoder, bytes))
         })?;
         self.make_room(0);
-        Ok(Embedder::Local(loaded))
+        Ok(loaded)
     }
 
     /// The model that reranks, by the name of the settings.

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use cairn_embed::{Embedder, Input, TextKind};
+use cairn_embed::{Input, TextKind};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::TeiError;
-use super::{check_count, check_lengths, checked};
+use super::{check_count, check_lengths, check_lengths_of, checked};
 use crate::app::App;
 use crate::body::Input as Body;
 use crate::embedding::{Inputs, One, cut, kind_of, normalize};
@@ -90,7 +90,7 @@ impl Wanted {
         let vectors = app.with_embedder(model, move |loaded| {
             let inputs = self.inputs();
             if !self.truncate {
-                check_lengths(&loaded.model, &inputs, self.kind)?;
+                check_lengths_of(&loaded.model, &inputs, self.kind)?;
             }
             Ok(loaded.model.embed_inputs(&inputs, self.kind, &loaded.cancel)?.vectors)
         });
@@ -164,7 +164,7 @@ pub(crate) async fn embed_all(
     let vectors = app.with_encoder(request.model, move |loaded| {
         let inputs = wanted.inputs();
         if !wanted.truncate {
-            check_lengths(&Embedder::Local(loaded.model.clone()), &inputs, wanted.kind)?;
+            check_lengths(&loaded.model, &inputs, wanted.kind)?;
         }
         Ok(loaded.model.embed_all(&inputs, wanted.kind, &loaded.cancel)?.vectors)
     });

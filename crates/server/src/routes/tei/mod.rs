@@ -7,7 +7,7 @@ pub(crate) mod info;
 pub(crate) mod predict;
 pub(crate) mod tokens;
 
-use cairn_embed::{Embedder, Input, TextKind};
+use cairn_embed::{Embedder, Encoder, Input, TextKind};
 
 use self::error::TeiError;
 use crate::embedding::{Inputs, MAX_INPUTS, One};
@@ -32,20 +32,38 @@ pub(crate) fn check_count(field: &str, count: usize) -> Result<(), TeiError> {
 
 /// Refuses what a model would not read whole.
 pub(crate) fn check_lengths(
-    embedder: &Embedder,
+    encoder: &Encoder,
     inputs: &[Input<'_>],
     kind: TextKind,
 ) -> cairn_rag::Result<()> {
-    let limit = embedder.max_tokens();
+    let limit = encoder.max_tokens();
     for (text, input) in inputs.iter().enumerate() {
         // No tokenizer here makes more tokens than there are bytes, but for those it adds.
         if input.text().is_some_and(|text| text.len() + 16 < limit) {
             continue;
         }
-        let tokens = embedder.input_tokens(input, kind);
+        let tokens = encoder.input_tokens(input, kind);
         if tokens > limit {
             return Err(cairn_embed::Error::TooLong { text, tokens, limit }.into());
         }
     }
     Ok(())
+}
+
+/// The same for a model that may be behind an address: what it would not read
+/// whole is estimated there.
+pub(crate) fn check_lengths_of(
+    embedder: &Embedder,
+    inputs: &[Input<'_>],
+    kind: TextKind,
+) -> cairn_rag::Result<()> {
+    if let Some(encoder) = embedder.encoder() {
+        return check_lengths(encoder, inputs, kind);
+    }
+    let limit = embedder.max_tokens();
+    let tokens = inputs.iter().map(|input| embedder.input_tokens(input, kind));
+    match tokens.enumerate().find(|(_, tokens)| *tokens > limit) {
+        Some((text, tokens)) => Err(cairn_embed::Error::TooLong { text, tokens, limit }.into()),
+        None => Ok(()),
+    }
 }
