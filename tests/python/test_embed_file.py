@@ -38,7 +38,7 @@ def lines(path):
 
 def test_a_text_a_line_becomes_a_row_of_numpy(embed, tmp_path):
     texts = tmp_path / "texts.txt"
-    texts.write_text("A cairn marks the way.\nSoup with carrots.\n\nA heap of stones shows the path.\n")
+    texts.write_text("a car drives on the road\nsoup with carrots and onions\n\nan automobile on the highway\n")
     told = json.loads(embed(texts, "--out", tmp_path / "rows.npy"))
     assert (told["texts"], told["dim"], told["model"]) == (4, 256, BUILT_IN)
     rows = numpy.load(tmp_path / "rows.npy")
@@ -218,7 +218,7 @@ def test_a_first_start_without_network_works_and_says_so_in_a_line(binary, tmp_p
     for part in ["all-MiniLM-L6-v2", "127.0.0.1:9", "cairn model pull"]:
         assert part in warnings[0], warnings
     # The collection has its model from now on: nothing is tried, nothing is warned of.
-    found = run("--json", "search", "notes", "a heap of rocks shows the path")
+    found = run("--json", "search", "notes", "a pile of rocks on a hill")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["hits"][0]["document_id"] == "way.md"
     assert "127.0.0.1:9" not in found.stderr and BUILT_IN not in found.stderr, found.stderr

@@ -1,11 +1,13 @@
 """Models behind an address: collections, search, inference, and the interfaces of embeddings, with a
 real service on this machine that also fails."""
 
+import subprocess
 import time
 
 import embedding_service
 import httpx
 import pytest
+from conftest import Server, clean_env
 from qdrant_client import QdrantClient, models
 
 SETTINGS = """
@@ -46,15 +48,12 @@ def fresh(service):
 
 @pytest.fixture(scope="module")
 def far(service, binary, tmp_path_factory):
-    from conftest import Server
-
     folder = tmp_path_factory.mktemp("far")
     config = folder / "cairn.toml"
     config.write_text(SETTINGS.format(url=service.url))
     env = {"CAIRN_CONFIG": str(config), "FAR_KEY": "a-secret-key"}
     server = Server(binary, folder / "data", folder / "log", env)
-    with_client = server.start()
-    yield with_client
+    yield server.start()
     server.close()
 
 
@@ -89,9 +88,8 @@ def test_documents_are_added_and_found_by_a_model_behind_an_address(http, servic
 def test_the_interfaces_of_embeddings_give_its_vectors(http, service):
     body = {"model": "far", "input": ["abc", "zz"]}
     made = http.post("/v1/embeddings", json=body).json()
-    assert [one["embedding"] for one in made["data"]] == pytest.approx(
-        [embedding_service.vector("abc"), embedding_service.vector("zz")]
-    )
+    for one, text in zip(made["data"], ["abc", "zz"], strict=True):
+        assert one["embedding"] == pytest.approx(embedding_service.vector(text))
     assert made["usage"]["prompt_tokens"] == 20
     tei = http.post("/embed", json={"model": "Org/far-tei", "inputs": "abc", "normalize": False}).json()
     assert tei == [pytest.approx(embedding_service.vector("abc"))]
@@ -159,10 +157,6 @@ def test_tokens_are_not_to_be_had_and_the_answer_says_so(http):
 
 
 def test_a_wrong_setting_is_named_at_the_start(binary, tmp_path):
-    import subprocess
-
-    from conftest import clean_env
-
     config = tmp_path / "cairn.toml"
     config.write_text('[[models.remote]]\nname = "far"\nurl = "localhost:1"\n')
     command = [str(binary), "--config", str(config), "config"]

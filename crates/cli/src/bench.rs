@@ -129,19 +129,25 @@ fn words() -> Vec<String> {
 }
 
 /// Texts that have so many tokens, each from another place of the corpus, or a
-/// token less where a word would be too much.
+/// few less where a word would be too much.
 fn texts(embedder: &Embedder, words: &[String], tokens: usize) -> Vec<String> {
     let step = words.len() / TEXTS + 1;
     let text = |at: usize| {
-        let mut text = String::new();
-        for word in words.iter().cycle().skip(at * step).take(tokens) {
-            let longer = if text.is_empty() { word.clone() } else { format!("{text} {word}") };
-            if embedder.input_tokens(&Input::Text(&longer), TextKind::Passage) > tokens && !text.is_empty() {
-                break;
+        let of = |count: usize| -> String {
+            let words = words.iter().cycle().skip(at * step).take(count).map(String::as_str);
+            words.collect::<Vec<_>>().join(" ")
+        };
+        // The more words, the more tokens.
+        let (mut fits, mut over) = (1, tokens + 1);
+        while over - fits > 1 {
+            let count = usize::midpoint(fits, over);
+            if embedder.input_tokens(&Input::Text(&of(count)), TextKind::Passage) <= tokens {
+                fits = count;
+            } else {
+                over = count;
             }
-            text = longer;
         }
-        text
+        of(fits)
     };
     (0..TEXTS).map(text).collect()
 }

@@ -82,7 +82,7 @@ fn where_the_default_model_cannot_be_had_new_collections_get_the_one_that_is_com
     let documents = [document("a", "A cairn is a pile of stones."), document("b", "Soup has carrots in it.")];
     engine.add("stones", &documents, Format::Text, &mut |_| {}).unwrap();
     assert_eq!(model_of(&engine, "stones"), BUILTIN_MODEL);
-    let found = engine.search("stones", &TextSearch::new("a heap of rocks")).unwrap();
+    let found = engine.search("stones", &TextSearch::new("a pile of rocks")).unwrap();
     assert_eq!(found.passages[0].document_id, "a");
     // It stays so until the next start, also for texts alone.
     assert_eq!(engine.default_model(), BUILTIN_MODEL);
