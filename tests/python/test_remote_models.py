@@ -76,7 +76,7 @@ def test_documents_are_added_and_found_by_a_model_behind_an_address(http, servic
     service.asked.clear()
     wanted = {"query": "ffff", "limit": 1, "retrieval": {"mode": "dense"}}
     found = http.post("/collections/letters/search", json=wanted).json()
-    assert (found.get("result") or found)["hits"][0]["document_id"] == "d5"
+    assert found["result"]["hits"][0]["document_id"] == "d5"
     assert service.texts() == ["q ffff"]
     info = http.get("/collections/letters").json()["result"]
     assert info["config"]["params"]["vectors"]["size"] == 26
@@ -162,3 +162,35 @@ def test_a_wrong_setting_is_named_at_the_start(binary, tmp_path):
     command = [str(binary), "--config", str(config), "config"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=clean_env())
     assert done.returncode != 0 and "models.remote.url" in done.stderr
+
+
+def test_another_server_of_ours_is_such_a_service(new_server, tmp_path):
+    near = new_server(env={"CAIRN__MODELS__DEFAULT": "cairn/minilm-static"}).start()
+    config = tmp_path / "away.toml"
+    config.write_text(
+        f'[[models.remote]]\nname = "there"\nurl = "{near.url}/v1"\nmodel = "minilm-static"\nretries = 1\n'
+        f'[[models.remote]]\nname = "there-tei"\nurl = "{near.url}"\nprotocol = "tei"\nbatch_texts = 2\n'
+    )
+    away = new_server(env={"CAIRN_CONFIG": str(config), "CAIRN__MODELS__DEFAULT": "there"}).start()
+    texts = ["a car drives on the road", "soup with carrots", "Ünïcödé", "stones mark the way", "the end"]
+
+    def embedded(server, model):
+        answer = httpx.post(f"{server.url}/v1/embeddings", json={"model": model, "input": texts}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        answer = answer.json()
+        return [number for one in answer["data"] for number in one["embedding"]], answer["usage"]
+
+    want, usage = embedded(near, "cairn/minilm-static")
+    assert embedded(away, "there") == (pytest.approx(want, abs=1e-6), usage)
+    assert embedded(away, "there-tei")[0] == pytest.approx(want, abs=1e-6)
+
+    with httpx.Client(base_url=away.url, timeout=60) as http:
+        assert add(http, "far", *texts).status_code == 200
+        wanted = {"query": "an automobile on a street", "limit": 1, "retrieval": {"mode": "dense"}}
+        found = http.post("/collections/far/search", json=wanted).json()
+        assert found["result"]["hits"][0]["document_id"] == "d0"
+        near.stop()
+        answer = http.post("/collections/far/search", json=wanted)
+        assert answer.status_code == 502 and near.url in answer.text, answer.text
+        near.start()
+        assert http.post("/collections/far/search", json=wanted).status_code == 200

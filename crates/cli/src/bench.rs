@@ -106,7 +106,10 @@ fn print(report: &Report) {
         || "behind an address".to_owned(),
         |precision| format!("{precision}, {} threads", report.threads),
     );
-    out::line(format!("{}: {} dimensions, {how}, loaded in {:.0} ms", report.model, report.dim, report.load_ms));
+    out::line(format!(
+        "{}: {} dimensions, {how}, loaded in {:.0} ms",
+        report.model, report.dim, report.load_ms
+    ));
     for rate in &report.lengths {
         out::line(format!(
             "  {:<8} {:>6.1} tokens {:>10.1} texts/s {:>12.0} tokens/s",
@@ -114,10 +117,16 @@ fn print(report: &Report) {
         ));
     }
     let Query { count, p50_ms, p99_ms } = report.query;
-    out::line(format!("  query    p50 {p50_ms:.3} ms, p99 {p99_ms:.3} ms ({count} of {} tokens)", LENGTHS[0].1));
+    out::line(format!(
+        "  query    p50 {p50_ms:.3} ms, p99 {p99_ms:.3} ms ({count} of {} tokens)",
+        LENGTHS[0].1
+    ));
     if let Some(peak) = report.peak_bytes {
         let before = report.bytes_before.unwrap_or(0) as f64 / 1e6;
-        out::line(format!("  memory   {:.1} MB at most, {before:.1} MB of it before the model", peak as f64 / 1e6));
+        out::line(format!(
+            "  memory   {:.1} MB at most, {before:.1} MB of it before the model",
+            peak as f64 / 1e6
+        ));
     }
 }
 

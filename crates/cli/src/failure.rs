@@ -41,7 +41,9 @@ pub(crate) enum Failure {
     AllSkipped,
     #[error("stopped; what is written stays, and the same command goes on behind it")]
     Stopped,
-    #[error("stopped; what is embedded stays in the file that ends with .partial, --resume goes on behind it")]
+    #[error(
+        "stopped; what is embedded stays in the file that ends with .partial, --resume goes on behind it"
+    )]
     EmbedStopped,
     #[error("{path}: {reason}", path = path.display())]
     Partial { path: PathBuf, reason: String },

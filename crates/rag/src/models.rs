@@ -147,7 +147,8 @@ impl Models {
         };
         let fallback = self.canonical(&self.options.fallback);
         let known = self.store.canonical(&name).is_some();
-        let Some(reason) = absent(&error).filter(|_| known && !fallback.is_empty() && fallback != name) else {
+        let Some(reason) = absent(&error).filter(|_| known && !fallback.is_empty() && fallback != name)
+        else {
             return Err(error);
         };
         if self.get_with(&fallback, progress).is_err() {

@@ -132,8 +132,7 @@ fn models_are_unloaded_when_their_weights_exceed_the_budget_and_loaded_again() {
     });
     let folder = place.pull(BUILTIN_MODEL, &Silent).unwrap().display().to_string();
     // Room for one of them, each having 8 MB.
-    let models =
-        ModelOptions { default: folder.clone(), memory_bytes: 10_000_000, ..nowhere(dir.path()) };
+    let models = ModelOptions { default: folder.clone(), memory_bytes: 10_000_000, ..nowhere(dir.path()) };
     let engine = engine_with(dir.path(), models);
     let embed = |model| engine.embed(model, &["text"], TextKind::Query).unwrap().vectors;
     let is_loaded = || engine.models().contains(&folder);

@@ -51,7 +51,8 @@ impl<R: Read> Lines<R> {
         loop {
             self.line.clear();
             let failed = |source| Failure::Read { path: self.path.clone(), source };
-            let read = self.reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut self.line).map_err(failed)?;
+            let read =
+                self.reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut self.line).map_err(failed)?;
             if read == 0 {
                 return Ok(None);
             }
@@ -59,7 +60,8 @@ impl<R: Read> Lines<R> {
             if read as u64 == LINE_BYTES {
                 return Err(self.bad(format!("it is longer than {} MiB", LINE_BYTES >> 20)));
             }
-            let text = std::str::from_utf8(&self.line).map_err(|error| self.bad(format!("it is not UTF-8: {error}")))?;
+            let text = std::str::from_utf8(&self.line)
+                .map_err(|error| self.bad(format!("it is not UTF-8: {error}")))?;
             let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
             let text = text.strip_suffix('\n').unwrap_or(text);
             let text = text.strip_suffix('\r').unwrap_or(text);

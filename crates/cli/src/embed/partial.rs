@@ -68,9 +68,17 @@ impl Partial {
         let refuse = |reason: String| Failure::Partial { path: path.clone(), reason };
         let before = read_note(&note_of(file)).filter(|_| path.is_file());
         if before.is_some() && !resume {
-            return Err(refuse("a run that was cut left it: go on with --resume, or delete it".to_owned()).into());
+            return Err(
+                refuse("a run that was cut left it: go on with --resume, or delete it".to_owned()).into()
+            );
         }
-        let out = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let out = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         if out.try_lock().is_err() {
             return Err(refuse("another run is writing it".to_owned()).into());
         }

@@ -122,7 +122,10 @@ mod tests {
     #[test]
     fn a_file_is_what_its_name_ends_with() {
         let of = |name: &str| Shape::of(Path::new(name)).ok();
-        assert_eq!((of("a.npy"), of("a.JSONL"), of("-")), (Some(Shape::Npy), Some(Shape::Jsonl), Some(Shape::Jsonl)));
+        assert_eq!(
+            (of("a.npy"), of("a.JSONL"), of("-")),
+            (Some(Shape::Npy), Some(Shape::Jsonl), Some(Shape::Jsonl))
+        );
         assert_eq!((of("a.csv"), of("npy")), (None, None));
     }
 }

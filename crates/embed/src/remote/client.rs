@@ -86,7 +86,8 @@ impl Client {
     pub(super) fn post(&self, body: &Value, urgent: bool, going: &dyn Fn() -> bool) -> Result<Sent> {
         let until = Instant::now() + self.give_up;
         let mut last: Option<Refusal> = None;
-        for tried in 0.. {
+        let mut tried = 0;
+        loop {
             let permit = self.pace.enter(urgent, going, until).map_err(|not| match not {
                 Not::Wanted => Error::Cancelled,
                 Not::InTime => {
@@ -128,8 +129,8 @@ impl Client {
                 self.sleep(then, going)?;
             }
             last = Some(refusal);
+            tried += 1;
         }
-        unreachable!("the loop has no end")
     }
 
     fn sleep(&self, until: Instant, going: &dyn Fn() -> bool) -> Result<()> {
@@ -179,7 +180,7 @@ impl Client {
                 text = text.replace(key.as_str(), "…");
             }
             let reason = format!("status {status}{}{text}", if text.is_empty() { "" } else { ": " });
-            let again = matches!(status, 408 | 425 | 429) || status >= 500 && status != 501;
+            let again = matches!(status, 408 | 425 | 429) || (status >= 500 && status != 501);
             return Err(Refusal { status: Some(status), reason, again, wait });
         }
         Ok(Sent { bytes: read.map_err(|error| lost(&error))?, tokens })
@@ -198,11 +199,7 @@ fn passes(error: &ureq::Error) -> bool {
     use ureq::Error;
     matches!(
         error,
-        Error::Io(_)
-            | Error::Timeout(_)
-            | Error::HostNotFound
-            | Error::ConnectionFailed
-            | Error::Protocol(_)
+        Error::Io(_) | Error::Timeout(_) | Error::HostNotFound | Error::ConnectionFailed | Error::Protocol(_)
     )
 }
 

@@ -75,7 +75,10 @@ mod tests {
         let text = "The камни mark, more or less, the way — 三个字 and so on.";
         let all = tokens(text);
         for max in 1..=all + 1 {
-            for (cut, other_side) in [(start(text, max), text.starts_with(start(text, max))), (end(text, max), text.ends_with(end(text, max)))] {
+            for (cut, other_side) in [
+                (start(text, max), text.starts_with(start(text, max))),
+                (end(text, max), text.ends_with(end(text, max))),
+            ] {
                 assert!(other_side);
                 assert!(tokens(cut) <= max, "{cut} {max}");
             }

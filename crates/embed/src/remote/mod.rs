@@ -246,13 +246,13 @@ impl Remote {
     /// Which inputs go together: texts or ids, in the order they came in.
     fn plan(&self, items: &[Item<'_>], tokens: &[usize]) -> Vec<Range<usize>> {
         let (mut batches, mut from, mut sum) = (Vec::new(), 0, 0);
-        for at in 0..items.len() {
-            let full = at - from >= self.options.batch_texts || sum + tokens[at] > self.options.batch_tokens;
-            if at > from && (full || items[at].is_text() != items[at - 1].is_text()) {
+        for (at, (item, tokens)) in items.iter().zip(tokens).enumerate() {
+            let full = at - from >= self.options.batch_texts || sum + tokens > self.options.batch_tokens;
+            if at > from && (full || item.is_text() != items[from].is_text()) {
                 batches.push(from..at);
                 (from, sum) = (at, 0);
             }
-            sum += tokens[at];
+            sum += tokens;
         }
         if from < items.len() {
             batches.push(from..items.len());
