@@ -254,8 +254,8 @@ pub(crate) struct Embed {
     /// A file with a JSON object a line if it ends with .jsonl or .ndjson, else with
     /// a text a line; - is standard input
     pub(crate) file: PathBuf,
-    /// Where the vectors go: .npy, a row a text, or .jsonl, with what the line had;
-    /// - is standard output, as .jsonl
+    /// Where the vectors go: .npy, a row a text, or .jsonl, with what the line had, or
+    /// of plain lines their number from 0 and the text; - is standard output, as .jsonl
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// The model: a known name, a folder, or one behind an address; else that of new
