@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use cairn_embed::TextKind;
 use cairn_index::Metric;
 use cairn_rag::{Format, Mode, RetrievalChange};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -39,7 +40,9 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Measure retrieval and answers on judged questions
     Eval(crate::eval::Eval),
-    /// Get, list, distill and remove models
+    /// Make vectors of the texts of a file, without a collection
+    Embed(Embed),
+    /// Get, list, distill, measure and remove models
     #[command(subcommand)]
     Model(Model),
     /// Add a small real corpus and answer three questions from it
@@ -237,6 +240,72 @@ pub(crate) enum Model {
     /// that comes of it can be given wherever a model is named; texts embedded
     /// by it find less than those of the model it was made of.
     Distill(Distill),
+    /// Measure a model on this machine: texts and tokens a second, one query, memory
+    Bench(Bench),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bench {
+    /// A name as on the hub, or short, or a folder, or one behind an address
+    pub(crate) name: String,
+    /// Seconds for each length of text
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Embed {
+    /// A file with a JSON object a line if it ends with .jsonl or .ndjson, else with
+    /// a text a line; - is standard input
+    pub(crate) file: PathBuf,
+    /// Where the vectors go: .npy, a row a text, or .jsonl, with what the line had, or
+    /// of plain lines their number from 0 and the text; - is standard output, as .jsonl
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// The model: a known name, a folder, or one behind an address; else that of new
+    /// collections
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// What the texts are: some models want another prompt before each
+    #[arg(long, value_enum, default_value_t = KindArg::Passage)]
+    pub(crate) kind: KindArg,
+    /// The field of a JSON object that holds the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) field: String,
+    /// How standard input is read, or a file whose name does not say it
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<LinesArg>,
+    /// Texts that are embedded and written at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) batch: u32,
+    /// Go on behind what a run wrote that was cut
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LinesArg {
+    /// A JSON object a line
+    Jsonl,
+    /// A text a line
+    Txt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KindArg {
+    /// Texts that are looked for
+    Query,
+    /// Texts that are to be found
+    Passage,
+}
+
+impl From<KindArg> for TextKind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Query => Self::Query,
+            KindArg::Passage => Self::Passage,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -13,7 +13,7 @@ use crate::failure::Outcome;
 use crate::out;
 use crate::progress::counting;
 use crate::settings::Settings;
-use crate::verbs::{load_default_model, open, print_answer, serve};
+use crate::verbs::{load_model_of, open, print_answer, serve};
 
 // Without the front page, which shows these very questions.
 const DOCUMENTATION: [(&str, &str, &str); 6] = [
@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, then_serve: bool) -> Outcome {
     let started = Instant::now();
     let engine = Arc::new(open(settings)?);
     out::note("Getting the model, once:");
-    load_default_model(&engine)?;
+    load_model_of(&engine, COLLECTION)?;
 
     let added = add_corpus(&engine)?;
     out::line(format!(

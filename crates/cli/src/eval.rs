@@ -10,7 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::out;
 use crate::progress::counting;
 use crate::settings::Settings;
-use crate::verbs::{load_default_model, open};
+use crate::verbs::{load_model_of, open};
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Eval {
@@ -60,7 +60,7 @@ pub(crate) fn run(settings: &Settings, wanted: &Eval, as_json: bool) -> Outcome 
         unanswerable,
     };
     let engine = open(settings)?;
-    load_default_model(&engine)?;
+    load_model_of(&engine, &wanted.collection)?;
     let bar = counting("running queries", set.queries.len());
     let report = engine.evaluate(&wanted.collection, &set, &options, &mut |done, all| {
         bar.set_length(all as u64);

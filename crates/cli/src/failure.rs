@@ -43,6 +43,16 @@ pub(crate) enum Failure {
     AllSkipped,
     #[error("stopped; what is written stays, and the same command goes on behind it")]
     Stopped,
+    #[error(
+        "stopped; what is embedded stays in the file that ends with .partial, --resume goes on behind it"
+    )]
+    EmbedStopped,
+    #[error("{path}: {reason}", path = path.display())]
+    Partial { path: PathBuf, reason: String },
+    #[error("line {line} of {path}: {reason}", path = path.display())]
+    BadText { line: usize, path: PathBuf, reason: String },
+    #[error("vectors are written as .npy or .jsonl, and {path} ends with neither", path = .0.display())]
+    VectorFile(PathBuf),
     #[error("--watch follows folders and {path} is none, give the folder that it is in", path = .0.display())]
     WatchFile(PathBuf),
     #[error("cannot listen on {address}, choose another --port or --host")]

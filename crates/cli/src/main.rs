@@ -2,8 +2,10 @@
 
 mod add;
 mod args;
+mod bench;
 mod changes;
 mod demo;
+mod embed;
 mod eval;
 mod export;
 mod failure;

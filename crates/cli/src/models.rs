@@ -1,4 +1,5 @@
-//! `cairn model`: get, list, describe, remove, run and distill models.
+//! `cairn model`: get, list, describe, remove, run and distill models. How fast one
+//! is is measured in `bench`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use cairn_embed::{
 use serde_json::json;
 
 use crate::args::{Distill, Model};
+use crate::bench;
 use crate::failure::Outcome;
 use crate::generation;
 use crate::out;
@@ -28,8 +30,9 @@ pub(crate) fn run(settings: &Settings, wanted: &Model, as_json: bool) -> Outcome
         }
         Model::Run(wanted) => generation::run(settings, &store, wanted, as_json)?,
         Model::Distill(wanted) => distill(settings, &store, wanted, as_json)?,
-        Model::List => list(&store, as_json)?,
-        Model::Show { name } => show(&store, name, as_json)?,
+        Model::Bench(wanted) => bench::run(settings, wanted, as_json)?,
+        Model::List => list(settings, &store, as_json)?,
+        Model::Show { name } => show(settings, &store, name, as_json)?,
         Model::Remove { name } => {
             let removed = store.remove(name)?;
             if as_json {
@@ -95,12 +98,18 @@ fn licence_of(folder: &Path) -> Option<String> {
     (!licence.is_empty()).then(|| licence.to_owned())
 }
 
-fn list(store: &ModelStore, as_json: bool) -> Outcome {
+fn list(settings: &Settings, store: &ModelStore, as_json: bool) -> Outcome {
     let installed = store.installed()?;
+    let remote = &settings.models.remote;
     if as_json {
         let known: Vec<_> = store.known().iter().map(|spec| &spec.name).collect();
         let kinds: BTreeMap<_, _> = store.known().iter().map(|spec| (&spec.name, spec.kind)).collect();
-        out::json(&json!({ "known": known, "kinds": kinds, "installed": installed }));
+        let built_in = store.known().iter().filter(|spec| spec.built_in).map(|spec| &spec.name);
+        let built_in: Vec<_> = built_in.collect();
+        let remote: BTreeMap<_, _> = remote.iter().map(|remote| (&remote.name, &remote.url)).collect();
+        out::json(&json!({
+            "known": known, "kinds": kinds, "installed": installed, "built_in": built_in, "remote": remote
+        }));
         return Ok(());
     }
     for model in &installed {
@@ -109,7 +118,9 @@ fn list(store: &ModelStore, as_json: bool) -> Outcome {
         out::line(format!("{}  {kind}  {megabytes:.1} MB  {}", model.name, model.path.display()));
     }
     for spec in store.known() {
-        if installed.iter().all(|model| model.name != spec.name) {
+        if spec.built_in {
+            out::line(format!("{}  {}  built in", spec.name, spec.kind.name()));
+        } else if installed.iter().all(|model| model.name != spec.name) {
             let kind = spec.kind.name();
             out::line(format!(
                 "{}  {kind}  not here, get it with `cairn model pull {}`",
@@ -117,10 +128,23 @@ fn list(store: &ModelStore, as_json: bool) -> Outcome {
             ));
         }
     }
+    for remote in remote {
+        out::line(format!("{}  embedding  behind {}", remote.name, remote.url));
+    }
     Ok(())
 }
 
-fn show(store: &ModelStore, name: &str, as_json: bool) -> Outcome {
+fn show(settings: &Settings, store: &ModelStore, name: &str, as_json: bool) -> Outcome {
+    if let Some(remote) = settings.models.remote.iter().find(|remote| remote.name == name) {
+        if as_json {
+            out::json(&json!({ "name": name, "kind": ModelKind::Embedding, "remote": remote }));
+        } else {
+            out::line(name);
+            out::line("  kind       embedding");
+            out::line(format!("  behind     {}", remote.url));
+        }
+        return Ok(());
+    }
     let path = store.find(name)?;
     let spec = store.canonical(name);
     let kind = spec.map(|spec| spec.kind).or_else(|| path.as_deref().map(ModelKind::of));
@@ -143,6 +167,9 @@ fn show(store: &ModelStore, name: &str, as_json: bool) -> Outcome {
     }
     match path {
         Some(path) => out::line(format!("  here       {}", path.display())),
+        None if spec.is_some_and(|spec| spec.built_in) => {
+            out::line("  built in   needs no download; pulling it writes its files into the cache");
+        }
         None => out::line(format!("  not here   get it with `cairn model pull {name}`")),
     }
     Ok(())

@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Args, Ask, Command, Find, Health, Serve};
 use crate::failure::{Failure, Outcome};
 use crate::settings::{LogFormat, Settings};
-use crate::verbs::{load_default_model, one_line, open, print_answer, serve, serve_mcp};
-use crate::{add, demo, eval, export, import, models, out, snapshots};
+use crate::verbs::{load_model_of, one_line, open, print_answer, serve, serve_mcp};
+use crate::{add, demo, embed, eval, export, import, models, out, snapshots};
 
 pub(crate) fn run(args: Args) -> Outcome {
     let mut settings = Settings::load(args.config.as_deref())?;
@@ -31,6 +31,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Search(wanted) => search(&settings, &wanted, args.json),
         Command::Ask(wanted) => ask(&settings, &wanted, args.json),
         Command::Eval(wanted) => eval::run(&settings, &wanted, args.json),
+        Command::Embed(wanted) => embed::run(&settings, &wanted, args.json),
         Command::Model(wanted) => models::run(&settings, &wanted, args.json),
         Command::Demo(wanted) => {
             apply(&mut settings, &wanted.listen);
@@ -93,7 +94,7 @@ fn text_search(wanted: &Find) -> Outcome<TextSearch> {
 fn search(settings: &Settings, wanted: &Find, as_json: bool) -> Outcome {
     let query = text_search(wanted)?;
     let engine = open(settings)?;
-    load_default_model(&engine)?;
+    load_model_of(&engine, &wanted.collection)?;
     let found = engine.search(&wanted.collection, &query)?;
     if as_json {
         out::json(&json!({
@@ -129,7 +130,7 @@ fn print_found(found: &Retrieval) {
 fn ask(settings: &Settings, wanted: &Ask, as_json: bool) -> Outcome {
     let search = text_search(&wanted.find)?;
     let engine = open(settings)?;
-    load_default_model(&engine)?;
+    load_model_of(&engine, &wanted.find.collection)?;
     let collection = &wanted.find.collection;
     let conversation_id = match wanted.conversation.as_deref() {
         Some("new") => Some(engine.start_conversation(collection)?.id),

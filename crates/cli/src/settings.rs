@@ -77,7 +77,9 @@ impl Settings {
             builder = builder.add_source(File::from(file).format(FileFormat::Toml));
         }
         let settings = builder.add_source(environment).build().and_then(Config::try_deserialize);
-        settings.map_err(|error| Failure::Settings(error.to_string()))
+        let settings: Self = settings.map_err(|error| Failure::Settings(error.to_string()))?;
+        settings.models.check().map_err(|error| Failure::Settings(error.to_string()))?;
+        Ok(settings)
     }
 }
 
@@ -148,6 +150,27 @@ mod tests {
     fn a_key_that_does_not_exist_is_named() {
         let error = with_env(&[("CAIRN__SERVER__PROT", "7000")]).unwrap_err().to_string();
         assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn models_behind_addresses_are_read_and_checked() {
+        let dir = std::env::temp_dir().join(format!("cairn-remotes-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("cairn.toml");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Settings::from_sources(Some(&file), Environment::with_prefix("CAIRN_TEST_NONE"))
+        };
+        let one = "[[models.remote]]\nname = \"Org/far-1.5\"\nurl = \"http://127.0.0.1:1\"\nprotocol = \"tei\"\n\
+                   query_fields = { input_type = \"query\" }\n";
+        let [remote] = &load(one).unwrap().models.remote[..] else { panic!("one model") };
+        assert_eq!((&remote.name[..], remote.batch_texts), ("Org/far-1.5", 32));
+        assert_eq!(remote.query_fields["input_type"], "query");
+        let error = load(&one.repeat(2)).unwrap_err().to_string();
+        assert!(error.contains("another one for each model"), "{error}");
+        let error = load("[[models.remote]]\nname = \"far\"\n").unwrap_err().to_string();
+        assert!(error.contains("models.remote.url"), "{error}");
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

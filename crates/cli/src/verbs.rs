@@ -65,10 +65,10 @@ pub(crate) async fn stop_signal() {
     let _ = interrupt.await;
 }
 
-/// Loads the model with progress shown, so that no later step waits for it in
-/// silence.
-pub(crate) fn load_default_model(engine: &Engine) -> Outcome {
-    engine.load_model(&engine.default_model(), &Download::new())?;
+/// Loads the model of a collection with progress shown, so that no later step
+/// waits for it in silence.
+pub(crate) fn load_model_of(engine: &Engine, collection: &str) -> Outcome {
+    engine.load_model_of(collection, &Download::new())?;
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn failed(file: &Path, source: std::io::Error) -> Failure {
     Failure::Write { path: file.to_owned(), source }
 }
 
-fn partial_of(file: &Path) -> PathBuf {
+pub(crate) fn partial_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".partial");
     name.into()

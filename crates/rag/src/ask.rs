@@ -1,6 +1,6 @@
 //! From a question to an answer with checked citations.
 
-use cairn_embed::{Encoder, TextKind};
+use cairn_embed::{Embedder, TextKind};
 use cairn_index::Reading;
 
 use crate::answer::{Answer, Citation, Event, Retrieved, Searched, Sentence, TextSearch};
@@ -180,7 +180,7 @@ impl Engine {
 
 /// A question on its way to an answer.
 struct Asked<'a> {
-    encoder: &'a Encoder,
+    encoder: &'a Embedder,
     reading: &'a Reading,
     reranker: Option<SharedRerank>,
     /// As it is searched.

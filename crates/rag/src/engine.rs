@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use cairn_embed::{Cancel, Embeddings, Encoder, Progress, Reranker, Silent, TextKind};
+use cairn_embed::{Cancel, Embedder, Embeddings, Encoder, Progress, Reranker, Silent, TextKind};
 use cairn_index::{Collection, ConfigChange, Database, Reading};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,8 @@ impl Engine {
         self.models.names()
     }
 
-    /// The model of new collections.
+    /// The model of new collections: that of the settings, or what took its place
+    /// where it could not be had.
     pub fn default_model(&self) -> String {
         self.models.default_name()
     }
@@ -151,6 +152,20 @@ impl Engine {
         self.models.get_with(name, progress).map(drop)
     }
 
+    /// Loads the model of a collection; of one that is not there, the model that
+    /// it would get, fetching it if it is not here yet. Returns its name.
+    ///
+    /// # Errors
+    /// [`Error::NoTextModel`], or what went wrong fetching or loading it.
+    pub fn load_model_of(&self, collection: &str, progress: &dyn Progress) -> Result<String> {
+        let model = match self.text_collection(collection) {
+            Ok((_, model)) => Some(model),
+            Err(Error::Index(cairn_index::Error::UnknownCollection { .. })) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(self.models.named(model.as_deref(), progress)?.0)
+    }
+
     /// Vectors of texts; the default model when none is named.
     ///
     /// # Errors
@@ -159,19 +174,35 @@ impl Engine {
         if texts.iter().any(|text| text.trim().is_empty()) {
             return Err(Error::EmptyText { field: "text" });
         }
-        let model = model.map_or_else(|| self.models.default_name(), str::to_owned);
-        Ok(self.models.get_by_name(&model)?.embed(texts, kind)?)
+        Ok(self.embedder(model)?.1.embed(texts, kind)?)
     }
 
-    /// The name of a model and the model, loaded; the default one when none is
-    /// named.
+    /// The name of a model and the model, loaded, or behind an address; the
+    /// default one when none is named.
     ///
     /// # Errors
     /// [`Error::UnknownModel`], [`Error::ModelKind`], or a failure of loading.
+    pub fn embedder(&self, model: Option<&str>) -> Result<(String, Embedder)> {
+        let name = match model {
+            Some(name) => self.models.canonical(name),
+            None => self.models.settled(&Silent)?,
+        };
+        let embedder = self.models.get_by_name(&name)?;
+        Ok((name, embedder))
+    }
+
+    /// As [`Engine::embedder`], for what needs the model itself, such as its
+    /// tokens.
+    ///
+    /// # Errors
+    /// Those of [`Engine::embedder`], and [`Error::NotHere`] for a model behind
+    /// an address.
     pub fn encoder(&self, model: Option<&str>) -> Result<(String, Arc<Encoder>)> {
-        let name = model.map_or_else(|| self.models.default_name(), |name| self.models.canonical(name));
-        let encoder = self.models.get_by_name(&name)?;
-        Ok((name, encoder))
+        let (name, embedder) = self.embedder(model)?;
+        match embedder.encoder() {
+            Some(encoder) => Ok((name, encoder.clone())),
+            None => Err(Error::NotHere { name }),
+        }
     }
 
     /// The name of a model that reranks and the model, loaded; that of the
@@ -421,7 +452,7 @@ impl Engine {
     pub(crate) fn retriever<'e>(
         &'e self,
         reading: &'e Reading,
-        encoder: &'e Encoder,
+        encoder: &'e Embedder,
         wanted: &TextSearch,
         now: i64,
         for_answer: bool,

@@ -34,6 +34,15 @@ pub enum Error {
         /// What is to be done.
         want: cairn_embed::ModelKind,
     },
+    /// A model behind an address is asked for what only one in this process has.
+    #[error(
+        "model `{name}` is behind an address and gives vectors of texts only: for tokens, and vectors of \
+         tokens, name a model that is here"
+    )]
+    NotHere {
+        /// The name asked for.
+        name: String,
+    },
     /// There is no model that reranks.
     #[error(
         "no rerank model is set: name one in models.rerank of the settings or in `model`, \

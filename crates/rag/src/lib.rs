@@ -41,6 +41,7 @@ mod extract;
 mod generate;
 mod ingest;
 mod kept;
+mod loaded;
 mod models;
 mod overlap;
 pub mod parse;
@@ -67,7 +68,7 @@ pub use extract::ExtractOptions;
 pub use generate::{GeneratorOptions, LocalOptions};
 pub use ingest::{Event as IngestEvent, IngestOptions, Ingested, corpus_line};
 pub use kept::{DocumentEntry, KeptDocument, TextCollection};
-pub use models::ModelOptions;
+pub use models::{ModelOptions, Models};
 pub use passages::{Chunk, Passage};
 pub use provenance::{ModelUsed, Provenance, Replayed, Used};
 pub use retrieval::{

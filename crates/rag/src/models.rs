@@ -1,15 +1,24 @@
-//! The models in memory, loaded when first used and then shared.
+//! The models that can be named: loaded when first used, or behind an address.
+//!
+//! A name means one model. What is done where the default model cannot be had
+//! is here too: another one takes its place for collections that are made from
+//! then on, and a warning says so. A collection keeps the model it was made
+//! with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cairn_embed::{Encoder, EncoderOptions, ModelKind, ModelStore, Progress, Reranker, Silent, StoreOptions};
+use cairn_embed::{
+    BUILTIN_MODEL, Embedder, Encoder, EncoderOptions, ModelKind, ModelStore, Progress, Remote, RemoteOptions,
+    Reranker, Silent, StoreOptions,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::loaded::{Slots, make_room};
 use crate::retrieval::Rerank;
 
 /// Which models are used and where they are kept.
@@ -18,11 +27,19 @@ use crate::retrieval::Rerank;
 pub struct ModelOptions {
     /// The model of new collections: a known name or a folder.
     pub default: String,
+    /// The model of new collections where a known default model cannot be had;
+    /// empty: then nothing can be embedded.
+    pub fallback: String,
     /// The model that reranks: a known name or a folder with a cross-encoder;
     /// none reranks when unset.
     pub rerank: Option<String>,
     /// Fetch a known model when it is first asked for.
     pub auto_pull: bool,
+    /// Bytes of weights that may be loaded; 0 is no limit. The model that was
+    /// not used longest goes first.
+    pub memory_bytes: u64,
+    /// Models behind addresses.
+    pub remote: Vec<RemoteOptions>,
     /// Where models come from.
     pub store: StoreOptions,
     /// How they are run.
@@ -33,65 +50,118 @@ impl Default for ModelOptions {
     fn default() -> Self {
         Self {
             default: cairn_embed::DEFAULT_MODEL.to_owned(),
+            fallback: BUILTIN_MODEL.to_owned(),
             rerank: None,
             auto_pull: true,
+            memory_bytes: 0,
+            remote: Vec::new(),
             store: StoreOptions::default(),
             encoder: EncoderOptions::default(),
         }
     }
 }
 
-pub(crate) struct Models {
+impl ModelOptions {
+    /// Whether the models behind addresses can be used, each under its own name.
+    ///
+    /// # Errors
+    /// [`Error::Option`], or that of a model.
+    pub fn check(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        for remote in &self.remote {
+            remote.check()?;
+            if !names.insert(&remote.name) {
+                return Err(Error::Option {
+                    field: "models.remote.name",
+                    value: remote.name.clone(),
+                    range: "another one for each model".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The models that can be named.
+///
+/// They can be shared between threads.
+pub struct Models {
     options: ModelOptions,
     store: ModelStore,
     encoders: Slots<Encoder>,
     rerankers: Slots<Reranker>,
+    remotes: Slots<Remote>,
     digests: Mutex<HashMap<String, Option<String>>>,
-}
-
-/// Models that are loaded or about to be, by name. Each has its own lock, so
-/// that loading one model holds up nobody who wants another.
-struct Slots<T>(Mutex<HashMap<String, Slot<T>>>);
-
-type Slot<T> = Arc<Mutex<Option<Arc<T>>>>;
-
-impl<T> Default for Slots<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T> Slots<T> {
-    fn get(&self, name: &str, load: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
-        let slot = self.0.lock().entry(name.to_owned()).or_default().clone();
-        // Held while loading, so that a model is loaded once however many ask.
-        let mut loaded = slot.lock();
-        if let Some(model) = &*loaded {
-            return Ok(model.clone());
-        }
-        let result = load().map(Arc::new);
-        match &result {
-            Ok(model) => *loaded = Some(model.clone()),
-            // Names that clients make up must not pile up.
-            Err(_) => drop(self.0.lock().remove(name)),
-        }
-        result
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.lock().keys().cloned().collect()
-    }
+    /// What took the place of the default model, until the next start.
+    instead: Mutex<Option<String>>,
 }
 
 impl Models {
-    pub(crate) fn new(options: ModelOptions) -> Self {
+    /// Models by these options. Nothing is loaded yet.
+    pub fn new(options: ModelOptions) -> Self {
         let store = ModelStore::new(options.store.clone());
-        let (encoders, rerankers) = (Slots::default(), Slots::default());
-        Self { options, store, encoders, rerankers, digests: Mutex::default() }
+        Self {
+            options,
+            store,
+            encoders: Slots::default(),
+            rerankers: Slots::default(),
+            remotes: Slots::default(),
+            digests: Mutex::default(),
+            instead: Mutex::default(),
+        }
     }
 
+    /// The name of a model and the model, loaded, fetched if it is known and not
+    /// here; the default one when none is named.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], [`Error::ModelKind`], or what went wrong fetching
+    /// or loading it.
+    pub fn named(&self, name: Option<&str>, progress: &dyn Progress) -> Result<(String, Embedder)> {
+        let name = match name {
+            Some(name) => self.canonical(name),
+            None => self.settled(progress)?,
+        };
+        let embedder = self.get_with(&name, progress)?;
+        Ok((name, embedder))
+    }
+
+    /// The name of the default model, or of what took its place.
     pub(crate) fn default_name(&self) -> String {
-        self.canonical(&self.options.default)
+        let instead = self.instead.lock().clone();
+        instead.unwrap_or_else(|| self.canonical(&self.options.default))
+    }
+
+    /// As [`Models::default_name`], once it is sure that the model can be had:
+    /// it is fetched if need be. If that fails the fallback takes its place, and
+    /// keeps it until the next start, so that what is embedded without naming a
+    /// model does not change on the way.
+    pub(crate) fn settled(&self, progress: &dyn Progress) -> Result<String> {
+        let name = self.default_name();
+        if self.remote(&name).is_some() || self.is_built_in(&name) || self.encoders.has(&name) {
+            return Ok(name);
+        }
+        let error = match self.folder(&name, progress) {
+            Ok(_) => return Ok(name),
+            Err(error) => error,
+        };
+        let fallback = self.canonical(&self.options.fallback);
+        let known = self.store.canonical(&name).is_some();
+        let Some(reason) = absent(&error).filter(|_| known && !fallback.is_empty() && fallback != name)
+        else {
+            return Err(error);
+        };
+        if self.get_with(&fallback, progress).is_err() {
+            return Err(error);
+        }
+        let mut instead = self.instead.lock();
+        if instead.is_none() {
+            tracing::warn!(
+                "model `{name}` cannot be had ({reason}): until the next start new collections get `{fallback}`, \
+                 which finds less; `cairn model pull {name}` gets it, models.fallback = \"\" makes this an error"
+            );
+        }
+        Ok(instead.get_or_insert(fallback).clone())
     }
 
     pub(crate) fn max_batch_tokens(&self) -> usize {
@@ -105,11 +175,17 @@ impl Models {
 
     /// One name per model, so that aliases share what is loaded.
     pub(crate) fn canonical(&self, name: &str) -> String {
+        if self.remote(name).is_some() {
+            return name.to_owned();
+        }
         self.store.canonical(name).map_or_else(|| name.to_owned(), |spec| spec.name.clone())
     }
 
     /// What a model of the manifest or of this machine is for.
     pub(crate) fn kind(&self, name: &str) -> Option<ModelKind> {
+        if self.remote(name).is_some() {
+            return Some(ModelKind::Embedding);
+        }
         if let Some(spec) = self.store.canonical(name) {
             return Some(spec.kind);
         }
@@ -119,6 +195,7 @@ impl Models {
 
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.store.known().iter().map(|spec| spec.name.clone()).collect();
+        names.extend(self.options.remote.iter().map(|remote| remote.name.clone()));
         names.extend(self.encoders.names());
         names.extend(self.rerankers.names());
         names.extend(self.rerank_name());
@@ -130,36 +207,65 @@ impl Models {
     /// The model of this name, loaded if need be. Names that are not in the
     /// manifest must be on the machine already: a request never makes the
     /// service fetch something nobody vouched for.
-    pub(crate) fn get(&self, name: &str) -> Result<Arc<Encoder>> {
+    pub(crate) fn get(&self, name: &str) -> Result<Embedder> {
         self.get_with(name, &Silent)
     }
 
     /// The same for a name that came from outside, which may not be a folder:
     /// clients choose among models, not among the files of the machine.
-    pub(crate) fn get_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
+    pub(crate) fn get_by_name(&self, name: &str) -> Result<Embedder> {
         self.check_outside(name)?;
         self.get(name)
     }
 
-    pub(crate) fn get_with(&self, name: &str, progress: &dyn Progress) -> Result<Arc<Encoder>> {
+    pub(crate) fn get_with(&self, name: &str, progress: &dyn Progress) -> Result<Embedder> {
         let name = self.canonical(name);
-        self.encoders.get(&name, || {
-            let folder = self.folder_of(&name, ModelKind::Embedding, progress)?;
-            let encoder = Encoder::load(&folder, &self.options.encoder)?;
-            tracing::info!(model = name, dim = encoder.dim(), "loaded a model");
-            Ok(encoder)
-        })
+        if let Some(options) = self.remote(&name) {
+            let remote = self.remotes.get(&name, || Ok((Remote::new(options.clone())?, 0)))?;
+            return Ok(Embedder::Remote(remote));
+        }
+        Ok(Embedder::Local(self.of_kind(&name, ModelKind::Embedding, progress)?))
+    }
+
+    /// A model that is here, or is fetched, and makes vectors of this kind.
+    fn of_kind(&self, name: &str, want: ModelKind, progress: &dyn Progress) -> Result<Arc<Encoder>> {
+        let name = self.canonical(name);
+        let loaded = self.encoders.get(&name, || {
+            let spec = self.store.canonical(&name).filter(|spec| spec.built_in);
+            let (encoder, bytes) = if let Some(spec) = spec {
+                let bytes = spec.files.iter().map(|file| file.bytes).sum();
+                self.make_room(bytes);
+                let encoder = Encoder::built_in(&name, &self.options.encoder)?;
+                (encoder.ok_or_else(|| self.unknown(&name))?, bytes)
+            } else {
+                let folder = self.folder_of(&name, want, progress)?;
+                let bytes = weights_bytes(&folder);
+                self.make_room(bytes);
+                (Encoder::load(&folder, &self.options.encoder)?, bytes)
+            };
+            tracing::info!(model = name, dim = encoder.dim(), bytes, "loaded a model");
+            Ok((encoder, bytes))
+        })?;
+        self.make_room(0);
+        Ok(loaded)
     }
 
     /// The model that reranks, by the name of the settings.
     pub(crate) fn reranker(&self, name: &str, progress: &dyn Progress) -> Result<Arc<Reranker>> {
         let name = self.canonical(name);
-        self.rerankers.get(&name, || {
+        if self.remote(&name).is_some() {
+            return Err(Error::ModelKind { name, kind: ModelKind::Embedding, want: ModelKind::Rerank });
+        }
+        let loaded = self.rerankers.get(&name, || {
             let folder = self.folder_of(&name, ModelKind::Rerank, progress)?;
+            let bytes = weights_bytes(&folder);
+            self.make_room(bytes);
             let reranker = Reranker::load(&folder, &self.options.encoder)?;
-            tracing::info!(model = name, labels = reranker.labels().len(), "loaded a rerank model");
-            Ok(reranker)
-        })
+            tracing::info!(model = name, labels = reranker.labels().len(), bytes, "loaded a rerank model");
+            Ok((reranker, bytes))
+        })?;
+        self.make_room(0);
+        Ok(loaded)
     }
 
     /// The same for a name that came from outside.
@@ -168,10 +274,27 @@ impl Models {
         self.reranker(name, &Silent)
     }
 
+    /// Unloads what was not used longest, if the weights would be too many.
+    fn make_room(&self, bytes: u64) {
+        for model in make_room(&[&self.encoders, &self.rerankers], self.options.memory_bytes, bytes) {
+            tracing::info!(model, "unloaded a model to make room");
+        }
+    }
+
+    fn remote(&self, name: &str) -> Option<&RemoteOptions> {
+        self.options.remote.iter().find(|remote| remote.name == name)
+    }
+
+    fn is_built_in(&self, name: &str) -> bool {
+        self.store.canonical(name).is_some_and(|spec| spec.built_in)
+    }
+
     fn check_outside(&self, name: &str) -> Result<()> {
         let is_folder =
             Path::new(name).is_absolute() || name.starts_with(['.', '~']) || name.matches('/').count() > 1;
-        if is_folder && name != self.options.default && Some(name) != self.options.rerank.as_deref() {
+        let ours = [Some(&self.options.default), self.options.rerank.as_ref(), Some(&self.options.fallback)];
+        let is_ours = ours.into_iter().flatten().any(|ours| ours == name) || self.remote(name).is_some();
+        if is_folder && !is_ours {
             return Err(self.unknown(name));
         }
         Ok(())
@@ -198,14 +321,23 @@ impl Models {
         }
     }
 
-    /// SHA-256 of the weights of a model that is here, computed once.
-    pub(crate) fn digest(&self, name: &str) -> Option<String> {
+    /// SHA-256 of the weights of a model that is here, computed once; nothing for
+    /// one behind an address.
+    pub fn digest(&self, name: &str) -> Option<String> {
+        const WEIGHTS: &str = "model.safetensors";
         let name = self.canonical(name);
+        if self.remote(&name).is_some() {
+            return None;
+        }
+        if let Some(spec) = self.store.canonical(&name).filter(|spec| spec.built_in) {
+            let weights = spec.files.iter().find(|file| file.path == WEIGHTS);
+            return weights.map(|file| file.sha256.clone());
+        }
         if let Some(known) = self.digests.lock().get(&name) {
             return known.clone();
         }
         let digest = self.folder(&name, &Silent).ok();
-        let digest = digest.and_then(|folder| sha256_of(&folder.join("model.safetensors")));
+        let digest = digest.and_then(|folder| sha256_of(&folder.join(WEIGHTS)));
         self.digests.lock().insert(name, digest.clone());
         digest
     }
@@ -233,6 +365,33 @@ pub(crate) fn sha256_of(file: &Path) -> Option<String> {
     let mut hash = Sha256::new();
     std::io::copy(&mut std::fs::File::open(file).ok()?, &mut hash).ok()?;
     Some(crate::provenance::hex(&hash.finalize()))
+}
+
+/// Why a model is not on this machine and did not come, in a line; nothing for
+/// other failures.
+fn absent(error: &Error) -> Option<String> {
+    match error {
+        Error::UnknownModel { .. } => Some("not on this machine, and models.auto_pull is off".to_owned()),
+        Error::Embed(cairn_embed::Error::AllSources { tried, .. }) => {
+            let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+            let tried: Vec<String> = tried.iter().map(|attempt| first(attempt.to_string())).collect();
+            Some(tried.join("; "))
+        }
+        _ => None,
+    }
+}
+
+/// The length of the weights in a folder, or in one inside it.
+fn weights_bytes(folder: &Path) -> u64 {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let weights = |path: PathBuf| {
+        let is_weights = path.extension().is_some_and(|end| end == "safetensors");
+        path.metadata().ok().filter(|data| is_weights && data.is_file()).map_or(0, |data| data.len())
+    };
+    let below = |path: PathBuf| {
+        if path.is_dir() { entries(&path).map(|entry| weights(entry.path())).sum() } else { weights(path) }
+    };
+    entries(folder).map(|entry| below(entry.path())).sum()
 }
 
 /// The cross-encoder of the settings, loaded when first needed.

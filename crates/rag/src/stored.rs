@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use cairn_embed::{Cancel, Encoder, TextKind};
+use cairn_embed::{Cancel, Embedder, TextKind};
 use cairn_index::{
     Collection, Condition, Filter, Parts, Point, PointId, Record, Scalar, Scroll, Selector, Test,
 };
@@ -105,7 +105,7 @@ const TEXTS_AT_ONCE: usize = 512;
 
 /// The points of documents and the tokens that were embedded for them.
 pub(crate) fn embed_passages(
-    encoder: &Encoder,
+    encoder: &Embedder,
     prepared: &[Prepared<'_>],
     words: Option<&Words>,
     cancel: &Cancel,

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use cairn_embed::{Encoder, TextKind};
+use cairn_embed::{Embedder, TextKind};
 use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -50,7 +50,7 @@ impl Default for VerifyOptions {
 
 /// Checks an answer against its sources.
 pub(crate) struct Verifier<'a> {
-    pub(crate) encoder: &'a Encoder,
+    pub(crate) encoder: &'a Embedder,
     pub(crate) reranker: Option<&'a dyn Rerank>,
     pub(crate) passages: &'a [Retrieved],
     pub(crate) options: &'a VerifyOptions,

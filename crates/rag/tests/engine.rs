@@ -1,10 +1,11 @@
 //! The engine over a real database, as far as it goes without a model.
 
-use cairn_embed::{StoreOptions, TextKind};
+use cairn_embed::{BUILTIN_MODEL, DEFAULT_MODEL, ModelStore, Silent, StoreOptions, TextKind};
 use cairn_index::Database;
 use cairn_rag::{Document, Engine, Error, Format, ModelOptions, RagOptions, TextSearch};
 
-fn engine(dir: &std::path::Path) -> Engine {
+/// Models that are nowhere and cannot be fetched.
+fn nowhere(dir: &std::path::Path) -> ModelOptions {
     let nowhere = dir.join("no models here");
     let store = StoreOptions {
         cache_dir: Some(nowhere.clone()),
@@ -12,8 +13,20 @@ fn engine(dir: &std::path::Path) -> Engine {
         offline: true,
         ..StoreOptions::default()
     };
-    let models = ModelOptions { store, ..ModelOptions::default() };
+    ModelOptions { store, ..ModelOptions::default() }
+}
+
+fn engine(dir: &std::path::Path) -> Engine {
+    engine_with(dir, nowhere(dir))
+}
+
+fn engine_with(dir: &std::path::Path, models: ModelOptions) -> Engine {
     Engine::new(Database::open(dir.join("data")).unwrap(), models, RagOptions::default())
+}
+
+fn model_of(engine: &Engine, collection: &str) -> String {
+    let config = engine.database().collection(collection).unwrap().config();
+    config.metadata["cairn"]["model"].as_str().unwrap().to_owned()
 }
 
 fn document(id: &str, text: &str) -> Document {
@@ -59,4 +72,74 @@ fn a_collection_without_texts_says_so() {
     assert!(matches!(engine.search("raw", &TextSearch::new("q")), Err(Error::NoTextModel { .. })));
     assert!(matches!(engine.search("raw", &TextSearch::new(" ")), Err(Error::EmptyText { .. })));
     assert!(engine.search("gone", &TextSearch::new("q")).is_err());
+}
+
+#[test]
+fn where_the_default_model_cannot_be_had_new_collections_get_the_one_that_is_compiled_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    assert_eq!(engine.default_model(), DEFAULT_MODEL);
+    let documents = [document("a", "A cairn is a pile of stones."), document("b", "Soup has carrots in it.")];
+    engine.add("stones", &documents, Format::Text, &mut |_| {}).unwrap();
+    assert_eq!(model_of(&engine, "stones"), BUILTIN_MODEL);
+    let found = engine.search("stones", &TextSearch::new("a pile of rocks")).unwrap();
+    assert_eq!(found.passages[0].document_id, "a");
+    // It stays so until the next start, also for texts alone.
+    assert_eq!(engine.default_model(), BUILTIN_MODEL);
+    assert_eq!(engine.embed(None, &["text"], TextKind::Query).unwrap().vectors[0].len(), 256);
+    assert_eq!(engine.load_model_of("another", &Silent).unwrap(), BUILTIN_MODEL);
+}
+
+#[test]
+fn no_model_stands_in_for_one_that_was_named_or_that_a_collection_was_made_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    assert!(engine.embed(Some(DEFAULT_MODEL), &["text"], TextKind::Query).is_err());
+    let mut config = cairn_index::CollectionConfig::new(384, cairn_index::Metric::Cosine);
+    config.metadata.insert("cairn".to_owned(), serde_json::json!({ "model": DEFAULT_MODEL }));
+    engine.database().create_collection("earlier", config).unwrap();
+    engine.add("new", &[document("a", "text")], Format::Text, &mut |_| {}).unwrap();
+    assert_eq!(model_of(&engine, "new"), BUILTIN_MODEL);
+    let error = engine.search("earlier", &TextSearch::new("q")).unwrap_err().to_string();
+    assert!(error.contains(DEFAULT_MODEL) && error.contains("could not be had"), "{error}");
+    assert!(engine.add("earlier", &[document("a", "text")], Format::Text, &mut |_| {}).is_err());
+    assert!(engine.load_model_of("earlier", &Silent).is_err());
+}
+
+#[test]
+fn without_a_fallback_and_for_a_default_that_nobody_knows_it_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let models = ModelOptions { fallback: String::new(), ..nowhere(dir.path()) };
+    let error = engine_with(dir.path(), models).embed(None, &["text"], TextKind::Query).unwrap_err();
+    assert!(error.to_string().contains("could not be had"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let models = ModelOptions { default: "some/mistake".to_owned(), ..nowhere(dir.path()) };
+    let error = engine_with(dir.path(), models).embed(None, &["text"], TextKind::Query).unwrap_err();
+    assert!(error.to_string().contains("some/mistake"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let models = ModelOptions { auto_pull: false, ..nowhere(dir.path()) };
+    let engine = engine_with(dir.path(), models);
+    assert_eq!(engine.embed(None, &["text"], TextKind::Query).unwrap().vectors[0].len(), 256);
+}
+
+#[test]
+fn models_are_unloaded_when_their_weights_exceed_the_budget_and_loaded_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ModelStore::new(StoreOptions {
+        cache_dir: Some(dir.path().join("models")),
+        offline: true,
+        ..StoreOptions::default()
+    });
+    let folder = place.pull(BUILTIN_MODEL, &Silent).unwrap().display().to_string();
+    // Room for one of them, each having 8 MB.
+    let models = ModelOptions { default: folder.clone(), memory_bytes: 10_000_000, ..nowhere(dir.path()) };
+    let engine = engine_with(dir.path(), models);
+    let embed = |model| engine.embed(model, &["text"], TextKind::Query).unwrap().vectors;
+    let is_loaded = || engine.models().contains(&folder);
+    for _ in 0..2 {
+        let here = embed(None);
+        assert!(is_loaded());
+        assert_eq!(here, embed(Some(BUILTIN_MODEL)));
+        assert!(!is_loaded());
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cairn_embed::{Cancel, Encoder, Input, Reranker, TextKind};
+use cairn_embed::{Cancel, Embedder, Encoder, Input, Reranker, TextKind};
 use serde::Deserialize;
 
 use crate::app::App;
@@ -73,7 +73,23 @@ impl Drop for Stops {
 }
 
 impl App {
-    /// Runs `work` with an embedding model; the default one when none is named.
+    /// Runs `work` with an embedding model, here or behind an address; the
+    /// default one when none is named.
+    pub(crate) async fn with_embedder<T: Send + 'static>(
+        &self,
+        model: Option<String>,
+        work: impl FnOnce(Loaded<Embedder>) -> cairn_rag::Result<T> + Send + 'static,
+    ) -> ApiResult<T> {
+        let stops = Stops(Cancel::new());
+        let cancel = stops.0.clone();
+        self.write(move |engine| {
+            let (name, model) = engine.embedder(model.as_deref()).map_err(unknown_is_not_found)?;
+            work(Loaded { name, model: Arc::new(model), cancel }).map_err(ApiError::from)
+        })
+        .await
+    }
+
+    /// The same with a model that must be here, for its tokens.
     pub(crate) async fn with_encoder<T: Send + 'static>(
         &self,
         model: Option<String>,

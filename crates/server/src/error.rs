@@ -141,6 +141,10 @@ impl From<cairn_embed::Error> for ApiError {
         match &error {
             Error::Busy { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             Error::Cancelled => Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string()),
+            Error::Remote { status: Some(429), .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
+            }
+            Error::Remote { .. } => Self::new(StatusCode::BAD_GATEWAY, error.to_string()),
             Error::TooLong { .. } | Error::Labels { .. } => Self::bad_request(error),
             Error::TokenId { .. } | Error::Tokenize { .. } => {
                 Self { tokenizer: true, ..Self::bad_request(error) }
@@ -158,6 +162,7 @@ impl From<cairn_rag::Error> for ApiError {
             Error::Embed(error) => error.into(),
             Error::UnknownModel { .. }
             | Error::ModelKind { .. }
+            | Error::NotHere { .. }
             | Error::NoReranker
             | Error::Document { .. }
             | Error::DuplicateDocument { .. }

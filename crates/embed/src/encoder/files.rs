@@ -93,6 +93,20 @@ impl Folder {
         Folder::of(root, root.to_path_buf(), Pooling { pools: vec![Pool::Mean], normalize })
     }
 
+    /// No folder at all, for a static model in memory.
+    pub(super) fn none(normalize: bool) -> Folder {
+        Folder {
+            transformer: PathBuf::new(),
+            pooling: Pooling { pools: vec![Pool::Mean], normalize },
+            max_seq_length: None,
+            model_max_length: None,
+            token_types: false,
+            lower_case: false,
+            query_prompt: String::new(),
+            passage_prompt: String::new(),
+        }
+    }
+
     fn of(root: &Path, transformer: PathBuf, pooling: Pooling) -> Result<Folder> {
         let mut sentence = SentenceConfig::default();
         for name in SENTENCE_CONFIGS {

@@ -62,6 +62,7 @@ pub use self::reranker::{Predictions, Reranker, Scores};
 use self::runner::{Head, Model, Output, Runner};
 use self::tokens::{Sequence, Tokens};
 use self::weights::Weights;
+use crate::builtin::{self, BUILTIN_MODEL};
 use crate::{Error, Result};
 
 /// How an [`Encoder`] uses the machine.
@@ -214,9 +215,51 @@ impl Encoder {
         Encoder::start(folder, model, tokens.limit(max_tokens), options)
     }
 
+    /// The model that is compiled in, by its name or another one it goes by;
+    /// nothing for any other name, and if it was left out.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options that cannot be used.
+    ///
+    /// ```
+    /// use cairn_embed::{BUILTIN_MODEL, Encoder, EncoderOptions, TextKind};
+    ///
+    /// if let Some(encoder) = Encoder::built_in(BUILTIN_MODEL, &EncoderOptions::default())? {
+    ///     let found = encoder.embed(&["no download"], TextKind::Passage)?;
+    ///     assert_eq!(found.vectors[0].len(), 256);
+    /// }
+    /// # Ok::<(), cairn_embed::Error>(())
+    /// ```
+    pub fn built_in(name: &str, options: &EncoderOptions) -> Result<Option<Encoder>> {
+        options.check()?;
+        if !crate::store::is_built_in(name) {
+            return Ok(None);
+        }
+        let file = |path: &str| {
+            let missing = || Error::MissingFile { folder: BUILTIN_MODEL.into(), file: path.into() };
+            builtin::file(path).ok_or_else(missing)
+        };
+        let within = |path: &str| Path::new(BUILTIN_MODEL).join(path);
+        let config = serde_json::from_slice(file("config.json")?)
+            .map_err(|source| Error::Json { path: within("config.json"), source })?;
+        let model = model2vec::read(&config, file(weights::FILE)?, &within(weights::FILE))?;
+        let tokenizer = "tokenizer.json";
+        let tokens = Tokens::bare(&within(tokenizer), file(tokenizer)?, model.table.tokens())?;
+        Encoder::start_static(Folder::none(model.normalize), tokens, model, options).map(Some)
+    }
+
     fn load_static(dir: &Path, model: Static, options: &EncoderOptions) -> Result<Encoder> {
         let folder = Folder::read_static(dir, model.normalize)?;
         let tokens = Tokens::load_bare(dir, model.table.tokens())?;
+        Encoder::start_static(folder, tokens, model, options)
+    }
+
+    fn start_static(
+        folder: Folder,
+        tokens: Tokens,
+        model: Static,
+        options: &EncoderOptions,
+    ) -> Result<Encoder> {
         // A token is of a byte or more: what is read of a text is a limit, too.
         let max_tokens = folder.model_max_length.unwrap_or(tokens::MAX_READ).min(tokens::MAX_READ);
         let encoder = Encoder::start(folder, Model::Static(model.table), tokens.limit(max_tokens), options)?;

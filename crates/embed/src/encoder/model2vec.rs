@@ -41,13 +41,25 @@ pub(super) fn open(folder: &Path) -> Result<Option<Static>> {
     let Some(config) = config.filter(is_static) else {
         return Ok(None);
     };
+    let path = folder.join(FILE);
+    match fs::read(&path) {
+        Ok(weights) => read(&config, &weights, &path).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::MissingFile { folder: folder.into(), file: FILE.into() })
+        }
+        Err(error) => Err(Error::io(path)(error)),
+    }
+}
+
+/// Reads files that are in memory; errors call the weights `path`.
+pub(super) fn read(config: &Map<String, Value>, weights: &[u8], path: &Path) -> Result<Static> {
     // `hidden_dim` is not looked at: model2vec leaves it when it cuts dimensions.
     let normalize = match config.get("normalize") {
         None | Some(Value::Null) => false,
         Some(&Value::Bool(normalize)) => normalize,
         Some(other) => return Err(unsupported("normalize", other.to_string(), "true, false")),
     };
-    Ok(Some(Static { table: table(folder)?, normalize }))
+    Ok(Static { table: table(weights, path)?, normalize })
 }
 
 fn is_static(config: &Map<String, Value>) -> bool {
@@ -57,19 +69,11 @@ fn is_static(config: &Map<String, Value>) -> bool {
         || architectures.is_some_and(|names| names.iter().any(named))
 }
 
-fn table(folder: &Path) -> Result<Table> {
-    let path = folder.join(FILE);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::MissingFile { folder: folder.into(), file: FILE.into() });
-        }
-        Err(error) => return Err(Error::io(path)(error)),
-    };
-    let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+fn table(bytes: &[u8], path: &Path) -> Result<Table> {
+    let damaged = |reason: String| Error::Weights { path: path.into(), reason };
+    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
     let Ok(embeddings) = file.tensor("embeddings") else {
-        return Err(Error::MissingTensor { path, tensor: "embeddings".into() });
+        return Err(Error::MissingTensor { path: path.into(), tensor: "embeddings".into() });
     };
     let &[_, dim] = embeddings.shape() else {
         let want = "[rows, dimensions]";

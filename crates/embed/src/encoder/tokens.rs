@@ -75,10 +75,14 @@ impl Tokens {
 
     /// The same for a model that is fed bare tokens.
     pub(super) fn load_bare(folder: &Path, rows: usize) -> Result<Tokens> {
-        let (path, bytes) = (folder.join(FILE), bytes(folder)?);
-        let mut tokens = Tokens::read(&path, &bytes, rows)?;
+        Tokens::bare(&folder.join(FILE), &bytes(folder)?, rows)
+    }
+
+    /// The same of a file in memory; errors call it `path`.
+    pub(super) fn bare(path: &Path, bytes: &[u8], rows: usize) -> Result<Tokens> {
+        let mut tokens = Tokens::read(path, bytes, rows)?;
         let mut left_out = vec![false; rows];
-        for id in tokens.special_ids().chain(tokens.unknown(&path, &bytes)?) {
+        for id in tokens.special_ids().chain(tokens.unknown(path, bytes)?) {
             left_out.get_mut(id as usize).into_iter().for_each(|left_out| *left_out = true);
         }
         (tokens.special, tokens.special_of_pair, tokens.left_out) = (0, 0, Some(left_out));

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::builtin;
 use crate::encoder::classifier::classifies;
 
 /// The model used when none is named.
@@ -79,6 +80,10 @@ pub struct ModelSpec {
     pub revision: String,
     /// Its files; none if it is not pinned.
     pub files: Vec<SpecFile>,
+    /// Whether it is compiled in. Its repository and revision are those of the
+    /// model it was made of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub built_in: bool,
     /// The package that holds the same files, if there is one.
     pub package: Option<PackageSource>,
 }
@@ -126,8 +131,10 @@ impl PackageSource {
 /// The models of the manifest.
 pub(super) fn known() -> &'static [ModelSpec] {
     static KNOWN: LazyLock<Vec<ModelSpec>> = LazyLock::new(|| {
-        serde_json::from_str(include_str!("../../models.json"))
-            .expect("a test reads the manifest that is compiled in")
+        let mut known: Vec<ModelSpec> = serde_json::from_str(include_str!("../../models.json"))
+            .expect("a test reads the manifest that is compiled in");
+        known.retain(|spec| !spec.built_in || !builtin::FILES.is_empty());
+        known
     });
     &KNOWN
 }
@@ -161,6 +168,19 @@ mod tests {
             for file in &spec.files {
                 assert!(hex(&file.sha256, 64), "{}", file.path);
             }
+        }
+    }
+
+    #[cfg(feature = "builtin-model")]
+    #[test]
+    fn the_model_that_is_compiled_in_has_the_bytes_of_the_manifest() {
+        let spec = canonical("minilm-static").expect("known");
+        assert_eq!((&spec.name[..], spec.built_in), (crate::BUILTIN_MODEL, true));
+        assert_eq!(spec.files.len(), crate::builtin::FILES.len());
+        for file in &spec.files {
+            let bytes = crate::builtin::file(&file.path).expect("compiled in");
+            assert_eq!(bytes.len() as u64, file.bytes, "{}", file.path);
+            assert_eq!(crate::store::digest::sha256_of(bytes), file.sha256, "{}", file.path);
         }
     }
 

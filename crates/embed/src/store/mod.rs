@@ -14,6 +14,7 @@ mod package;
 mod progress;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub use self::progress::{Progress, Silent};
 use self::hub::{Hub, Wanted};
 use self::hub_cache::{HubCache, folders};
 use self::lock::Lock;
+use crate::builtin;
 use crate::{Attempt, Error, Result};
 
 /// Files without which there is no model.
@@ -176,6 +178,9 @@ impl ModelStore {
         if has_lengths(&ours, spec) {
             return Ok(Some(ours));
         }
+        if spec.built_in {
+            return Ok(None);
+        }
         let mut found = hub_cache.candidates(&spec.repo, &spec.revision).into_iter();
         Ok(found.find(|folder| !spec.is_pinned() || has_bytes(folder, spec)))
     }
@@ -186,7 +191,7 @@ impl ModelStore {
     /// of the hub can be had; without an entry in the manifest its files are
     /// checked only against what the hub says they are. An interrupted
     /// download is continued by the next call. Several processes may pull at
-    /// the same time.
+    /// the same time. A model that is compiled in is written into our cache.
     ///
     /// # Errors
     /// [`Error::AllSources`] tells what each source said and what to do.
@@ -195,6 +200,9 @@ impl ModelStore {
             return Ok(folder);
         }
         let spec = manifest::canonical(name);
+        if let Some(spec) = spec.filter(|spec| spec.built_in) {
+            return self.unpack(spec, progress);
+        }
         let mut tried = vec![Attempt {
             source: "this machine".into(),
             reason: format!("not in {} nor in {}", self.cache.display(), self.hub_cache.display()),
@@ -321,6 +329,32 @@ impl ModelStore {
         Ok(to)
     }
 
+    /// Writes a model that is compiled in into our cache.
+    fn unpack(&self, spec: &ModelSpec, progress: &dyn Progress) -> Result<PathBuf> {
+        let to = self.place(spec);
+        let folder = self.cache.join(flat(&spec.name));
+        let _lock = Lock::take(&folder.join(".lock"), progress)?;
+        if has_lengths(&to, spec) {
+            return Ok(to);
+        }
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(Error::io(&to))?;
+        }
+        let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&folder);
+        let draft = draft.map_err(Error::io(&folder))?;
+        let model = draft.path().join("model");
+        fs::create_dir_all(&model).map_err(Error::io(&model))?;
+        for (file, bytes) in builtin::FILES {
+            let path = model.join(file);
+            File::create(&path)
+                .and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()))
+                .map_err(Error::io(&path))?;
+        }
+        fs::rename(&model, &to).map_err(Error::io(&to))?;
+        sync_folder(&folder)?;
+        Ok(to)
+    }
+
     /// The place of a model in our cache.
     fn place(&self, spec: &ModelSpec) -> PathBuf {
         self.cache.join(flat(&spec.name)).join(&spec.revision)
@@ -342,6 +376,11 @@ impl ModelStore {
         let known: Vec<&str> = self.known().iter().map(|spec| &spec.name[..]).collect();
         Err(Error::UnknownModel { name: name.into(), known: known.join(", ") })
     }
+}
+
+/// Whether a name is that of a model that is compiled in.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    manifest::canonical(name).is_some_and(|spec| spec.built_in)
 }
 
 fn off(option: &str) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use cairn_embed::Encoder;
+use cairn_embed::Embedder;
 use cairn_index::{Parts, PointId, Reading};
 use serde::{Deserialize, Serialize};
 
@@ -257,7 +257,7 @@ fn systems(
 struct System<'e> {
     engine: &'e Engine,
     reading: &'e Reading,
-    encoder: &'e Encoder,
+    encoder: &'e Embedder,
     options: RetrievalOptions,
 }
 

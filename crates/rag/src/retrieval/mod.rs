@@ -13,7 +13,7 @@ mod rerank;
 
 use std::collections::{HashMap, HashSet};
 
-use cairn_embed::{Encoder, TextKind};
+use cairn_embed::{Embedder, TextKind};
 use cairn_index::{Parts, PointId, Reading, Search, Selector};
 
 pub use explain::{Stage, Step};
@@ -58,7 +58,7 @@ const CHOICE: usize = 4;
 /// Finds passages in a collection at one seq.
 pub(crate) struct Retriever<'e> {
     pub(crate) reading: &'e Reading,
-    pub(crate) encoder: &'e Encoder,
+    pub(crate) encoder: &'e Embedder,
     pub(crate) options: RetrievalOptions,
     pub(crate) generator: Option<&'e Generator>,
     pub(crate) reranker: Option<SharedRerank>,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::openai::base64;
 use super::tei::error::TeiError;
-use super::tei::{check_count, check_lengths};
+use super::tei::{check_count, check_lengths_of};
 use crate::app::App;
 use crate::body::Input as Body;
 use crate::embedding::{One, cut};
@@ -183,10 +183,10 @@ async fn embedded(app: &App, request: CohereEmbedRequest) -> Result<Value, TeiEr
         _ => TextKind::Passage,
     };
     let (truncate, ones): (_, Vec<One>) = (request.truncate, texts.iter().cloned().map(One::Text).collect());
-    let embedded = app.with_encoder(request.model, move |loaded| {
+    let embedded = app.with_embedder(request.model, move |loaded| {
         let inputs: Vec<_> = ones.iter().map(|one| one.input(truncate == Truncate::Start)).collect();
         if truncate == Truncate::None {
-            check_lengths(&loaded.model, &inputs, kind)?;
+            check_lengths_of(&loaded.model, &inputs, kind)?;
         }
         Ok(loaded.model.embed_inputs(&inputs, kind, &loaded.cancel)?)
     });

@@ -119,7 +119,7 @@ async fn embed(app: &App, input: Result<Input<EmbeddingsRequest>, ApiError>) -> 
     }
     let named = request.model;
     let (model, embedded) = app
-        .with_encoder(named.clone(), move |loaded| {
+        .with_embedder(named.clone(), move |loaded| {
             let inputs: Vec<Fed<'_>> = inputs.iter().map(|input| input.input(false)).collect();
             let found = loaded.model.embed_inputs(&inputs, TextKind::Passage, &loaded.cancel)?;
             Ok((loaded.name, found))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::TeiError;
-use super::{check_count, check_lengths, checked};
+use super::{check_count, check_lengths, check_lengths_of, checked};
 use crate::app::App;
 use crate::body::Input as Body;
 use crate::embedding::{Inputs, One, cut, kind_of, normalize};
@@ -87,10 +87,10 @@ impl Wanted {
     }
 
     async fn embed(self, app: &App, model: Option<String>) -> Result<Vec<Vec<f32>>, TeiError> {
-        let vectors = app.with_encoder(model, move |loaded| {
+        let vectors = app.with_embedder(model, move |loaded| {
             let inputs = self.inputs();
             if !self.truncate {
-                check_lengths(&loaded.model, &inputs, self.kind)?;
+                check_lengths_of(&loaded.model, &inputs, self.kind)?;
             }
             Ok(loaded.model.embed_inputs(&inputs, self.kind, &loaded.cancel)?.vectors)
         });

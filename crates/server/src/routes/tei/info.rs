@@ -52,10 +52,11 @@ pub(crate) async fn info(
         })
         .await?
     } else {
-        app.with_encoder(model, |loaded| {
+        app.with_embedder(model, |loaded| {
+            let encoder = loaded.model.encoder();
             Ok(About {
-                kind: json!({ "embedding": { "pooling": loaded.model.pooling() } }),
-                precision: loaded.model.precision(),
+                kind: json!({ "embedding": { "pooling": encoder.map(|encoder| encoder.pooling()) } }),
+                precision: encoder.map_or(Precision::F32, |encoder| encoder.precision()),
                 max_tokens: loaded.model.max_tokens(),
                 name: loaded.name,
             })

@@ -7,7 +7,7 @@ pub(crate) mod info;
 pub(crate) mod predict;
 pub(crate) mod tokens;
 
-use cairn_embed::{Encoder, Input, TextKind};
+use cairn_embed::{Embedder, Encoder, Input, TextKind};
 
 use self::error::TeiError;
 use crate::embedding::{Inputs, MAX_INPUTS, One};
@@ -48,4 +48,22 @@ pub(crate) fn check_lengths(
         }
     }
     Ok(())
+}
+
+/// The same for a model that may be behind an address: what it would not read
+/// whole is estimated there.
+pub(crate) fn check_lengths_of(
+    embedder: &Embedder,
+    inputs: &[Input<'_>],
+    kind: TextKind,
+) -> cairn_rag::Result<()> {
+    if let Some(encoder) = embedder.encoder() {
+        return check_lengths(encoder, inputs, kind);
+    }
+    let limit = embedder.max_tokens();
+    let tokens = inputs.iter().map(|input| embedder.input_tokens(input, kind));
+    match tokens.enumerate().find(|(_, tokens)| *tokens > limit) {
+        Some((text, tokens)) => Err(cairn_embed::Error::TooLong { text, tokens, limit }.into()),
+        None => Ok(()),
+    }
 }

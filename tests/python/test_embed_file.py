@@ -1,0 +1,228 @@
+"""`cairn embed`: a file of texts to vectors, cut and gone on with; and `cairn model bench`. The model
+is the one that is compiled in, or a service on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import embedding_service
+import numpy
+import pytest
+from conftest import clean_env
+
+BUILT_IN = "cairn/minilm-static"
+
+
+@pytest.fixture
+def embed(binary, tmp_path):
+    """Runs `cairn embed` without any data directory or network."""
+
+    def run(*args, fails=False, stdin=None, env=None, model=BUILT_IN):
+        command = [str(binary), "--json", "embed", *map(str, args), "--model", model]
+        settings = clean_env() | {"CAIRN__MODELS__STORE__OFFLINE": "true"} | (env or {})
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, env=settings, input=stdin, cwd=tmp_path
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        assert "panicked" not in done.stderr
+        return done.stderr if fails else done.stdout
+
+    return run
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_text_a_line_becomes_a_row_of_numpy(embed, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a car drives on the road\nsoup with carrots and onions\n\nan automobile on the highway\n")
+    told = json.loads(embed(texts, "--out", tmp_path / "rows.npy"))
+    assert (told["texts"], told["dim"], told["model"]) == (4, 256, BUILT_IN)
+    rows = numpy.load(tmp_path / "rows.npy")
+    assert rows.shape == (4, 256) and rows.dtype == numpy.float32 and rows.flags["C_CONTIGUOUS"]
+    assert numpy.linalg.norm(rows, axis=1) == pytest.approx([1, 1, 0, 1], abs=1e-5)
+    near, far = rows[0] @ rows[3], rows[0] @ rows[1]
+    assert near > far
+    assert not list(tmp_path.glob("*.partial*")) and not (tmp_path / "cairn-data").exists()
+
+
+def test_lines_of_json_keep_what_they_had(embed, tmp_path):
+    source = tmp_path / "texts.jsonl"
+    objects = [{"id": f"a{at}", "body": f"text {at}", "year": 2000 + at} for at in range(7)]
+    source.write_text("\n".join(map(json.dumps, objects)) + "\n\n")
+    embed(source, "--out", "out.jsonl", "--field", "body", "--batch", 2)
+    embed(source, "--out", "out.npy", "--field", "body")
+    made = lines(tmp_path / "out.jsonl")
+    vectors = numpy.array([one.pop("vector") for one in made], dtype=numpy.float32)
+    assert made == objects
+    assert numpy.array_equal(vectors, numpy.load(tmp_path / "out.npy"))
+
+
+def test_standard_input_and_output_are_files_too(embed):
+    out = embed("-", "--out", "-", stdin="one\ntwo\n")
+    made = [json.loads(line) for line in out.splitlines()]
+    assert [(one["id"], one["text"], len(one["vector"])) for one in made] == [(0, "one", 256), (1, "two", 256)]
+    out = embed("-", "--out", "-", "--format", "jsonl", stdin='{"id": "x", "text": "one"}')
+    assert json.loads(out)["vector"] == made[0]["vector"]
+
+
+def test_what_cannot_be_read_or_written_is_told_with_its_place(embed, tmp_path):
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"text": "one"}\n{"title": "two"}\n')
+    error = embed(source, "--out", "out.npy", fails=True)
+    for part in ["line 2", "`text` is not there", "--field", "title"]:
+        assert part in error, error
+    assert "ends with neither" in embed(source, "--out", "out.csv", fails=True)
+    assert "cannot read" in embed(tmp_path / "none.txt", "--out", "out.npy", fails=True)
+    assert "no/model" in embed(source, "--out", "out.npy", "--field", "x", model="no/model", fails=True)
+
+
+def test_behind_a_bad_line_it_goes_on_once_that_is_mended(embed, tmp_path):
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"text": "one"}\n{"text": "two"}\n{"text": 3}\n')
+    assert "line 3" in embed(source, "--out", "out.jsonl", fails=True)
+    assert "--resume" in embed(source, "--out", "out.jsonl", fails=True)
+    source.write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
+    told = json.loads(embed(source, "--out", "out.jsonl", "--resume"))
+    assert (told["texts"], told["resumed_after"]) == (3, 2)
+    assert [one["text"] for one in lines(tmp_path / "out.jsonl")] == ["one", "two", "three"]
+
+
+@pytest.fixture(scope="module")
+def service():
+    with embedding_service.running() as service:
+        yield service
+
+
+def far(tmp_path, service):
+    config = tmp_path / "cairn.toml"
+    config.write_text(
+        f'[[models.remote]]\nname = "far"\nurl = "{service.url}/v1"\nbatch_texts = 10\nin_flight = 1\n'
+    )
+    return {"CAIRN_CONFIG": str(config)}
+
+
+@pytest.mark.parametrize("end", ["npy", "jsonl"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_cut_goes_on_and_ends_as_if_it_had_not_been(binary, embed, tmp_path, service, end, how):
+    env = far(tmp_path, service)
+    source = tmp_path / "texts.txt"
+    texts = [f"text {'abc'[at % 3] * (at % 50)}" for at in range(400)]
+    source.write_text("".join(text + "\n" for text in texts))
+    out = tmp_path / f"out.{end}"
+    service.asked.clear()
+    # A tenth of a second for each ten texts, so that it is cut in the middle.
+    service.acts[:] = [0.1] * 100
+    command = [str(binary), "embed", str(source), "--out", str(out), "--model", "far", "--batch", "10"]
+    running = subprocess.Popen(command, env=clean_env() | env, stderr=subprocess.PIPE, text=True)
+    note = tmp_path / f"out.{end}.partial.json"
+    end_s = time.monotonic() + 60
+    while not note.exists() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    running.send_signal(how)
+    stderr = running.communicate(timeout=30)[1]
+    assert running.returncode != 0 and not out.exists()
+    if how == signal.SIGINT:
+        assert "--resume" in stderr
+    service.acts.clear()
+    noted = json.loads(note.read_text())["texts"]
+    assert 0 < noted < 400
+    # What a crash left behind the note is written again.
+    with (tmp_path / f"out.{end}.partial").open("ab") as partial:
+        partial.write(b"half a row")
+    service.asked.clear()
+    told = json.loads(embed(source, "--out", out, "--resume", "--batch", 10, env=env, model="far"))
+    assert (told["texts"], told["resumed_after"]) == (400, noted)
+    asked = service.texts()
+    assert [text for text in asked if text != "dimensions"] == [text.strip() for text in texts[noted:]]
+    if end == "npy":
+        made = numpy.load(out)
+    else:
+        assert [one["id"] for one in lines(out)] == list(range(400))
+        made = numpy.array([one["vector"] for one in lines(out)], dtype=numpy.float32)
+    want = numpy.array([embedding_service.vector(text) for text in texts], dtype=numpy.float32)
+    assert numpy.array_equal(made, want)
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_run_does_not_go_on_with_other_texts_or_another_model(embed, tmp_path, service):
+    env = far(tmp_path, service)
+    source = tmp_path / "texts.jsonl"
+    bad = '{"text": 3}\n'
+    source.write_text('{"text": "one"}\n' + bad)
+    embed(source, "--out", "out.npy", fails=True)
+    source.write_text('{"text": "other"}\n')
+    assert "have changed" in embed(source, "--out", "out.npy", "--resume", fails=True)
+    source.write_text('{"text": "one"}\n')
+    error = embed(source, "--out", "out.npy", "--resume", env=env, model="far", fails=True)
+    assert "far" in error and BUILT_IN in error
+    error = embed(source, "--out", "out.npy", "--resume", "--kind", "query", fails=True)
+    assert "query" in error
+    assert json.loads(embed(source, "--out", "out.npy", "--resume"))["texts"] == 1
+
+
+def test_memory_does_not_grow_with_the_file(binary, tmp_path):
+    source = tmp_path / "texts.txt"
+    with source.open("w") as file:
+        for at in range(240_000):
+            file.write(f"Line {at} speaks of stones, of paths and of the weather on the hill.\n")
+    out = tmp_path / "out.npy"
+    command = [str(binary), "embed", str(source), "--out", str(out), "--model", BUILT_IN]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=clean_env())
+    _, status, used = os.wait4(running.pid, 0)
+    assert status == 0
+    assert out.stat().st_size == 128 + 240_000 * 256 * 4
+    # The vectors alone have 245 MB.
+    assert used.ru_maxrss < 200_000, f"{used.ru_maxrss} KB"
+
+
+def test_a_model_is_measured(binary):
+    command = [str(binary), "--json", "model", "bench", "minilm-static", "--seconds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=clean_env())
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["model"], report["dim"]) == (BUILT_IN, 256)
+    tokens = {one["name"]: one["tokens"] for one in report["lengths"]}
+    assert tokens["short"] == pytest.approx(16, abs=2)
+    assert tokens["medium"] == pytest.approx(62, abs=3)
+    assert tokens["long"] == pytest.approx(242, abs=4)
+    assert all(one["texts_per_s"] > 100 for one in report["lengths"])
+    assert 0 < report["query"]["p50_ms"] <= report["query"]["p99_ms"]
+    assert report["peak_bytes"] > 10_000_000
+
+
+def test_a_first_start_without_network_works_and_says_so_in_a_line(binary, tmp_path):
+    env = clean_env() | {
+        "CAIRN__MODELS__STORE__CACHE_DIR": str(tmp_path / "cache"),
+        "CAIRN__MODELS__STORE__HUB_HOME": str(tmp_path / "hub"),
+        "CAIRN__MODELS__STORE__HUB_URL": "http://127.0.0.1:9",
+        "CAIRN__MODELS__STORE__PYTHON": str(tmp_path / "no-python"),
+        "PATH": str(tmp_path),
+    }
+
+    def run(*args, env=env):
+        command = [str(binary), "--data-dir", str(tmp_path / "data"), *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "way.md").write_text("A cairn is a pile of stones. It marks the way over the hill.\n")
+    (notes / "soup.md").write_text("The canteen serves soup with carrots on Mondays.\n")
+    added = run("add", "notes", notes)
+    assert added.returncode == 0, added.stderr
+    warnings = [line for line in added.stderr.splitlines() if BUILT_IN in line]
+    assert len(warnings) == 1, added.stderr
+    for part in ["all-MiniLM-L6-v2", "127.0.0.1:9", "cairn model pull"]:
+        assert part in warnings[0], warnings
+    # The collection has its model from now on: nothing is tried, nothing is warned of.
+    found = run("--json", "search", "notes", "a pile of rocks on a hill")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["hits"][0]["document_id"] == "way.md"
+    assert "127.0.0.1:9" not in found.stderr and BUILT_IN not in found.stderr, found.stderr
+    strict = run("add", "more", notes, env=env | {"CAIRN__MODELS__FALLBACK": ""})
+    assert strict.returncode != 0 and "could not be had" in strict.stderr
+    shown = run("model", "list")
+    assert f"{BUILT_IN}  embedding  built in" in shown.stdout
