@@ -10,6 +10,7 @@ use crate::auth::{Access, Level};
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = JobState)]
 pub(crate) enum State {
     Queued,
     Running,
@@ -158,6 +159,7 @@ impl Job {
 
 /// A job as it is shown.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(crate) struct Shown {
     pub(crate) id: String,
     pub(crate) collection: String,

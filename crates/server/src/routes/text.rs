@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cairn_rag::{Added, ChunkChange, Document, Format, Preview};
+use cairn_rag::{ChunkChange, Document, Format, Preview};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
