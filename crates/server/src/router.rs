@@ -161,7 +161,12 @@ fn texts() -> OpenApiRouter<App> {
 fn stores() -> OpenApiRouter<App> {
     use routes::{files, responses, stores as at};
     OpenApiRouter::new()
-        .routes(routes!(files::upload, files::list))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(files::upload, files::list))
+                // Counted where the file is read.
+                .layer(DefaultBodyLimit::disable()),
+        )
         .routes(routes!(files::get, files::delete))
         .routes(routes!(files::content))
         .routes(routes!(at::create, at::list))

@@ -153,11 +153,7 @@ impl Reading<'_> {
             let mut all = self.db.prepare_cached(all)?;
             let mut rows = all.query([key])?;
             while let Some(row) = rows.next()? {
-                let text: Option<String> = row.get(1)?;
-                let (int, real): (Option<i64>, Option<f64>) = (row.get(2)?, row.get(3)?);
-                let truth: Option<bool> = row.get(4)?;
-                let value = text.map(Value::from).or(truth.map(Value::from)).or(int.map(Value::from));
-                metadata.insert(row.get(0)?, value.or(real.map(Value::from)).unwrap_or(Value::Null));
+                metadata.insert(row.get(0)?, value(row)?);
             }
             lists(self.db, key, &mut metadata)?;
         }
@@ -179,6 +175,15 @@ impl Reading<'_> {
     }
 }
 
+/// A value, which is in the column of its kind.
+fn value(row: &rusqlite::Row<'_>) -> rusqlite::Result<Value> {
+    let text: Option<String> = row.get(1)?;
+    let (int, real): (Option<i64>, Option<f64>) = (row.get(2)?, row.get(3)?);
+    let truth: Option<bool> = row.get(4)?;
+    let value = text.map(Value::from).or(truth.map(Value::from)).or(int.map(Value::from));
+    Ok(value.or(real.map(Value::from)).unwrap_or(Value::Null))
+}
+
 /// Lists of values, which newer versions keep in a table of their own.
 fn lists(db: &Connection, key: i64, metadata: &mut Map<String, Value>) -> rusqlite::Result<()> {
     if !db.table_exists(None, "embedding_metadata_array")? {
@@ -189,17 +194,12 @@ fn lists(db: &Connection, key: i64, metadata: &mut Map<String, Value>) -> rusqli
     let mut all = db.prepare_cached(all)?;
     let mut rows = all.query([key])?;
     while let Some(row) = rows.next()? {
-        let text: Option<String> = row.get(1)?;
-        let (int, real): (Option<i64>, Option<f64>) = (row.get(2)?, row.get(3)?);
-        let truth: Option<bool> = row.get(4)?;
-        let value = text.map(Value::from).or(truth.map(Value::from)).or(int.map(Value::from));
-        let value = value.or(real.map(Value::from)).unwrap_or(Value::Null);
         let list = metadata.entry(row.get::<_, String>(0)?).or_insert_with(|| Value::Array(Vec::new()));
         if !list.is_array() {
             *list = Value::Array(Vec::new());
         }
         if let Value::Array(list) = list {
-            list.push(value);
+            list.push(value(row)?);
         }
     }
     Ok(())
