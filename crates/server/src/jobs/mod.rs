@@ -191,16 +191,23 @@ impl Jobs {
 
     /// A job has ended, or the service stops and it goes on later.
     fn end(&self, mut job: Job, seconds: f64) {
-        if job.state.is_over() {
+        let _keeping = self.keeping.lock();
+        if let Some(known) = self.queue.lock().jobs.get(&job.number) {
+            job.cancel_asked |= known.cancel_asked;
+        }
+        let is_over = job.state.is_over();
+        if is_over {
             job.ended_at = Some(now_ms());
             metrics::counter!("cairn_jobs_ended_total", "state" => job.state.name()).increment(1);
             metrics::histogram!("cairn_job_duration_seconds").record(seconds);
         }
-        self.note(&mut job);
-        if job.state.is_over() {
+        // Whoever sees the end finds the bytes gone.
+        self.keep(&job);
+        if is_over {
             let _ = fs::remove_file(self.bytes(&job.id));
         }
         let mut queue = self.queue.lock();
+        queue.jobs.insert(job.number, job);
         queue.running = None;
         queue.usual_seconds = if queue.usual_seconds == 0.0 {
             seconds
