@@ -132,27 +132,32 @@ def test_a_table_with_vectors_becomes_points(cairn_command, pgvector):
 def test_names_keys_and_columns_of_any_spelling(cairn_command, pgvector):
     pgvector.sql("""
         CREATE SCHEMA "My Data";
-        CREATE TABLE "My Data"."The ""Stones""" ("Key" text PRIMARY KEY, "a""b" vector(2), c vector(2), secret text);
-        INSERT INTO "My Data"."The ""Stones""" VALUES ('k1', '[1,2]', '[3,4]', 'x'), ('k2', '[5,6]', NULL, 'y');
-        CREATE VIEW seen AS SELECT * FROM "My Data"."The ""Stones""" WHERE c IS NOT NULL;
+        CREATE TABLE "My Data"."The ""Old"" Stones" (
+            "Key" text PRIMARY KEY, "a""b" vector(2), c vector(2), "D 2" vector(1), secret text
+        );
+        INSERT INTO "My Data"."The ""Old"" Stones" VALUES
+            ('k1', '[1,2]', '[3,4]', '[7]', 'x'), ('k2', '[5,6]', NULL, '[8]', 'y');
+        CREATE VIEW seen AS SELECT * FROM "My Data"."The ""Old"" Stones" WHERE c IS NOT NULL;
     """)
-    table = ["--table", '"My Data"."The ""Stones"""']
+    table = ["--table", '"My Data"."The ""Old"" Stones"']
     told = cairn_command("import", "c", pgvector.url, *table, fails=True)
     assert "--vector-field" in told and '`a"b` (vectors)' in told and PASSWORD not in told
-    options = ["--vector-column", 'a"b', "--leave-out", "c", "--leave-out", "secret"]
+    options = ["--vector-column", 'a"b', *(word for name in ("c", "D 2", "secret") for word in ("--leave-out", name))]
     cairn_command("import", "c", pgvector.url, *table, *options, "--distance", "dot")
     out = sorted(exported(cairn_command, "c"), key=lambda point: point["vector"])
     assert [(point["vector"], point["payload"]) for point in out] == [
         ([1.0, 2.0], {"_id": "k1"}),
         ([5.0, 6.0], {"_id": "k2"}),
     ]
-    two = ["--vector-column", 'a"b', "--vector-column", "c"]
+    two = ["--vector-column", "c", "--vector-column", "D 2"]
     told = cairn_command("import", "d", pgvector.url, *table, *two, fails=True)
     assert "row 2 of" in told and "`c` is empty" in told
     done = json.loads(cairn_command("--json", "import", "d", pgvector.url, *table, *two, "--skip-bad"))
     assert done["points"] == 1 and done["skipped"][0]["row"] == 2
     view = cairn_command("import", "e", pgvector.url, "--table", "seen", *two, "--id-column", "Key")
     assert "1 points imported" in view
+    [point] = exported(cairn_command, "e")
+    assert point["vectors"].keys() == {"c", "D 2"}
 
 
 def test_a_table_without_vectors_is_embedded(cairn_command, database, tmp_path):
