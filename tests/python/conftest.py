@@ -119,6 +119,22 @@ def binary() -> Path:
     return path
 
 
+@pytest.fixture
+def cairn_command(binary, tmp_path):
+    """Runs `cairn`, its data in a folder of the test's own; gives back what it printed, or why it failed."""
+
+    def run(*args, fails=False, stdin=None, env=None):
+        command = [str(binary), "--data-dir", str(tmp_path / "data"), *map(str, args)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, input=stdin, env=clean_env() | (env or {})
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        assert "panicked" not in done.stderr
+        return done.stderr if fails else done.stdout
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def model(binary) -> str:
     """The default model, pulled once; a server finds it in the cache."""

@@ -3,29 +3,11 @@
 import gzip
 import json
 import random
-import subprocess
 import uuid
 
 import pytest
 import tiny_models
-from conftest import clean_env
 from qdrant_client import models
-
-
-@pytest.fixture
-def cairn_command(binary, tmp_path):
-    """Runs `cairn`, its data in a folder of the test's own; gives back what it printed, or why it failed."""
-
-    def run(*args, fails=False, stdin=None, env=None):
-        command = [str(binary), "--data-dir", str(tmp_path / "data"), *map(str, args)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, input=stdin, env=clean_env() | (env or {})
-        )
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        assert "panicked" not in done.stderr
-        return done.stderr if fails else done.stdout
-
-    return run
 
 
 def lines(points):

@@ -54,7 +54,8 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// Write the points of a collection as lines of JSON, while no server runs
     Export(Export),
-    /// Read points from lines of JSON, or from another server, into a collection
+    /// Read points or texts from JSON lines, Parquet, PostgreSQL, Chroma or another
+    /// server into a collection
     Import(Import),
     /// Ask a running server whether it is ready
     Health(Health),
@@ -389,20 +390,59 @@ pub(crate) struct Export {
 pub(crate) struct Import {
     /// The collection; made when it is not there
     pub(crate) collection: String,
-    /// A file with {"id", "vector" or "vectors", "payload"} a line, packed if it ends
-    /// with .gz; - is standard input. A line with "text" and no vector is embedded as a
-    /// document. Or http://HOST:PORT/collections/NAME of a server with the Qdrant API
-    #[arg(value_name = "FILE.jsonl")]
-    pub(crate) from: String,
-    /// How vectors of a collection that is made are compared
-    #[arg(long, value_enum, default_value_t = DistanceArg::Cosine)]
-    pub(crate) distance: DistanceArg,
-    /// Go on past bad lines and count them, instead of stopping at the first
+    /// Files, folders of such files, another server, or a database
+    ///
+    /// FILE.jsonl has {"id", "vector" or "vectors", "payload"} a line, packed if it ends
+    /// with .gz; a line with "text" and no vector is embedded as a document. FILE.parquet
+    /// has rows whose columns are named by the options below. - is standard input, as
+    /// lines. A folder is read with all .jsonl and .parquet files below it, in the order
+    /// of their names; one with a chroma.sqlite3 is a Chroma folder.
+    /// http://HOST:PORT/collections/NAME is a server with the Qdrant API,
+    /// postgres://USER@HOST:PORT/DATABASE a table with pgvector (or without).
+    #[arg(value_name = "FROM", required = true)]
+    pub(crate) from: Vec<String>,
+    /// How vectors of a collection that is made are compared: as in the source where that
+    /// says it, else by cosine
+    #[arg(long, value_enum)]
+    pub(crate) distance: Option<DistanceArg>,
+    /// Go on past bad lines and rows and count them, instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_bad: bool,
-    /// The environment variable that holds the other server's key
+    /// The environment variable that holds the other server's key, or the database's
+    /// password
     #[arg(long, value_name = "VAR")]
     pub(crate) api_key_env: Option<String>,
+    #[command(flatten)]
+    pub(crate) columns: Columns,
+    /// Of a database: the table or view, with its schema if need be
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Of a Chroma folder: the collection, where it has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source_collection: Option<String>,
+}
+
+/// What the columns of a table are; those not named here become the payload.
+#[derive(Debug, Default, Clone, ClapArgs)]
+pub(crate) struct Columns {
+    /// The column of ids; else `id` or `_id`, a database's primary key, or rows are
+    /// numbered from 0. Ids that are neither numbers nor UUIDs become UUIDs made from
+    /// them, and stay in the payload as `_id`
+    #[arg(long, visible_alias = "id-column", value_name = "COLUMN", help_heading = "Columns")]
+    pub(crate) id_field: Option<String>,
+    /// A column of vectors; given several times, vectors get the columns' names. Else
+    /// the only one there is, unless texts are to be embedded
+    #[arg(long, visible_alias = "vector-column", value_name = "COLUMN", help_heading = "Columns")]
+    pub(crate) vector_field: Vec<String>,
+    /// The column whose texts are embedded as documents; vectors there are left out
+    #[arg(long, visible_alias = "text-column", value_name = "COLUMN", help_heading = "Columns", conflicts_with = "vector_field")]
+    pub(crate) text_field: Option<String>,
+    /// The column of the documents' titles; else `title`
+    #[arg(long, visible_alias = "title-column", value_name = "COLUMN", help_heading = "Columns", conflicts_with = "vector_field")]
+    pub(crate) title_field: Option<String>,
+    /// A column that is left out
+    #[arg(long, value_name = "COLUMN", help_heading = "Columns")]
+    pub(crate) leave_out: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -20,11 +20,13 @@ pub(crate) enum Failure {
          bad lines with --skip-bad"
     )]
     BadLine { place: String, from: String, reason: String, written: usize },
+    #[error("cannot import {from}: {reason}")]
+    Source { from: String, reason: String },
     #[error(
         "cannot read the collection at {url}, give http://HOST:PORT/collections/NAME of a running server: {reason}"
     )]
     Remote { url: String, reason: String },
-    #[error("the environment variable `{0}` is not set, put the key of the other server there")]
+    #[error("the environment variable `{0}` is not set, put the key or password of the other server there")]
     KeyEnv(String),
     #[error(
         "there is no measure `{0}`: take ndcg, recall, mrr or map, with a system before it as in sparse.ndcg, \

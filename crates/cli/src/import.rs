@@ -1,26 +1,25 @@
-//! `cairn import`: points from lines of JSON, or from another server, into a
-//! collection.
+//! `cairn import`: points and texts from files of lines or tables, from another
+//! server, a PostgreSQL database or a Chroma folder, into a collection.
 //!
-//! What a line of a point looks like is said in `cairn-index`; a line with a
-//! text and no vector is a document. Both are written by batches, and a batch
-//! before a bad line is written before the line is told.
+//! Whatever they come from, they are written by batches, and a batch before a bad
+//! line or row is written before that is told.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+mod chroma;
+mod lines;
+mod origin;
+mod parquet;
+mod postgres;
+mod table;
 
 use cairn_index::{Collection, CollectionConfig, Metric, Point, WrittenId};
 use cairn_rag::{Document, Engine, Format};
-use flate2::bufread::MultiGzDecoder;
-use indicatif::ProgressBar;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use self::origin::Origin;
 use crate::args::Import;
-use crate::export::is_packed;
 use crate::failure::{Failure, Outcome};
 use crate::out;
-use crate::progress::{bytes, counting};
+use crate::progress::counting;
 use crate::remote::Remote;
 use crate::settings::Settings;
 use crate::verbs::open;
@@ -28,38 +27,64 @@ use crate::verbs::open;
 /// Points are written together up to so many, or so many bytes of lines.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 8 << 20;
-/// Bytes a line may have.
-const LINE_BYTES: u64 = 64 << 20;
 
 pub(crate) fn run(settings: &Settings, wanted: &Import, as_json: bool) -> Outcome {
+    let mut origins = Vec::new();
+    for from in &wanted.from {
+        origins.extend(origin::of(from)?);
+    }
     let engine = open(settings)?;
     let mut intake = Intake::new(&engine, wanted);
-    let from = wanted.from.as_str();
-    if from.starts_with("http://") || from.starts_with("https://") {
-        intake.take_all(&Remote::new(from, wanted.api_key_env.as_deref())?)?;
-    } else if from == "-" {
-        let bar = bytes("importing", None);
-        intake.read(BufReader::new(bar.wrap_read(std::io::stdin().lock())), &bar)?;
-    } else {
-        intake.read_file(Path::new(from))?;
+    for origin in &origins {
+        match origin {
+            Origin::StandardInput => intake.read_standard_input()?,
+            Origin::Lines(path) => intake.read_file_of_lines(path)?,
+            Origin::Parquet(path) => intake.read_parquet(path)?,
+            Origin::Chroma(folder) => intake.read_chroma(folder)?,
+            Origin::Postgres(url) => intake.read_postgres(url)?,
+            Origin::Server(url) => intake.take_all(url)?,
+        }
     }
     intake.sum_up(as_json);
     Ok(())
 }
 
-/// What a line holds.
+/// What a line or a row holds.
 enum Item {
     Point(Point),
     Document(Document),
+}
+
+/// What is counted in a source, to name a bad one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Line,
+    Row,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Row => "row",
+        }
+    }
 }
 
 /// Points and documents on their way into a collection.
 struct Intake<'e> {
     engine: &'e Engine,
     wanted: &'e Import,
-    /// Each with the number of its line, where it has one.
+    /// What is being read, and what is counted in it.
+    from: String,
+    unit: Unit,
+    /// Each with the number of its line or row, where it has one.
     points: Vec<(Option<usize>, Point)>,
     documents: Vec<Document>,
+    /// Rows of the tables before this one, so that ids that are counted go on.
+    rows_before: usize,
+    /// How the source compares its vectors, where it says so.
+    space: Option<Metric>,
     done: Done,
 }
 
@@ -68,54 +93,43 @@ struct Done {
     points: usize,
     documents: usize,
     unchanged: usize,
-    /// The number of the line, where it has one, and why it is left out.
-    skipped: Vec<(Option<usize>, String)>,
+    skipped: Vec<Skipped>,
+}
+
+/// What was left out, and why.
+struct Skipped {
+    from: String,
+    unit: Unit,
+    number: Option<usize>,
+    reason: String,
 }
 
 impl<'e> Intake<'e> {
     fn new(engine: &'e Engine, wanted: &'e Import) -> Self {
-        Self { engine, wanted, points: Vec::new(), documents: Vec::new(), done: Done::default() }
-    }
-
-    fn read_file(&mut self, path: &Path) -> Outcome {
-        let failed = |source| Failure::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let size = file.metadata().map_err(failed)?.len();
-        let bar = bytes("importing", Some(size).filter(|size| *size > 0));
-        let reader = BufReader::with_capacity(1 << 20, bar.wrap_read(file));
-        if is_packed(path) {
-            self.read(BufReader::new(MultiGzDecoder::new(reader)), &bar)
-        } else {
-            self.read(reader, &bar)
+        Self {
+            engine,
+            wanted,
+            from: String::new(),
+            unit: Unit::Line,
+            points: Vec::new(),
+            documents: Vec::new(),
+            rows_before: 0,
+            space: None,
+            done: Done::default(),
         }
     }
 
-    fn read(&mut self, mut reader: impl BufRead, bar: &ProgressBar) -> Outcome {
-        let (mut line, mut waiting) = (Vec::new(), 0);
-        for number in 1.. {
-            line.clear();
-            let failed = |source| Failure::Read { path: self.wanted.from.clone().into(), source };
-            if reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                break;
-            }
-            match item(&line) {
-                Ok(item) => self.offer(Some(number), item)?,
-                Err(reason) => self.bad(Some(number), reason)?,
-            }
-            waiting += line.len();
-            if waiting >= BATCH_BYTES {
-                self.flush()?;
-                waiting = 0;
-            }
-        }
-        self.flush()?;
-        bar.finish_and_clear();
-        Ok(())
+    /// What comes now is of this source.
+    fn begin(&mut self, from: &str, unit: Unit) {
+        from.clone_into(&mut self.from);
+        self.unit = unit;
     }
 
     /// The points of a collection of another server, and its settings where it
     /// is new here.
-    fn take_all(&mut self, remote: &Remote) -> Outcome {
+    fn take_all(&mut self, url: &str) -> Outcome {
+        self.begin(url, Unit::Row);
+        let remote = Remote::new(url, self.wanted.api_key_env.as_deref())?;
         let (config, points) = remote.describe()?;
         if self.there()?.is_none() {
             self.engine.database().create_collection(&self.wanted.collection, config)?;
@@ -164,13 +178,18 @@ impl<'e> Intake<'e> {
     }
 
     fn leave_out(&mut self, line: Option<usize>, reason: String) {
-        out::note(format!("skipped {}: {reason}", place(line)));
-        self.done.skipped.push((line, reason));
+        out::note(format!("skipped {}: {reason}", self.place(line)));
+        let (from, unit) = (self.from.clone(), self.unit);
+        self.done.skipped.push(Skipped { from, unit, number: line, reason });
     }
 
     fn stop(&self, line: Option<usize>, reason: String) -> Failure {
         let written = self.done.points + self.done.documents + self.done.unchanged;
-        Failure::BadLine { place: place(line), from: self.wanted.from.clone(), reason, written }
+        Failure::BadLine { place: self.place(line), from: self.from.clone(), reason, written }
+    }
+
+    fn place(&self, number: Option<usize>) -> String {
+        number.map_or_else(|| "a point".to_owned(), |number| format!("{} {number}", self.unit.name()))
     }
 
     /// Writes what is waiting.
@@ -229,15 +248,20 @@ impl<'e> Intake<'e> {
         if let Some(collection) = self.there()? {
             return Ok(collection);
         }
-        let config = CollectionConfig::fitting(points, Metric::from(self.wanted.distance));
+        let distance = self.wanted.distance.map(Metric::from).or(self.space).unwrap_or(Metric::Cosine);
+        let config = CollectionConfig::fitting(points, distance);
         Ok(self.engine.database().create_collection(&self.wanted.collection, config)?)
     }
 
     fn sum_up(&self, as_json: bool) {
         let Done { points, documents, unchanged, skipped } = &self.done;
         if as_json {
-            let skipped: Vec<Value> =
-                skipped.iter().map(|(line, reason)| json!({ "line": line, "reason": reason })).collect();
+            let one = |one: &Skipped| {
+                let mut shown = json!({ "from": one.from, "reason": one.reason });
+                shown[one.unit.name()] = json!(one.number);
+                shown
+            };
+            let skipped: Vec<Value> = skipped.iter().map(one).collect();
             out::json(&json!({
                 "points": points, "documents": documents, "unchanged": unchanged, "skipped": skipped
             }));
@@ -249,102 +273,13 @@ impl<'e> Intake<'e> {
         };
         let left_out = match skipped.len() {
             0 => String::new(),
-            count => format!(", {count} bad lines skipped"),
+            count => format!(", {count} bad ones skipped"),
         };
         out::line(format!("{points} points imported to `{}`{texts}{left_out}", self.wanted.collection));
     }
 }
 
-fn place(line: Option<usize>) -> String {
-    line.map_or_else(|| "a point".to_owned(), |line| format!("line {line}"))
-}
-
 /// The id of a point as it was written.
 fn written(point: &Point) -> WrittenId {
     WrittenId { id: point.id, label: point.label.clone() }
-}
-
-/// What is in a line; nothing in a blank one.
-fn item(line: &[u8]) -> Result<Option<Item>, String> {
-    if line.len() as u64 == LINE_BYTES {
-        return Err(format!("it has more than {LINE_BYTES} bytes"));
-    }
-    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    let line = line.trim_start_matches('\u{feff}').trim();
-    if line.is_empty() {
-        return Ok(None);
-    }
-    match serde_json::from_str::<Point>(line) {
-        Ok(point) => Ok(Some(Item::Point(point))),
-        Err(error) => match serde_json::from_str::<TextLine>(line) {
-            Ok(text) if text.has_no_vector() => text.into_document().map(|one| Some(Item::Document(one))),
-            _ => Err(in_line(&error)),
-        },
-    }
-}
-
-/// Where in its line something is wrong; the number of the line is told anyway.
-fn in_line(error: &serde_json::Error) -> String {
-    let told = error.to_string().replace(" at line 1 column ", " at column ");
-    match told.starts_with("missing field `vector`") {
-        true => "it has no `vector`, no `vectors` and no `text`".to_owned(),
-        false => told,
-    }
-}
-
-/// A line that a model makes vectors of, with the keys of a point or of a corpus.
-#[derive(Deserialize)]
-struct TextLine {
-    #[serde(alias = "_id")]
-    id: Value,
-    #[serde(default)]
-    title: String,
-    text: String,
-    #[serde(default, alias = "payload")]
-    metadata: Option<Map<String, Value>>,
-    vector: Option<Value>,
-    vectors: Option<Value>,
-}
-
-impl TextLine {
-    fn has_no_vector(&self) -> bool {
-        self.vector.is_none() && self.vectors.is_none()
-    }
-
-    fn into_document(self) -> Result<Document, String> {
-        let id = match self.id {
-            Value::String(id) => id,
-            Value::Number(id) => id.to_string(),
-            _ => return Err("`id` is neither a string nor a number".to_owned()),
-        };
-        if id.is_empty() || self.text.trim().is_empty() {
-            return Err("`id` and `text` must not be empty".to_owned());
-        }
-        let metadata = self.metadata.unwrap_or_default();
-        Ok(Document { id, title: self.title, text: self.text, metadata, pages: Vec::new() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_a_point_or_a_text_or_says_what_it_lacks() {
-        let told = |line: &str| match item(line.as_bytes()) {
-            Ok(Some(Item::Point(point))) => format!("point {}", written(&point)),
-            Ok(Some(Item::Document(document))) => format!("document {}", document.id),
-            Ok(None) => "nothing".to_owned(),
-            Err(reason) => reason,
-        };
-        assert_eq!(told("\u{feff}{\"id\": 1, \"vector\": [1]}\n"), "point 1");
-        assert_eq!(told(r#"{"id": "quarry/1", "vector": [1], "text": "stones"}"#), "point quarry/1");
-        assert_eq!(told("  \n"), "nothing");
-        assert_eq!(told(r#"{"id": 1, "text": "stones", "payload": {"a": 1}}"#), "document 1");
-        assert_eq!(told(r#"{"_id": "a", "text": "stones"}"#), "document a");
-        assert_eq!(told(r#"{"id": 1}"#), "it has no `vector`, no `vectors` and no `text`");
-        assert!(told(r#"{"id": 1, "text": " "}"#).contains("must not be empty"));
-        assert!(told(r#"{"id": 1, "vector": ["x"], "text": "stones"}"#).contains("at column"));
-        assert!(told("broken").contains("expected value at column 1"));
-    }
 }

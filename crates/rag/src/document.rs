@@ -39,7 +39,11 @@ pub enum Format {
 }
 
 impl Document {
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Whether a collection can take it.
+    ///
+    /// # Errors
+    /// [`Error::Document`] with what is wrong and the mend.
+    pub fn check(&self) -> Result<()> {
         if self.id.is_empty() {
             return Err(Error::Document { id: String::new(), reason: "its id is empty, give it one" });
         }

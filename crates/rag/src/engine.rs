@@ -269,11 +269,47 @@ impl Engine {
         chunk: Option<ChunkChange>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Added> {
+        self.add_until(collection, documents, format, chunk, &Cancel::new(), progress)
+    }
+
+    /// Whether documents could be added with these settings: nothing is stored and
+    /// no model is loaded.
+    ///
+    /// # Errors
+    /// Those of [`Engine::add_chunked`] that come before anything is written.
+    pub fn check_documents(
+        &self,
+        collection: &str,
+        documents: &[Document],
+        chunk: Option<ChunkChange>,
+    ) -> Result<()> {
+        check_documents(documents)?;
+        Target::new(self, collection, chunk, &Silent).map(drop)
+    }
+
+    /// As [`Engine::add_chunked`], until `cancel` is set: then it ends within a
+    /// batch, and what was written stays.
+    ///
+    /// # Errors
+    /// Those of [`Engine::add_chunked`]; [`Error::Embed`] of a cancelled call once
+    /// `cancel` is set.
+    pub fn add_until(
+        &self,
+        collection: &str,
+        documents: &[Document],
+        format: Format,
+        chunk: Option<ChunkChange>,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Added> {
         check_documents(documents)?;
         let target = Target::new(self, collection, chunk, &Silent)?;
         let mut added = Added::default();
         let mut done = 0;
         for batch in documents.chunks(BATCH_DOCUMENTS) {
+            if cancel.is_cancelled() {
+                return Err(cairn_embed::Error::Cancelled.into());
+            }
             let known = target.known(batch.iter().map(|document| document.id.as_str()))?;
             let mut fresh = Vec::new();
             for document in batch {
@@ -285,7 +321,7 @@ impl Engine {
                 fresh.push(target.prepare(Cow::Borrowed(document), format, fingerprint, None)?);
             }
             if !fresh.is_empty() {
-                let embedded = target.embed(&fresh, &Cancel::new())?;
+                let embedded = target.embed(&fresh, cancel)?;
                 added.tokens += embedded.tokens;
                 let written = target.commit(embedded)?;
                 added.documents += written.documents;

@@ -14,6 +14,7 @@ use crate::auth::Keys;
 use crate::brief::Brief;
 use crate::error::{ApiError, ApiResult};
 use crate::files::{Files, Records};
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 use crate::pool::Pool;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Semaphore,
     pub(crate) files: Files,
     pub(crate) attaching: Attaching,
+    pub(crate) jobs: Jobs,
     pub(crate) responses: Records<Kept>,
     pool: Pool,
     brief: Brief,
@@ -52,12 +54,13 @@ pub(crate) struct Shared {
 
 impl App {
     /// # Errors
-    /// When the threads cannot be started.
+    /// When the threads cannot be started, or jobs that are kept cannot be read.
     pub(crate) fn new(engine: Arc<Engine>, options: ServerOptions) -> std::io::Result<Self> {
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
         Ok(Self(Arc::new(Shared {
             files: Files::new(engine.database().path()),
             attaching: Attaching::default(),
+            jobs: Jobs::open(engine.database().path(), options.jobs.clone())?,
             responses: Records::new(engine.database().path().join("responses")),
             engine,
             metrics: Metrics::install(),

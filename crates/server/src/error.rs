@@ -70,6 +70,27 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, text)
     }
 
+    /// So much waits that no more is taken; `setting` says how much may, `wait` is
+    /// in seconds.
+    pub(crate) fn full(setting: &str, wait: f64) -> Self {
+        let retry_after = wait.ceil().max(1.0) as u64;
+        let text = format!(
+            "Too many uploads wait for their turn, try again in {retry_after} s or raise {setting}"
+        );
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
+    }
+
+    /// The disk cannot take what is to be kept.
+    pub(crate) fn not_kept(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                format!("the disk is full, free some of it: {error}"),
+            ),
+            _ => Self::internal(format!("it cannot be kept: {error}")),
+        }
+    }
+
     /// Strict mode allows no more for now; `wait` is in seconds.
     pub(crate) fn limited(writing: bool, wait: f64) -> Self {
         let what = if writing { "Write" } else { "Read" };

@@ -45,7 +45,7 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
 
     pub(crate) fn put(&self, id: &str, record: &T) -> ApiResult<()> {
         let bytes = serde_json::to_vec(record).map_err(ApiError::internal)?;
-        write(&self.path(id, "json"), &bytes).map_err(|error| not_kept(&error))
+        write(&self.path(id, "json"), &bytes).map_err(|error| ApiError::not_kept(&error))
     }
 
     /// Whether it was there.
@@ -68,7 +68,8 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
         records.filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
     }
 
-    fn path(&self, id: &str, end: &str) -> PathBuf {
+    /// A file of this record.
+    pub(crate) fn path(&self, id: &str, end: &str) -> PathBuf {
         self.folder.join(format!("{id}.{end}"))
     }
 }
@@ -81,10 +82,6 @@ fn is_id(id: &str) -> bool {
 
 fn damaged(id: &str, error: &dyn std::fmt::Display) -> ApiError {
     ApiError::internal(format!("{id} cannot be read: {error}"))
-}
-
-fn not_kept(error: &std::io::Error) -> ApiError {
-    ApiError::internal(format!("it cannot be kept: {error}"))
 }
 
 /// Writes a file so that it is there as a whole or not at all.
@@ -131,7 +128,7 @@ impl Files {
         let expires_at = keep_for.map(|seconds| created_at.saturating_add(seconds));
         let size = bytes.len() as u64;
         let file = Uploaded { id, filename, purpose, bytes: size, created_at, expires_at };
-        write(&self.records.path(&file.id, "bytes"), bytes).map_err(|error| not_kept(&error))?;
+        write(&self.records.path(&file.id, "bytes"), bytes).map_err(|error| ApiError::not_kept(&error))?;
         self.records.put(&file.id, &file)?;
         Ok(file)
     }

@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod incoming;
 mod infer;
+mod jobs;
 mod json;
 mod layers;
 mod metrics;
@@ -40,7 +41,7 @@ use tokio::net::TcpListener;
 use tower::Layer;
 use tower_http::normalize_path::NormalizePathLayer;
 
-pub use options::{Secret, ServerOptions};
+pub use options::{JobOptions, Secret, ServerOptions};
 pub use router::openapi;
 
 /// Takes the address, so that its failure is known before anything starts.
@@ -83,7 +84,8 @@ pub async fn serve(
     let grace = Duration::from_millis(options.shutdown_timeout_ms);
     let app = app::App::new(engine, options)?;
     let upkeep = tokio::spawn(app.metrics.clone().kept_up());
-    let router = router::router(app);
+    let worker = jobs::start(&app)?;
+    let router = router::router(app.clone());
     let service = NormalizePathLayer::trim_trailing_slash().layer(router);
     let service = ServiceExt::<Request>::into_make_service(service);
 
@@ -111,5 +113,10 @@ pub async fn serve(
         }
     };
     upkeep.abort();
+    app.jobs.stop();
+    let ended = tokio::task::spawn_blocking(move || worker.join());
+    if tokio::time::timeout(grace, ended).await.is_err() {
+        tracing::warn!("a job did not stop in time, it goes on at the next start");
+    }
     served
 }

@@ -59,6 +59,10 @@ impl Metrics {
         });
         metrics::describe_counter!("cairn_http_requests_total", "Requests answered");
         metrics::describe_histogram!("cairn_http_request_duration_seconds", "Time from request to answer");
+        metrics::describe_gauge!("cairn_jobs", "Uploads that wait for their turn, and those worked on");
+        metrics::describe_gauge!("cairn_jobs_waiting_bytes", "Bytes of the uploads that wait");
+        metrics::describe_counter!("cairn_jobs_ended_total", "Uploads that are done, failed or cancelled");
+        metrics::describe_histogram!("cairn_job_duration_seconds", "Time that an upload was worked on");
         metrics::describe_gauge!("cairn_collection_points", "Points of a collection");
         metrics::describe_gauge!("cairn_damaged_segments", "Segment files that cannot be read");
         metrics::describe_gauge!("cairn_writable", "1 while writes are taken, 0 after a disk failure");

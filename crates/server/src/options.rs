@@ -44,6 +44,37 @@ pub struct ServerOptions {
     pub string_ids: bool,
     /// Time that open requests get to finish at shutdown. Milliseconds.
     pub shutdown_timeout_ms: u64,
+    /// Uploads that nobody waits for.
+    pub jobs: JobOptions,
+}
+
+/// How many uploads may wait for their turn, and how long is known what became
+/// of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobOptions {
+    /// Uploads that may wait; more are answered 429.
+    pub max_waiting: usize,
+    /// Bytes of all uploads that wait; more are answered 429.
+    pub max_waiting_bytes: u64,
+    /// Largest upload. Bytes.
+    pub max_upload_bytes: u64,
+    /// Jobs that have ended and can still be asked about.
+    pub keep: usize,
+    /// Days that those can be asked about; 0 is without end.
+    pub keep_days: u64,
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self {
+            max_waiting: 64,
+            max_waiting_bytes: 8 << 30,
+            max_upload_bytes: 1 << 30,
+            keep: 1000,
+            keep_days: 7,
+        }
+    }
 }
 
 impl Default for ServerOptions {
@@ -64,6 +95,7 @@ impl Default for ServerOptions {
             max_waiting_searches: 1024,
             string_ids: false,
             shutdown_timeout_ms: 30_000,
+            jobs: JobOptions::default(),
         }
     }
 }

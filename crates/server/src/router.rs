@@ -29,6 +29,7 @@ use crate::routes;
     ),
     tags(
         (name = "text", description = "Documents in, passages and cited answers out"),
+        (name = "jobs", description = "Uploads that nobody waits for"),
         (name = "collections", description = "Collections of points"),
         (name = "aliases", description = "Other names for collections"),
         (name = "points", description = "Points: vectors with a payload"),
@@ -136,11 +137,13 @@ fn snapshots() -> OpenApiRouter<App> {
 }
 
 fn texts() -> OpenApiRouter<App> {
-    use routes::{answers, conversations, evaluation, text};
+    use routes::{answers, conversations, evaluation, jobs, text, uploads};
     OpenApiRouter::new()
         .routes(routes!(text::add))
         .routes(routes!(text::delete))
-        .routes(routes!(text::add_files))
+        .merge(OpenApiRouter::new().routes(routes!(uploads::add_files)).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get, jobs::cancel))
         .routes(routes!(text::preview))
         .routes(routes!(answers::search))
         .routes(routes!(answers::ask))
@@ -158,7 +161,12 @@ fn texts() -> OpenApiRouter<App> {
 fn stores() -> OpenApiRouter<App> {
     use routes::{files, responses, stores as at};
     OpenApiRouter::new()
-        .routes(routes!(files::upload, files::list))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(files::upload, files::list))
+                // Counted where the file is read.
+                .layer(DefaultBodyLimit::disable()),
+        )
         .routes(routes!(files::get, files::delete))
         .routes(routes!(files::content))
         .routes(routes!(at::create, at::list))

@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 22] = [
+const WALLS: [(&str, &[&str], &[&str]); 26] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
@@ -44,7 +44,11 @@ const WALLS: [(&str, &[&str], &[&str]); 22] = [
     ("axum", &["cairn-server"], &["crates/server/src/"]),
     ("tokio", &["cairn-server", "cairn"], &["crates/server/src/", "crates/cli/src/"]),
     ("notify", &["cairn"], &["crates/cli/src/changes.rs"]),
-    ("flate2", &["cairn"], &["crates/cli/src/export.rs", "crates/cli/src/import.rs"]),
+    ("flate2", &["cairn"], &["crates/cli/src/export.rs", "crates/cli/src/import/lines.rs"]),
+    ("parquet", &["cairn"], &["crates/cli/src/import/parquet.rs"]),
+    ("postgres", &["cairn"], &["crates/cli/src/import/postgres.rs"]),
+    ("rusqlite", &["cairn"], &["crates/cli/src/import/chroma.rs"]),
+    ("serde_pickle", &["cairn"], &["crates/cli/src/import/chroma/graph.rs"]),
     ("metrics_exporter_prometheus", &["cairn-server"], &["crates/server/src/metrics.rs"]),
 ];
 

@@ -32,8 +32,14 @@ impl DateTime {
     /// A time in milliseconds since the start of 1970, UTC, written as RFC 3339
     /// does.
     pub fn from_millis(millis: u64) -> Self {
-        let millis = i64::try_from(millis).unwrap_or(i64::MAX / 1000);
-        let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        Self::from_micros(i64::try_from(millis).map_or(i64::MAX, |millis| millis.saturating_mul(1000)))
+    }
+
+    /// The same of microseconds, which may be before 1970. Years are those from
+    /// -9999 to 9999; what is beyond is the first or last moment of them.
+    pub fn from_micros(micros: i64) -> Self {
+        let end = if micros < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        let time = jiff::Timestamp::from_microsecond(micros).unwrap_or(end);
         Self { text: time.to_string(), micros: time.as_microsecond() }
     }
 

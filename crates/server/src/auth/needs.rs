@@ -87,8 +87,9 @@ pub(crate) fn of(method: &Method, route: &str, path: &str) -> Need {
         };
         return Need::Collection(collection(path), level);
     }
-    // Vector stores and responses are of a collection, which the handler checks.
-    if route.starts_with("/v1/vector_stores") || route.starts_with("/v1/responses") {
+    // Vector stores, responses and jobs are of a collection, which the handler checks.
+    let checked = ["/v1/vector_stores", "/v1/responses", "/jobs"];
+    if checked.iter().any(|start| route.starts_with(start)) {
         return Need::AnyKey;
     }
     match route {
@@ -128,6 +129,7 @@ mod tests {
         assert_eq!(of(Method::PUT, "/collections/{collection}/index"), level(Level::Write));
         assert_eq!(of(Method::POST, "/collections/aliases"), Need::Everywhere(Level::Manage));
         assert_eq!(of(Method::POST, "/rerank"), Need::AnyKey);
+        assert_eq!(of(Method::DELETE, "/jobs/{job}"), Need::AnyKey);
         assert_eq!(of(Method::POST, "/something/new"), Need::Everywhere(Level::Manage));
     }
 }

@@ -1,9 +1,9 @@
 //! Uploaded files, in the OpenAI shape. They lie in the data directory until they
 //! are deleted; what is found in them is added by vector stores.
 
-use axum::extract::multipart::MultipartRejection;
+use axum::extract::multipart::{Field, MultipartRejection};
 use axum::extract::{Multipart, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,32 +34,30 @@ fn body(file: &Uploaded) -> Value {
 /// What a form says of a file.
 #[derive(Default)]
 struct Form {
-    file: Option<(String, axum::body::Bytes)>,
+    file: Option<(String, Vec<u8>)>,
     purpose: Option<String>,
     anchor: Option<String>,
     seconds: Option<u64>,
 }
 
 impl Form {
-    async fn read(form: Result<Multipart, MultipartRejection>) -> ApiResult<Self> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            ApiError::bad_request(format!("the form cannot be read: {error}"))
-        };
+    /// The file has at most `limit` bytes.
+    async fn read(form: Result<Multipart, MultipartRejection>, limit: usize) -> ApiResult<Self> {
         let mut form = form.map_err(|error| unreadable(&error))?;
         let mut read = Self::default();
-        while let Some(part) = form.next_field().await.map_err(|error| unreadable(&error))? {
+        while let Some(mut part) = form.next_field().await.map_err(|error| unreadable(&error))? {
             let name = part.name().unwrap_or_default().to_owned();
             match name.as_str() {
                 "file" => {
                     let filename = part.file_name().unwrap_or("file").to_owned();
-                    read.file = Some((filename, part.bytes().await.map_err(|error| unreadable(&error))?));
+                    read.file = Some((filename, whole(&mut part, limit).await?));
                 }
-                "purpose" => read.purpose = Some(part.text().await.map_err(|error| unreadable(&error))?),
+                "purpose" => read.purpose = Some(text(&mut part).await?),
                 "expires_after[anchor]" => {
-                    read.anchor = Some(part.text().await.map_err(|error| unreadable(&error))?);
+                    read.anchor = Some(text(&mut part).await?);
                 }
                 "expires_after[seconds]" => {
-                    let text = part.text().await.map_err(|error| unreadable(&error))?;
+                    let text = text(&mut part).await?;
                     let seconds = text.parse().ok().filter(|seconds| (3600..=2_592_000).contains(seconds));
                     read.seconds = Some(seconds.ok_or_else(|| {
                         ApiError::bad_request(format!(
@@ -74,6 +72,37 @@ impl Form {
     }
 }
 
+fn unreadable(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("the form cannot be read: {error}"))
+}
+
+/// The bytes of a part, if they are at most so many.
+async fn whole(part: &mut Field<'_>, limit: usize) -> ApiResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = part.chunk().await.map_err(|error| unreadable(&error))? {
+        if bytes.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// Bytes of a part that is no file.
+const TEXT_BYTES: usize = 1 << 16;
+
+async fn text(part: &mut Field<'_>) -> ApiResult<String> {
+    let bytes = whole(part, TEXT_BYTES).await?;
+    String::from_utf8(bytes).map_err(|error| unreadable(&error))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    let text = format!(
+        "Payload too large: a part of the form has more than {limit} bytes, divide it or raise server.max_body_bytes"
+    );
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
 /// Uploads a file.
 #[utoipa::path(
     post, path = "/v1/files", tag = "openai",
@@ -82,7 +111,7 @@ impl Form {
 )]
 pub(crate) async fn upload(State(app): State<App>, form: Result<Multipart, MultipartRejection>) -> Response {
     let kept = async move {
-        let form = Form::read(form).await?;
+        let form = Form::read(form, app.options.max_body_bytes).await?;
         let (name, bytes) =
             form.file.ok_or_else(|| ApiError::bad_request("the form has no part named `file`"))?;
         if let Some(anchor) = form.anchor.filter(|anchor| anchor != "created_at") {

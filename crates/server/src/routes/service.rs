@@ -47,6 +47,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> String {
 /// Metrics in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "service", responses((status = 200, body = String)))]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    app.jobs.measure();
     let text = app.metrics.render(&app.engine);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

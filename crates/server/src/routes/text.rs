@@ -1,15 +1,26 @@
 //! Documents in and out of a collection.
 
-use axum::extract::multipart::MultipartRejection;
-use axum::extract::{Multipart, State};
-use cairn_rag::parse::parse;
-use cairn_rag::{Added, ChunkChange, Document, Format, Preview};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use cairn_rag::{ChunkChange, Document, Format, Preview};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
+use super::jobs::accepted;
+use super::uploads::about;
 use crate::app::App;
-use crate::body::{At, Input, Reply, Started};
+use crate::body::{At, Input, Params, Reply, Started};
 use crate::error::{ApiError, ApiResult};
+use crate::jobs::{About, Kind, Receiving, Shown};
+
+/// Whether to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Waiting {
+    /// `false`: the documents are kept on the disk and a job is answered (202) that
+    /// adds them.
+    pub(crate) wait: Option<bool>,
+}
 
 /// Documents to add.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -75,20 +86,39 @@ pub(crate) struct Deleted {
 /// Adds documents, creating the collection when it is not there.
 #[utoipa::path(
     put, path = "/collections/{collection}/documents", tag = "text",
-    params(("collection" = String, Path)),
+    params(("collection" = String, Path), Waiting),
     request_body = AddDocuments,
-    responses((status = 200, body = Reply<Object>), (status = "4XX"), (status = 507))
+    responses(
+        (status = 200, body = Reply<Object>), (status = 202, body = Reply<Shown>), (status = "4XX"), (status = 507)
+    )
 )]
 pub(crate) async fn add(
     State(app): State<App>,
     started: Started,
     At(name): At<String>,
+    Params(params): Params<Waiting>,
     Input(body): Input<AddDocuments>,
-) -> ApiResult<Reply<Added>> {
+) -> ApiResult<Response> {
+    if params.wait == Some(false) {
+        let shared = app.clone();
+        let job = app.write(move |engine| {
+            let AddDocuments { documents, format, chunk } = body;
+            let about = About { format, chunk, ..about(engine, &name, Kind::Documents) };
+            // What can be refused is refused with a status, also when nobody waits.
+            engine.check_documents(&about.collection, &documents, chunk)?;
+            let mut receiving = Receiving::new(&shared)?;
+            for document in &documents {
+                receiving.begin(&document.id)?;
+                receiving.take(&serde_json::to_vec(document).map_err(ApiError::internal)?)?;
+            }
+            receiving.queue(about)
+        });
+        return Ok(accepted(&app, &started, &job.await?));
+    }
     let added = app.write(move |engine| {
         engine.add_chunked(&name, &body.documents, body.format, body.chunk, &mut |_| {})
     });
-    Ok(started.reply(added.await?))
+    Ok(started.reply(added.await?).into_response())
 }
 
 /// How a document would be cut, with what the model would be given: nothing is
@@ -109,75 +139,6 @@ pub(crate) async fn preview(
     let document = Document { id, title, text, metadata, pages };
     let cut = app.write(move |engine| engine.preview(&name, &document, body.format, body.chunk));
     Ok(started.reply(cut.await?))
-}
-
-/// What became of a file.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct FileAdded {
-    /// Its name, which is the document's id.
-    name: String,
-    /// Absent when it could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    added: Option<Added>,
-    /// Why it could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-/// Adds files, each a part of a form with a file name: Markdown, text, HTML, PDF,
-/// DOCX, PPTX, XLSX, EPUB, CSV, JSON, source code. A file that cannot be read is reported, and
-/// the others are added.
-#[utoipa::path(
-    post, path = "/collections/{collection}/documents/files", tag = "text",
-    params(("collection" = String, Path)),
-    request_body(content = Object, content_type = "multipart/form-data"),
-    responses((status = 200, body = Reply<Vec<FileAdded>>), (status = "4XX"), (status = 507))
-)]
-pub(crate) async fn add_files(
-    State(app): State<App>,
-    started: Started,
-    At(collection): At<String>,
-    form: Result<Multipart, MultipartRejection>,
-) -> ApiResult<Reply<Vec<FileAdded>>> {
-    let unreadable =
-        |error: &dyn std::fmt::Display| ApiError::bad_request(format!("the form cannot be read: {error}"));
-    let mut form = form.map_err(|error| unreadable(&error))?;
-    let mut files = Vec::new();
-    while let Some(part) = form.next_field().await.map_err(|error| unreadable(&error))? {
-        let Some(name) = part.file_name().map(str::to_owned) else { continue };
-        let bytes = part.bytes().await.map_err(|error| unreadable(&error))?;
-        let (into, named) = (collection.clone(), name.clone());
-        let added = app.write(move |engine| {
-            let parsed = match parse(&name, &bytes) {
-                Ok(parsed) => parsed,
-                Err(error) => return Ok(FileAdded { name, added: None, error: Some(error.to_string()) }),
-            };
-            let document = Document {
-                id: name.clone(),
-                title: parsed.title,
-                text: parsed.text,
-                metadata: serde_json::Map::new(),
-                pages: parsed.pages,
-            };
-            let added = engine.add(&into, &[document], parsed.format, &mut |_| {})?;
-            Ok::<_, cairn_rag::Error>(FileAdded { name, added: Some(added), error: None })
-        });
-        match added.await {
-            Ok(file) => files.push(file),
-            // What was written before must be told.
-            Err(error) if !files.is_empty() => {
-                let told = FileAdded { name: named, added: None, error: Some(error.text) };
-                files.push(told);
-                break;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    if files.is_empty() {
-        return Err(ApiError::bad_request("the form has no file: send parts with a file name"));
-    }
-    Ok(started.reply(files))
 }
 
 /// Removes a document.
