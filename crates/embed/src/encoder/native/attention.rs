@@ -2,8 +2,9 @@
 //!
 //! The two products run on the kernels of the linear layers: keys are turned
 //! into panels as weights are, values are panels already. With bfloat16 both
-//! products take pairs; softmax is f32 either way. Other processors, and heads
-//! that are no multiple of 32 wide, take the loops of `kernels`.
+//! products take pairs, in tiles where there is AMX (`tiled`); softmax is f32
+//! either way. Other processors, and heads that are no multiple of 32 wide, take
+//! the loops of `kernels`.
 
 #![allow(unsafe_code)] // Loads and stores take pointers.
 
@@ -17,63 +18,88 @@ use core::arch::x86_64::{
 };
 
 use super::super::relative::Relative;
+use super::amx::{Cut, Tiles};
 use super::avx512::{Sums, exp, first, kernel_bf16, kernel_f32};
+use super::level::Instructions;
 use super::matrix::{Line, WIDTH, lines};
 use super::product::{MOST_ROWS, tiles};
+
+/// How the two products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Products {
+    F32,
+    /// Pairs of bfloat16.
+    Pairs,
+    /// The same in tiles of AMX.
+    Tiles,
+}
+
+impl Products {
+    /// The fastest in f32, or in bfloat16 if it may be `short`.
+    pub(super) fn of(short: bool, level: Instructions) -> Products {
+        match level {
+            _ if !short => Products::F32,
+            level if level >= Instructions::Amx => Products::Tiles,
+            _ => Products::Pairs,
+        }
+    }
+}
 
 /// Memory the attention reuses from text to text.
 #[derive(Default)]
 pub(super) struct Scratch {
-    queries: Vec<Line>,
-    keys: Vec<Line>,
-    values: Vec<Line>,
-    scores: Vec<Line>,
-    weights: Vec<Line>,
+    pub(super) queries: Vec<Line>,
+    pub(super) keys: Vec<Line>,
+    pub(super) values: Vec<Line>,
+    pub(super) scores: Vec<Line>,
+    pub(super) weights: Vec<Line>,
 }
 
 impl Scratch {
-    fn reserve(&mut self, dim: usize, keys: usize) {
+    /// Memory for `rows` queries at a time of `dim` values, and for `keys` keys.
+    fn reserve(&mut self, rows: usize, dim: usize, keys: usize) {
         let grow = |memory: &mut Vec<Line>, words: usize| {
             if memory.len() * 16 < words {
                 *memory = lines(words);
             }
         };
-        grow(&mut self.queries, MOST_ROWS * dim);
+        // A line more, so that rows may be an odd number of lines apart.
+        grow(&mut self.queries, rows.max(keys) * dim);
         grow(&mut self.keys, dim * keys);
         grow(&mut self.values, dim * keys);
-        grow(&mut self.scores, MOST_ROWS * keys);
-        grow(&mut self.weights, MOST_ROWS * keys);
+        grow(&mut self.scores, rows * (keys + 16));
+        grow(&mut self.weights, rows * (keys + 16));
     }
 }
 
 /// Where a head is in the rows of a text.
 #[derive(Clone, Copy)]
-struct Head {
-    tokens: usize,
-    dim: usize,
+pub(super) struct Head {
+    pub(super) tokens: usize,
+    pub(super) dim: usize,
     /// Values from row to row of queries, keys and values.
-    wide: usize,
+    pub(super) wide: usize,
     /// Values from row to row of the result.
-    hidden: usize,
+    pub(super) hidden: usize,
     /// Tokens rounded up to whole panels.
-    keys: usize,
+    pub(super) keys: usize,
 }
 
 /// What is added to scores for the distance of tokens, and which head it is.
-type Bias<'a> = Option<(&'a Relative, usize)>;
+pub(super) type Bias<'a> = Option<(&'a Relative, usize)>;
 
 /// softmax(Q Kᵀ) V of each head.
 ///
 /// `qkv` has queries (scaled already), keys and values of each token, `hidden`
 /// values each; `relative` is added to the scores; `out` gets `hidden` values for
 /// each. Heads are `dim` wide, a
-/// multiple of 32. `short` asks for products of bfloat16, which the processor
-/// must have; it must have AVX-512 anyway.
+/// multiple of 32. The processor must have what `products` says; it must have
+/// AVX-512 anyway.
 pub(super) fn attend(
     qkv: &[f32],
     hidden: usize,
     dim: usize,
-    short: bool,
+    products: Products,
     relative: Option<&Relative>,
     out: &mut [f32],
     scratch: &mut Scratch,
@@ -82,16 +108,23 @@ pub(super) fn attend(
     assert!(dim.is_multiple_of(WIDTH) && hidden.is_multiple_of(dim) && dim > 0);
     assert!(qkv.len() == 3 * out.len() && out.len() == tokens * hidden);
     let head = Head { tokens, dim, wide: 3 * hidden, hidden, keys: tokens.next_multiple_of(WIDTH) };
-    scratch.reserve(dim, head.keys);
+    if tokens == 0 {
+        return;
+    }
+    let cut = Cut::of(tokens);
+    scratch.reserve(MOST_ROWS.max(2 * cut.height), dim, head.keys);
+    // SAFETY: the caller says that there are tiles.
+    let tiles = (products == Products::Tiles).then(|| unsafe { Tiles::new(cut.height) });
     for (number, at) in (0..hidden).step_by(dim).enumerate() {
         let (qkv, out) = (&qkv[at..], &mut out[at..]);
         let bias = relative.map(|relative| (relative, number));
         // SAFETY: see above for the instructions; the lengths were checked.
         unsafe {
-            if short {
-                head.bf16(qkv.as_ptr(), bias, out.as_mut_ptr(), scratch);
-            } else {
-                head.f32(qkv.as_ptr(), bias, out.as_mut_ptr(), scratch);
+            let (qkv, out) = (qkv.as_ptr(), out.as_mut_ptr());
+            match (products, &tiles) {
+                (Products::F32, _) => head.f32(qkv, bias, out, scratch),
+                (_, None) => head.bf16(qkv, bias, out, scratch),
+                (_, Some(tiles)) => head.tiled(qkv, bias, out, scratch, tiles, cut),
             }
         }
     }
@@ -226,7 +259,7 @@ impl Head {
     /// Values of two tokens side by side: a word for each column.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn pair_values(self, from: *const f32, into: *mut u32) {
+    pub(super) unsafe fn pair_values(self, from: *const f32, into: *mut u32) {
         for pair in 0..self.tokens.div_ceil(2) {
             for column in (0..self.dim).step_by(16) {
                 // SAFETY: as in `bf16`.
@@ -248,7 +281,7 @@ impl Head {
 
     /// Adds the bias of the token `at` to its row of scores.
     #[inline]
-    unsafe fn add(self, bias: Bias<'_>, at: usize, row: *mut f32) {
+    pub(super) unsafe fn add(self, bias: Bias<'_>, at: usize, row: *mut f32) {
         let Some((relative, head)) = bias else { return };
         // SAFETY: a row has `keys` values, at least as many as there are tokens.
         let row = unsafe { core::slice::from_raw_parts_mut(row, self.tokens) };
@@ -286,7 +319,7 @@ impl Head {
 /// Sixteen values as bfloat16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn pairs(from: *const f32) -> __m256i {
+pub(super) unsafe fn pairs(from: *const f32) -> __m256i {
     // SAFETY: there are sixteen; both types are 32 bytes of any bits.
     unsafe { core::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(from))) }
 }
@@ -325,7 +358,7 @@ unsafe fn store_scaled<const MR: usize>(
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(clippy::large_types_passed_by_value)] // Sixteen registers, inlined.
-fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
     let mut pairs = [_mm512_setzero_si512(); 16];
     for i in 0..8 {
         pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
@@ -357,23 +390,34 @@ fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
 mod tests {
     use super::super::level::Instructions;
     use super::super::rows::bf16_value;
-    use super::{Scratch, attend};
+    use super::{Products, Scratch, attend};
 
     #[test]
     fn attention_is_that_of_the_paper_for_any_length() {
-        for (level, short) in [(Instructions::Avx512, false), (Instructions::Bf16, true)] {
+        let all = [(Instructions::Avx512, false), (Instructions::Bf16, true), (Instructions::Amx, true)];
+        for (level, short) in all {
             if level.resolve().is_err() {
                 continue;
             }
             let mut scratch = Scratch::default();
-            for (tokens, heads, dim) in
-                [(70, 2, 64), (1, 1, 32), (3, 2, 32), (31, 3, 32), (32, 1, 96), (33, 1, 32)]
-            {
+            let products = Products::of(short, level);
+            let sizes = [
+                (70, 2, 64),
+                (1, 1, 32),
+                (3, 2, 32),
+                (16, 1, 64),
+                (17, 2, 32),
+                (31, 3, 32),
+                (32, 1, 96),
+                (33, 1, 32),
+                (130, 1, 64),
+            ];
+            for (tokens, heads, dim) in sizes {
                 let hidden = heads * dim;
                 let number = |i: usize| ((i * 7919 + tokens) % 4001) as f32 / 4000.0 - 0.5;
                 let qkv: Vec<f32> = (0..tokens * 3 * hidden).map(|i| bf16_value(number(i))).collect();
                 let mut out = vec![f32::NAN; tokens * hidden];
-                attend(&qkv, hidden, dim, short, None, &mut out, &mut scratch);
+                attend(&qkv, hidden, dim, products, None, &mut out, &mut scratch);
                 let get = |token: usize, part: usize, at: usize| {
                     f64::from(qkv[token * 3 * hidden + part * hidden + at])
                 };
@@ -388,7 +432,7 @@ mod tests {
                         let want: f64 = (0..tokens).map(|o| weights[o] * get(o, 2, at) / total).sum();
                         let got = f64::from(out[token * hidden + at]);
                         let close = if short { 2e-3 } else { 1e-5 };
-                        assert!((got - want).abs() < close, "{tokens} {heads} {dim}: {got} {want}");
+                        assert!((got - want).abs() < close, "{level:?} {tokens} {heads} {dim}: {got} {want}");
                     }
                 }
             }

@@ -21,6 +21,7 @@ use core::arch::x86_64::{
 };
 
 use super::super::kernels::{Activation, Norm};
+use super::level::Instructions;
 use super::matrix::{Matrix, WIDTH};
 use super::product::{MOST_ROWS, tiles};
 use super::rows::{Format, Rows, scale_of};
@@ -153,6 +154,9 @@ pub(super) fn product(
     // SAFETY: the matrix has a format only at a level this processor has.
     unsafe {
         match matrix.format {
+            Format::Bf16 | Format::Int8 if matrix.level >= Instructions::Amx => {
+                super::amx::product(rows, count, matrix, activation, out);
+            }
             Format::F32 => product_f32(rows, count, matrix, activation, out),
             Format::Bf16 => product_bf16(rows, count, matrix, activation, out),
             Format::Int8 => product_int8(rows, count, matrix, activation, out),
@@ -177,7 +181,44 @@ fn finish<const MR: usize>(
         if column >= matrix.outputs {
             break;
         }
-        let mask = first(matrix.outputs - column);
+        let columns = Columns::of(matrix, column);
+        for (row, sums) in sums.iter().enumerate() {
+            let at = first_row + row;
+            let x = match matrix.format {
+                Format::Int8 => columns.whole(sums[half], rows.scale[at], rows.zero[at]),
+                Format::F32 | Format::Bf16 => columns.float(sums[half], rows.scale[at]),
+            };
+            let x = match activation {
+                None => x,
+                Some(Activation::Gelu) if matrix.format == Format::F32 => gelu(x),
+                Some(Activation::Gelu) => gelu_short(x),
+                Some(Activation::GeluTanh) => gelu_tanh(x),
+                Some(Activation::Relu) => relu(x),
+            };
+            let into = &mut out[at * matrix.outputs + column..];
+            // SAFETY: the mask leaves the columns the row has.
+            unsafe { columns.store(x, into.as_mut_ptr()) };
+        }
+    }
+}
+
+/// What turns the sums of sixteen columns into outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    mask: __mmask16,
+    bias: __m512,
+    scale: __m512,
+    /// The sums of integer weights.
+    whole: __m512i,
+}
+
+impl Columns {
+    /// Those from `column` on; there may be fewer than sixteen, or none.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub(super) fn of(matrix: &Matrix, column: usize) -> Columns {
+        let end = column + 16;
+        assert!(matrix.bias.len() >= end && matrix.scale.len() >= end && matrix.sums.len() >= end);
         // SAFETY: these have a value for each column of each panel.
         let (bias, scale, whole) = unsafe {
             (
@@ -186,26 +227,64 @@ fn finish<const MR: usize>(
                 _mm512_loadu_epi32(matrix.sums.as_ptr().add(column)),
             )
         };
-        for (row, sums) in sums.iter().enumerate() {
-            let at = first_row + row;
-            let mut x = sums[half];
-            if matrix.format == Format::Int8 {
-                let zero = _mm512_mullo_epi32(_mm512_set1_epi32(rows.zero[at]), whole);
-                x = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(x), zero));
-            }
-            x = _mm512_fmadd_ps(x, _mm512_mul_ps(scale, _mm512_set1_ps(rows.scale[at])), bias);
-            x = match activation {
-                None => x,
-                Some(Activation::Gelu) => gelu(x),
-                Some(Activation::GeluTanh) => gelu_tanh(x),
-                // The order keeps NaN.
-                Some(Activation::Relu) => _mm512_max_ps(_mm512_setzero_ps(), x),
-            };
-            let into = &mut out[at * matrix.outputs + column..];
-            // SAFETY: the mask leaves the columns the row has.
-            unsafe { _mm512_mask_storeu_ps(into.as_mut_ptr(), mask, x) };
-        }
+        Columns { mask: first(matrix.outputs.saturating_sub(column)), bias, scale, whole }
     }
+
+    /// The outputs of a row with a scale.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn float(&self, sums: __m512, scale: f32) -> __m512 {
+        _mm512_fmadd_ps(sums, _mm512_mul_ps(self.scale, _mm512_set1_ps(scale)), self.bias)
+    }
+
+    /// The same for sums of integers, of a row whose zero is the integer `zero`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn whole(&self, sums: __m512, scale: f32, zero: i32) -> __m512 {
+        let zero = _mm512_mullo_epi32(_mm512_set1_epi32(zero), self.whole);
+        self.float(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(sums), zero)), scale)
+    }
+
+    /// # Safety
+    /// As many values can be written as there are columns.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn store(&self, values: __m512, into: *mut f32) {
+        // SAFETY: the mask leaves the columns there are.
+        unsafe { _mm512_mask_storeu_ps(into, self.mask, values) };
+    }
+}
+
+/// max(x, 0); the order keeps NaN.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn relu(x: __m512) -> __m512 {
+    _mm512_max_ps(_mm512_setzero_ps(), x)
+}
+
+/// x Φ(x) within 1e-4, which is less than what the inputs of a product lose in a
+/// short format: Φ as a polynomial on [-4.2, 4.2] that is 0 and 1 at the ends.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn gelu_short(v: __m512) -> __m512 {
+    const END: f32 = 4.2;
+    const SERIES: [f32; 7] = [
+        7.941_306e-8,
+        -3.037_922_2e-6,
+        6.689_055_6e-5,
+        -9.506_563_7e-4,
+        9.298_224e-3,
+        -6.552_819e-2,
+        3.984_658_7e-1,
+    ];
+    // The value is the second operand, so that NaN stays.
+    let x = _mm512_max_ps(_mm512_set1_ps(-END), _mm512_min_ps(_mm512_set1_ps(END), v));
+    let s = _mm512_mul_ps(x, x);
+    let mut p = _mm512_set1_ps(-9.017_485e-10);
+    for c in SERIES {
+        p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(c));
+    }
+    _mm512_mul_ps(v, _mm512_fmadd_ps(x, p, _mm512_set1_ps(0.5)))
 }
 
 /// x Φ(x), the error function as a quotient of polynomials on [-4, 4].
@@ -235,7 +314,7 @@ fn gelu(v: __m512) -> __m512 {
 /// x (1 + tanh y) / 2 as x sigmoid(2 y).
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn gelu_tanh(x: __m512) -> __m512 {
+pub(super) fn gelu_tanh(x: __m512) -> __m512 {
     let cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
     let y = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044_715), x);
     let y = _mm512_mul_ps(y, _mm512_set1_ps(-2.0 * 0.797_884_6));
@@ -261,6 +340,20 @@ pub(super) fn exp(x: __m512) -> __m512 {
     _mm512_scalef_ps(series, whole)
 }
 
+/// 2ˣ within three millionths, for exponentials that are rounded to bfloat16; NaN stays.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn exp2_short(x: __m512) -> __m512 {
+    const SERIES: [f32; 4] = [5.201_146_4e-2, 2.414_427_5e-1, 6.930_038_3e-1, 1.000_002_6];
+    // What is above the whole number below x, by which it then scales.
+    let r = _mm512_reduce_ps::<1>(x);
+    let mut series = _mm512_set1_ps(1.353_416_7e-2);
+    for c in SERIES {
+        series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(c));
+    }
+    _mm512_scalef_ps(series, x)
+}
+
 pub(super) fn fill_bf16(into: &mut Rows, values: &[f32], matrix: &Matrix) {
     assert!(into.stride >= matrix.steps());
     // SAFETY: the matrix has this format only where the processor has BF16.
@@ -271,7 +364,9 @@ pub(super) fn fill_bf16(into: &mut Rows, values: &[f32], matrix: &Matrix) {
 fn fill_bf16_rows(into: &mut Rows, values: &[f32], inputs: usize) {
     for (at, row) in values.chunks_exact(inputs).enumerate() {
         let words = &mut into.words[at * into.stride / 16..][..into.stride / 16];
-        for (half, part) in row.chunks(16).enumerate() {
+        // Up to the end of a line, since tiles read whole ones.
+        for half in 0..inputs.div_ceil(32) * 2 {
+            let part = row.get(half * 16..).unwrap_or_default();
             // SAFETY: the mask ends where the row does; a row of words has room
             // for a whole line.
             unsafe {

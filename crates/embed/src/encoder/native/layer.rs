@@ -166,7 +166,7 @@ impl Layer {
                 qkv,
                 hidden,
                 dim,
-                self.short,
+                super::attention::Products::of(self.short, self.level),
                 relative,
                 out,
                 &mut step.attention,

@@ -9,6 +9,8 @@
 //! candle reads the weights and is the reference this is tested against.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -19,6 +21,8 @@ mod level;
 mod matrix;
 mod product;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 
 use std::sync::Mutex;
 

@@ -115,8 +115,8 @@ mod tests {
     }
 
     fn levels() -> impl Iterator<Item = Instructions> {
-        use Instructions::{Avx2, Avx512, Bf16, Portable, Vnni};
-        [Portable, Avx2, Avx512, Vnni, Bf16].into_iter().filter(|level| level.resolve().is_ok())
+        use Instructions::{Amx, Avx2, Avx512, Bf16, Portable, Vnni};
+        [Portable, Avx2, Avx512, Vnni, Bf16, Amx].into_iter().filter(|level| level.resolve().is_ok())
     }
 
     /// What the weights and a row are worth in a precision.
@@ -140,8 +140,17 @@ mod tests {
 
     #[test]
     fn products_are_those_of_five_lines_at_every_level_and_size() {
-        let sizes =
-            [(1, 1, 1), (2, 3, 5), (7, 31, 33), (12, 64, 32), (13, 65, 40), (26, 384, 70), (5, 17, 96)];
+        let sizes = [
+            (1, 1, 1),
+            (2, 3, 5),
+            (7, 31, 33),
+            (12, 64, 32),
+            (13, 65, 40),
+            (26, 384, 70),
+            (5, 17, 96),
+            (33, 96, 64),
+            (65, 200, 33),
+        ];
         for level in levels() {
             for precision in [Precision::F32, Precision::Bf16] {
                 for (rows, inputs, outputs) in sizes {

@@ -1,0 +1,437 @@
+//! Matrix products with AMX: 32 rows times 32 columns at a time.
+//!
+//! The processor has eight tiles of up to 16 rows of 64 bytes. Four hold sums,
+//! two a piece of as many rows, two a piece of a panel: what [`Matrix`] packs for
+//! AVX-512 is what a tile reads, if it has whole pieces of [`PIECE`] words. Sums go
+//! through memory, in the first cache, to the scales, bias and activation.
+//!
+//! A system must be asked before a process may use tiles; see [`available`].
+
+#![allow(unsafe_code)] // Assembly, since there are no stable intrinsics.
+
+use core::arch::asm;
+use core::arch::x86_64::{
+    __m512, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_setzero_ps,
+};
+use std::sync::LazyLock;
+
+use super::super::kernels::Activation;
+use super::avx512::{Columns, gelu_short, gelu_tanh, relu};
+use super::matrix::{Matrix, PIECE, WIDTH};
+use super::rows::{Format, Rows};
+
+/// Rows of a tile at most.
+const HIGH: usize = 16;
+
+/// Whether this process may use tiles of bfloat16 and of bytes.
+///
+/// The processor must have them, the system must save them when it switches
+/// threads, and it must grant them to the process, which is asked once and holds
+/// for all its threads. Where one is missing the answer is no, and nothing else
+/// happens.
+pub(super) fn available() -> bool {
+    static AVAILABLE: LazyLock<bool> = LazyLock::new(|| processor_has_tiles() && granted());
+    *AVAILABLE
+}
+
+fn processor_has_tiles() -> bool {
+    const BF16: u32 = 1 << 22;
+    const TILE: u32 = 1 << 24;
+    const INT8: u32 = 1 << 25;
+    /// The states of the configuration and of the tiles.
+    const STATES: u64 = 1 << 17 | 1 << 18;
+    if core::arch::x86_64::__cpuid(0).eax < 7 || !is_x86_feature_detected!("xsave") {
+        return false;
+    }
+    let found = core::arch::x86_64::__cpuid_count(7, 0).edx;
+    // SAFETY: XSAVE, as found above: switched on by the system.
+    let saved = unsafe { saved_states() };
+    found & (BF16 | TILE | INT8) == BF16 | TILE | INT8 && saved & STATES == STATES
+}
+
+/// The states of registers that the system saves.
+#[target_feature(enable = "xsave")]
+fn saved_states() -> u64 {
+    // SAFETY: register 0 exists wherever there is XSAVE.
+    unsafe { core::arch::x86_64::_xgetbv(0) }
+}
+
+/// Asks Linux, which makes room for tiles in a thread when it first uses them.
+#[cfg(target_os = "linux")]
+fn granted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: the call takes two numbers and no pointers. An older system, or one
+    // that filters calls, answers with an error.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn granted() -> bool {
+    false
+}
+
+/// Rows cut into tiles of one height. Where the rows are no multiple of it the last
+/// tile begins earlier, and some rows are computed twice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    rows: usize,
+    tiles: usize,
+    pub(super) height: usize,
+}
+
+impl Cut {
+    /// Of at least one row.
+    pub(super) fn of(rows: usize) -> Cut {
+        let tiles = rows.div_ceil(HIGH).max(1);
+        Cut { rows, tiles, height: rows.div_ceil(tiles) }
+    }
+
+    /// The first rows of two tiles each, and of the last one if their number is odd.
+    pub(super) fn pairs(self) -> impl Iterator<Item = (usize, Option<usize>)> {
+        let start = move |tile: usize| (tile * self.height).min(self.rows - self.height);
+        (0..self.tiles)
+            .step_by(2)
+            .map(move |tile| (start(tile), (tile + 1 < self.tiles).then(|| start(tile + 1))))
+    }
+}
+
+/// The tiles of this thread, set up until this is dropped.
+pub(super) struct Tiles {
+    /// They stay with the thread.
+    _thread: core::marker::PhantomData<*const ()>,
+}
+
+impl Tiles {
+    /// Tiles of sums and of rows are `height` high, those of weights 16.
+    ///
+    /// # Safety
+    /// [`available`] said yes. A thread has one of these at a time.
+    pub(super) unsafe fn new(height: usize) -> Tiles {
+        #[repr(C, align(64))]
+        struct Shape {
+            palette: u8,
+            start: u8,
+            reserved: [u8; 14],
+            row_bytes: [u16; 16],
+            rows: [u8; 16],
+        }
+        assert!((1..=HIGH).contains(&height));
+        let mut shape = Shape { palette: 1, start: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        shape.row_bytes[..8].fill(64);
+        shape.rows[..6].fill(height as u8);
+        shape.rows[6..8].fill(PIECE as u8);
+        // SAFETY: 64 bytes in the layout of palette 1, which the caller says exists.
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]", in(reg) &raw const shape,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        Tiles { _thread: core::marker::PhantomData }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: they were set up, so the instruction exists. Released, they cost
+        // nothing when the system switches threads.
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags, nomem)
+            );
+        }
+    }
+}
+
+/// What a kernel multiplies: `pieces` times 16 words of each row with as many rows
+/// of 32 words. Strides are in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    pub(super) pieces: usize,
+    /// The first row of each tile.
+    pub(super) rows: [*const u32; 2],
+    pub(super) row_stride: usize,
+    pub(super) columns: *const u32,
+    pub(super) column_stride: usize,
+    /// Where the sums of each tile go, 32 columns wide.
+    pub(super) sums: [*mut u32; 2],
+    pub(super) sum_stride: usize,
+}
+
+/// Two kernels for a format: of two tiles of rows, and of one.
+///
+/// That of one tile adds up even and odd pieces apart, `sums` having both, because
+/// a sum can be added to again only after some fifty cycles.
+macro_rules! kernels {
+    ($two:ident, $one:ident, $dot:literal) => {
+        /// # Safety
+        /// Tiles are set up. There is at least one piece, and `piece` says truly
+        /// what can be read and written.
+        #[inline]
+        pub(super) unsafe fn $two(_: &Tiles, piece: &Piece) {
+            // SAFETY: as the caller says.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "tileloadd tmm6, [{columns} + {column_stride}]",
+                    "tileloadd tmm4, [{first} + {row_stride}]",
+                    "tileloadd tmm7, [{columns} + {column_stride} + 64]",
+                    "tileloadd tmm5, [{second} + {row_stride}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "add {first}, 64",
+                    "add {second}, 64",
+                    "add {columns}, {next}",
+                    "dec {pieces}",
+                    "jnz 2b",
+                    "tilestored [{sums} + {sum_stride}], tmm0",
+                    "tilestored [{sums} + {sum_stride} + 64], tmm1",
+                    "tilestored [{more} + {sum_stride}], tmm2",
+                    "tilestored [{more} + {sum_stride} + 64], tmm3",
+                    pieces = inout(reg) piece.pieces => _,
+                    first = inout(reg) piece.rows[0] => _,
+                    second = inout(reg) piece.rows[1] => _,
+                    row_stride = in(reg) piece.row_stride,
+                    columns = inout(reg) piece.columns => _,
+                    column_stride = in(reg) piece.column_stride,
+                    next = in(reg) PIECE * piece.column_stride,
+                    sums = in(reg) piece.sums[0],
+                    more = in(reg) piece.sums[1],
+                    sum_stride = in(reg) piece.sum_stride,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack)
+                );
+            }
+        }
+
+        /// # Safety
+        /// As the other.
+        #[inline]
+        pub(super) unsafe fn $one(_: &Tiles, piece: &Piece) {
+            // SAFETY: as the caller says.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "tileloadd tmm4, [{rows} + {row_stride}]",
+                    "tileloadd tmm6, [{columns} + {column_stride}]",
+                    "tileloadd tmm7, [{columns} + {column_stride} + 64]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    "add {rows}, 64",
+                    "add {columns}, {next}",
+                    "dec {pieces}",
+                    "jz 3f",
+                    "tileloadd tmm5, [{rows} + {row_stride}]",
+                    "tileloadd tmm6, [{columns} + {column_stride}]",
+                    "tileloadd tmm7, [{columns} + {column_stride} + 64]",
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "add {rows}, 64",
+                    "add {columns}, {next}",
+                    "dec {pieces}",
+                    "jnz 2b",
+                    "3:",
+                    "tilestored [{sums} + {sum_stride}], tmm0",
+                    "tilestored [{sums} + {sum_stride} + 64], tmm1",
+                    "tilestored [{more} + {sum_stride}], tmm2",
+                    "tilestored [{more} + {sum_stride} + 64], tmm3",
+                    pieces = inout(reg) piece.pieces => _,
+                    rows = inout(reg) piece.rows[0] => _,
+                    row_stride = in(reg) piece.row_stride,
+                    columns = inout(reg) piece.columns => _,
+                    column_stride = in(reg) piece.column_stride,
+                    next = in(reg) PIECE * piece.column_stride,
+                    sums = in(reg) piece.sums[0],
+                    more = in(reg) piece.sums[1],
+                    sum_stride = in(reg) piece.sum_stride,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
+}
+
+kernels!(two_bf16, one_bf16, "tdpbf16ps");
+kernels!(two_int8, one_int8, "tdpbusd");
+
+/// The sums of two tiles of rows, as kernels write them.
+pub(super) type Sums = [[__m512; 2]; 2 * HIGH];
+
+/// No sums yet.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn no_sums() -> Sums {
+    [[_mm512_setzero_ps(); 2]; 2 * HIGH]
+}
+
+/// See [`super::product::product`]; the level of the matrix has AMX, its format is
+/// not f32.
+pub(super) fn product(
+    rows: &Rows,
+    count: usize,
+    matrix: &Matrix,
+    activation: Option<Activation>,
+    out: &mut [f32],
+) {
+    assert!(matrix.steps().is_multiple_of(PIECE) && matrix.format != Format::F32);
+    assert!(out.len() >= count * matrix.outputs && rows.words.len() * 16 >= count * rows.stride);
+    assert!(matrix.words.len() * 16 >= matrix.outputs.div_ceil(WIDTH) * WIDTH * matrix.steps());
+    assert!(rows.stride >= matrix.steps() && rows.scale.len() >= count && rows.zero.len() >= count);
+    if count == 0 || matrix.steps() == 0 {
+        return;
+    }
+    // SAFETY: the level of the matrix was found on this processor and granted; the
+    // lengths were checked above.
+    unsafe { product_rows(rows, count, matrix, activation, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn product_rows(
+    rows: &Rows,
+    count: usize,
+    matrix: &Matrix,
+    activation: Option<Activation>,
+    out: &mut [f32],
+) {
+    let (steps, cut) = (matrix.steps(), Cut::of(count));
+    // SAFETY: see `product`.
+    let tiles = unsafe { Tiles::new(cut.height) };
+    let (mut sums, to) = (no_sums(), out.as_mut_ptr());
+    for panel in 0..matrix.outputs.div_ceil(WIDTH) {
+        // SAFETY: `count` rows were filled for this matrix, whose panels have `steps`
+        // rows of `WIDTH` words; `sums` has the rows of two tiles.
+        unsafe {
+            let columns = matrix.words.as_ptr().cast::<u32>().add(panel * steps * WIDTH);
+            for (first, second) in cut.pairs() {
+                let from = |row: usize| rows.words.as_ptr().cast::<u32>().add(row * rows.stride);
+                let into = sums.as_mut_ptr();
+                let piece = Piece {
+                    pieces: steps / PIECE,
+                    rows: [from(first), from(second.unwrap_or(first))],
+                    row_stride: 4 * rows.stride,
+                    columns,
+                    column_stride: 4 * WIDTH,
+                    sums: [into.cast(), into.add(cut.height).cast()],
+                    sum_stride: size_of::<[__m512; 2]>(),
+                };
+                match (matrix.format, second) {
+                    (Format::Int8, Some(_)) => two_int8(&tiles, &piece),
+                    (Format::Int8, None) => one_int8(&tiles, &piece),
+                    (_, Some(_)) => two_bf16(&tiles, &piece),
+                    (_, None) => one_bf16(&tiles, &piece),
+                }
+                let (sums, more) = sums.split_at_mut(cut.height);
+                let more = &mut more[..cut.height];
+                let finish = |sums: &[[__m512; 2]], first| {
+                    finish(sums, first, rows, matrix, panel, activation, to);
+                };
+                match second {
+                    Some(second) => {
+                        finish(sums, first);
+                        finish(more, second);
+                    }
+                    None => {
+                        join(sums, more, matrix.format);
+                        finish(sums, first);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the sums of odd pieces to those of even ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn join(sums: &mut [[__m512; 2]], more: &[[__m512; 2]], format: Format) {
+    for (sum, more) in sums.iter_mut().flatten().zip(more.iter().flatten()) {
+        *sum = if format == Format::Int8 {
+            let (sum, more) = (_mm512_castps_si512(*sum), _mm512_castps_si512(*more));
+            _mm512_castsi512_ps(_mm512_add_epi32(sum, more))
+        } else {
+            _mm512_add_ps(*sum, *more)
+        };
+    }
+}
+
+/// Scales, bias, activation, and the way into memory.
+///
+/// # Safety
+/// `out` has rows of outputs from the first one on.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn finish(
+    sums: &[[__m512; 2]],
+    first: usize,
+    rows: &Rows,
+    matrix: &Matrix,
+    panel: usize,
+    activation: Option<Activation>,
+    out: *mut f32,
+) {
+    let job = Finish { sums, first, rows, matrix, panel, out };
+    // SAFETY: as the caller says.
+    unsafe {
+        match activation {
+            None => job.run(|x| x),
+            Some(Activation::Gelu) => job.run(|x| gelu_short(x)),
+            Some(Activation::GeluTanh) => job.run(|x| gelu_tanh(x)),
+            Some(Activation::Relu) => job.run(|x| relu(x)),
+        }
+    }
+}
+
+struct Finish<'a> {
+    sums: &'a [[__m512; 2]],
+    first: usize,
+    rows: &'a Rows,
+    matrix: &'a Matrix,
+    panel: usize,
+    out: *mut f32,
+}
+
+impl Finish<'_> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn run(self, activate: impl Fn(__m512) -> __m512) {
+        let outputs = self.matrix.outputs;
+        let column = self.panel * WIDTH;
+        let columns = [Columns::of(self.matrix, column), Columns::of(self.matrix, column + 16)];
+        let whole = self.matrix.format == Format::Int8;
+        for (row, sums) in self.sums.iter().enumerate() {
+            let at = self.first + row;
+            let (scale, zero) = (self.rows.scale[at], self.rows.zero[at]);
+            for (half, columns) in columns.iter().enumerate() {
+                let x = if whole {
+                    columns.whole(sums[half], scale, zero)
+                } else {
+                    columns.float(sums[half], scale)
+                };
+                // SAFETY: the row is one of `out`, and the mask leaves the columns it has;
+                // with none the pointer is not used.
+                unsafe {
+                    let into = self.out.wrapping_add(at * outputs + column + 16 * half);
+                    columns.store(activate(x), into);
+                }
+            }
+        }
+    }
+}
