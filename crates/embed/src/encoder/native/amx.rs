@@ -1,9 +1,8 @@
-//! Matrix products with AMX: 32 rows times 32 columns at a time.
+//! The tiles of AMX, and what multiplies 32 rows with 32 columns in them.
 //!
-//! The processor has eight tiles of up to 16 rows of 64 bytes. Four hold sums,
-//! two a piece of as many rows, two a piece of a panel: what [`Matrix`] packs for
-//! AVX-512 is what a tile reads, if it has whole pieces of [`PIECE`] words. Sums go
-//! through memory, in the first cache, to the scales, bias and activation.
+//! There are eight of up to 16 rows of 64 bytes. Four hold sums, two a piece of as
+//! many rows, two a piece of a panel: the words of a panel, packed for AVX-512, are
+//! in the order a tile wants. Sums go through memory that is in the first cache.
 //!
 //! A system must be asked before a process may use tiles; see [`available`].
 
@@ -15,10 +14,8 @@ use core::arch::x86_64::{
 };
 use std::sync::LazyLock;
 
-use super::super::kernels::Activation;
-use super::avx512::{Columns, gelu_short, gelu_tanh, relu};
-use super::matrix::{Matrix, PIECE, WIDTH};
-use super::rows::{Format, Rows};
+use super::matrix::PIECE;
+use super::rows::Format;
 
 /// Rows of a tile at most.
 const HIGH: usize = 16;
@@ -283,82 +280,6 @@ pub(super) fn no_sums() -> Sums {
     [[_mm512_setzero_ps(); 2]; 2 * HIGH]
 }
 
-/// See [`super::product::product`]; the level of the matrix has AMX, its format is
-/// not f32.
-pub(super) fn product(
-    rows: &Rows,
-    count: usize,
-    matrix: &Matrix,
-    activation: Option<Activation>,
-    out: &mut [f32],
-) {
-    assert!(matrix.steps().is_multiple_of(PIECE) && matrix.format != Format::F32);
-    assert!(out.len() >= count * matrix.outputs && rows.words.len() * 16 >= count * rows.stride);
-    assert!(matrix.words.len() * 16 >= matrix.outputs.div_ceil(WIDTH) * WIDTH * matrix.steps());
-    assert!(rows.stride >= matrix.steps() && rows.scale.len() >= count && rows.zero.len() >= count);
-    if count == 0 || matrix.steps() == 0 {
-        return;
-    }
-    // SAFETY: the level of the matrix was found on this processor and granted; the
-    // lengths were checked above.
-    unsafe { product_rows(rows, count, matrix, activation, out) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn product_rows(
-    rows: &Rows,
-    count: usize,
-    matrix: &Matrix,
-    activation: Option<Activation>,
-    out: &mut [f32],
-) {
-    let (steps, cut) = (matrix.steps(), Cut::of(count));
-    // SAFETY: see `product`.
-    let tiles = unsafe { Tiles::new(cut.height) };
-    let (mut sums, to) = (no_sums(), out.as_mut_ptr());
-    for panel in 0..matrix.outputs.div_ceil(WIDTH) {
-        // SAFETY: `count` rows were filled for this matrix, whose panels have `steps`
-        // rows of `WIDTH` words; `sums` has the rows of two tiles.
-        unsafe {
-            let columns = matrix.words.as_ptr().cast::<u32>().add(panel * steps * WIDTH);
-            for (first, second) in cut.pairs() {
-                let from = |row: usize| rows.words.as_ptr().cast::<u32>().add(row * rows.stride);
-                let into = sums.as_mut_ptr();
-                let piece = Piece {
-                    pieces: steps / PIECE,
-                    rows: [from(first), from(second.unwrap_or(first))],
-                    row_stride: 4 * rows.stride,
-                    columns,
-                    column_stride: 4 * WIDTH,
-                    sums: [into.cast(), into.add(cut.height).cast()],
-                    sum_stride: size_of::<[__m512; 2]>(),
-                };
-                match (matrix.format, second) {
-                    (Format::Int8, Some(_)) => two_int8(&tiles, &piece),
-                    (Format::Int8, None) => one_int8(&tiles, &piece),
-                    (_, Some(_)) => two_bf16(&tiles, &piece),
-                    (_, None) => one_bf16(&tiles, &piece),
-                }
-                let (sums, more) = sums.split_at_mut(cut.height);
-                let more = &mut more[..cut.height];
-                let finish = |sums: &[[__m512; 2]], first| {
-                    finish(sums, first, rows, matrix, panel, activation, to);
-                };
-                match second {
-                    Some(second) => {
-                        finish(sums, first);
-                        finish(more, second);
-                    }
-                    None => {
-                        join(sums, more, matrix.format);
-                        finish(sums, first);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Adds the sums of odd pieces to those of even ones.
 #[inline]
 #[target_feature(enable = "avx512f")]
@@ -370,68 +291,5 @@ pub(super) fn join(sums: &mut [[__m512; 2]], more: &[[__m512; 2]], format: Forma
         } else {
             _mm512_add_ps(*sum, *more)
         };
-    }
-}
-
-/// Scales, bias, activation, and the way into memory.
-///
-/// # Safety
-/// `out` has rows of outputs from the first one on.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn finish(
-    sums: &[[__m512; 2]],
-    first: usize,
-    rows: &Rows,
-    matrix: &Matrix,
-    panel: usize,
-    activation: Option<Activation>,
-    out: *mut f32,
-) {
-    let job = Finish { sums, first, rows, matrix, panel, out };
-    // SAFETY: as the caller says.
-    unsafe {
-        match activation {
-            None => job.run(|x| x),
-            Some(Activation::Gelu) => job.run(|x| gelu_short(x)),
-            Some(Activation::GeluTanh) => job.run(|x| gelu_tanh(x)),
-            Some(Activation::Relu) => job.run(|x| relu(x)),
-        }
-    }
-}
-
-struct Finish<'a> {
-    sums: &'a [[__m512; 2]],
-    first: usize,
-    rows: &'a Rows,
-    matrix: &'a Matrix,
-    panel: usize,
-    out: *mut f32,
-}
-
-impl Finish<'_> {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn run(self, activate: impl Fn(__m512) -> __m512) {
-        let outputs = self.matrix.outputs;
-        let column = self.panel * WIDTH;
-        let columns = [Columns::of(self.matrix, column), Columns::of(self.matrix, column + 16)];
-        let whole = self.matrix.format == Format::Int8;
-        for (row, sums) in self.sums.iter().enumerate() {
-            let at = self.first + row;
-            let (scale, zero) = (self.rows.scale[at], self.rows.zero[at]);
-            for (half, columns) in columns.iter().enumerate() {
-                let x = if whole {
-                    columns.whole(sums[half], scale, zero)
-                } else {
-                    columns.float(sums[half], scale)
-                };
-                // SAFETY: the row is one of `out`, and the mask leaves the columns it has;
-                // with none the pointer is not used.
-                unsafe {
-                    let into = self.out.wrapping_add(at * outputs + column + 16 * half);
-                    columns.store(activate(x), into);
-                }
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The two products run on the kernels of the linear layers: keys are turned
 //! into panels as weights are, values are panels already. With bfloat16 both
-//! products take pairs, in tiles where there is AMX (`tiled`); softmax is f32
+//! products take pairs, in tiles where there is AMX (`tiled_attention`); softmax is f32
 //! either way. Other processors, and heads that are no multiple of 32 wide, take
 //! the loops of `kernels`.
 

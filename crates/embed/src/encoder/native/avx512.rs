@@ -16,8 +16,9 @@ use core::arch::x86_64::{
     _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
     _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_epi32,
     _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_epi32, _mm512_sub_ps,
+    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_reduce_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_epi32,
+    _mm512_sub_ps,
 };
 
 use super::super::kernels::{Activation, Norm};
@@ -25,6 +26,7 @@ use super::level::Instructions;
 use super::matrix::{Matrix, WIDTH};
 use super::product::{MOST_ROWS, tiles};
 use super::rows::{Format, Rows, scale_of};
+use super::tiled_product::Outputs;
 
 /// The sums of a tile: two registers for each row.
 pub(super) type Sums<const MR: usize> = [[__m512; 2]; MR];
@@ -155,7 +157,7 @@ pub(super) fn product(
     unsafe {
         match matrix.format {
             Format::Bf16 | Format::Int8 if matrix.level >= Instructions::Amx => {
-                super::amx::product(rows, count, matrix, activation, out);
+                super::tiled_product::product(rows, count, matrix, activation, Outputs::Values(out));
             }
             Format::F32 => product_f32(rows, count, matrix, activation, out),
             Format::Bf16 => product_bf16(rows, count, matrix, activation, out),

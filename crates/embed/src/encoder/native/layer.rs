@@ -7,7 +7,7 @@ use super::super::transformer::{Config, LayerNames, norm};
 use super::super::weights::Weights;
 use super::level::{Instructions, Precision};
 use super::matrix::Matrix;
-use super::product::product;
+use super::product::{feed_forward, product};
 use super::rows::Rows;
 use crate::Result;
 
@@ -32,7 +32,7 @@ pub(super) struct Layer {
 /// Memory of a layer, kept from layer to layer and from batch to batch.
 #[derive(Default)]
 pub(super) struct Step {
-    rows: Rows,
+    rows: [Rows; 2],
     qkv: Vec<f32>,
     mixed: Vec<f32>,
     rest: Vec<f32>,
@@ -121,7 +121,7 @@ impl Layer {
 
         let rows = state.chunks(BLOCK * hidden).zip(step.qkv.chunks_mut(3 * BLOCK * hidden));
         for (state, qkv) in rows {
-            product(state, &self.qkv, None, &mut step.rows, qkv);
+            product(state, &self.qkv, None, &mut step.rows[0], qkv);
             if !pause() {
                 return false;
             }
@@ -137,11 +137,10 @@ impl Layer {
         }
         for (state, mixed) in state.chunks_mut(BLOCK * hidden).zip(step.mixed.chunks(BLOCK * hidden)) {
             let (mixed, rest) = (&mixed[..state.len()], &mut step.rest[..]);
-            product(mixed, &self.output, None, &mut step.rows, rest);
+            product(mixed, &self.output, None, &mut step.rows[0], rest);
             add_norm(state, rest, &self.output_norm, self.level);
-            product(state, &self.up, Some(self.activation), &mut step.rows, &mut step.wide);
-            let wide = &step.wide[..state.len() / hidden * self.up.outputs];
-            product(wide, &self.down, None, &mut step.rows, rest);
+            let linear = (&self.up, self.activation, &self.down);
+            feed_forward(state, linear, &mut step.rows, &mut step.wide, rest);
             add_norm(state, rest, &self.down_norm, self.level);
             if !pause() {
                 return false;

@@ -22,7 +22,9 @@ mod matrix;
 mod product;
 mod rows;
 #[cfg(target_arch = "x86_64")]
-mod tiled;
+mod tiled_attention;
+#[cfg(target_arch = "x86_64")]
+mod tiled_product;
 
 use std::sync::Mutex;
 

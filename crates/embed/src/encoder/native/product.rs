@@ -50,6 +50,31 @@ pub(super) fn product(
     }
 }
 
+/// down(activation(up(values))): two products, one after the other.
+///
+/// `wide` has room for what is between them.
+pub(super) fn feed_forward(
+    values: &[f32],
+    (up, activation, down): (&Matrix, Activation, &Matrix),
+    rows: &mut [Rows; 2],
+    wide: &mut [f32],
+    out: &mut [f32],
+) {
+    let count = values.len() / up.inputs;
+    let [rows, more] = rows;
+    #[cfg(target_arch = "x86_64")]
+    if up.level >= Instructions::Amx && [up.format, down.format] == [super::rows::Format::Bf16; 2] {
+        use super::tiled_product::{Outputs, product};
+        // The scale of a row, which integers have, stays 1.
+        rows.fill(values, up);
+        more.reserve(count, down);
+        product(rows, count, up, Some(activation), Outputs::Rows(more));
+        return product(more, count, down, None, Outputs::Values(out));
+    }
+    product(values, up, Some(activation), rows, wide);
+    product(&wide[..count * up.outputs], down, None, more, out);
+}
+
 /// The sums by the `gemm` crate, which has kernels for most processors.
 #[allow(unsafe_code)] // It takes pointers and strides.
 fn portable(rows: &Rows, count: usize, matrix: &Matrix, out: &mut [f32]) {
