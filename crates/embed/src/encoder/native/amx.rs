@@ -159,7 +159,13 @@ pub(super) struct Piece {
     /// Where the sums of each tile go, 32 columns wide.
     pub(super) sums: [*mut u32; 2],
     pub(super) sum_stride: usize,
+    /// What will be read after this and may be far away: [`AHEAD`] bytes for each
+    /// piece are brought into the second cache. It is a hint, any address will do.
+    pub(super) ahead: *const u32,
 }
+
+/// Bytes of [`Piece::ahead`] for each piece.
+pub(super) const AHEAD: usize = 6 * 64;
 
 /// Two kernels for a format: of two tiles of rows, and of one.
 ///
@@ -181,13 +187,20 @@ macro_rules! kernels {
                     "tilezero tmm3",
                     "2:",
                     "tileloadd tmm6, [{columns} + {column_stride}]",
+                    "prefetcht1 [{ahead}]",
                     "tileloadd tmm4, [{first} + {row_stride}]",
+                    "prefetcht1 [{ahead} + 64]",
                     "tileloadd tmm7, [{columns} + {column_stride} + 64]",
+                    "prefetcht1 [{ahead} + 128]",
                     "tileloadd tmm5, [{second} + {row_stride}]",
+                    "prefetcht1 [{ahead} + 192]",
                     concat!($dot, " tmm0, tmm4, tmm6"),
+                    "prefetcht1 [{ahead} + 256]",
                     concat!($dot, " tmm1, tmm4, tmm7"),
+                    "prefetcht1 [{ahead} + 320]",
                     concat!($dot, " tmm2, tmm5, tmm6"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
+                    "add {ahead}, 384",
                     "add {first}, 64",
                     "add {second}, 64",
                     "add {columns}, {next}",
@@ -207,6 +220,7 @@ macro_rules! kernels {
                     sums = in(reg) piece.sums[0],
                     more = in(reg) piece.sums[1],
                     sum_stride = in(reg) piece.sum_stride,
+                    ahead = inout(reg) piece.ahead => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack)

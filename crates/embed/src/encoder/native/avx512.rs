@@ -10,15 +10,15 @@
 #![allow(unsafe_code)] // Loads and stores take pointers.
 
 use core::arch::x86_64::{
-    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_UNORD_Q, _mm_storeu_si128,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8,
-    _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_reduce_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_epi32,
-    _mm512_sub_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_UNORD_Q, _mm256_storeu_si256,
+    _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_maskz_sub_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_mullo_epi32, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32,
+    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_reduce_ps, _mm512_roundscale_ps,
+    _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps,
+    _mm512_storeu_epi32, _mm512_sub_epi32, _mm512_sub_ps,
 };
 
 use super::super::kernels::{Activation, Norm};
@@ -232,6 +232,13 @@ impl Columns {
         Columns { mask: first(matrix.outputs.saturating_sub(column)), bias, scale, whole }
     }
 
+    /// The outputs of bfloat16, which have no scale.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn plain(&self, sums: __m512) -> __m512 {
+        _mm512_add_ps(sums, self.bias)
+    }
+
     /// The outputs of a row with a scale.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -389,33 +396,70 @@ pub(super) fn fill_int8(into: &mut Rows, values: &[f32], matrix: &Matrix) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn fill_int8_rows(into: &mut Rows, values: &[f32], inputs: usize) {
+    // Packing goes within lanes of 16 bytes; this brings all back into order.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     for (at, row) in values.chunks_exact(inputs).enumerate() {
-        let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        let (mut low, mut high) = ([_mm512_setzero_ps(); 4], [_mm512_setzero_ps(); 4]);
         let mut broken = 0;
-        for part in row.chunks(16) {
-            // SAFETY: the mask ends where the row does.
-            let x = unsafe { _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr()) };
-            low = _mm512_min_ps(low, x);
-            high = _mm512_max_ps(high, x);
-            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        for part in row.chunks(64) {
+            let four = load(part);
+            for (x, (low, high)) in four.iter().zip(low.iter_mut().zip(&mut high)) {
+                *low = _mm512_min_ps(*low, *x);
+                *high = _mm512_max_ps(*high, *x);
+            }
+            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(four[0], four[1]);
+            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(four[2], four[3]);
         }
+        let low = _mm512_min_ps(_mm512_min_ps(low[0], low[1]), _mm512_min_ps(low[2], low[3]));
+        let high = _mm512_max_ps(_mm512_max_ps(high[0], high[1]), _mm512_max_ps(high[2], high[3]));
         let (scale, zero) = scale_of(_mm512_reduce_min_ps(low), _mm512_reduce_max_ps(high), broken != 0);
         into.scale[at] = scale;
         into.zero[at] = zero as i32;
-        let inverse = _mm512_set1_ps(1.0 / scale);
-        let zero = _mm512_set1_epi32(zero as i32);
+        let (inverse, zero) = (_mm512_set1_ps(1.0 / scale), _mm512_set1_ps(zero));
         let words = &mut into.words[at * into.stride / 16..][..into.stride / 16];
-        for (quarter, part) in row.chunks(16).enumerate() {
-            // SAFETY: the mask ends where the row does; a row of words has room
-            // for a whole line.
+        for (part, line) in row.chunks(64).zip(words) {
+            let [a, b, c, d] = load(part).map(|x| _mm512_cvtps_epi32(_mm512_fmadd_ps(x, inverse, zero)));
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            // SAFETY: a line is 64 bytes.
             unsafe {
-                let x = _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr());
-                let whole = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
-                let whole = _mm512_max_epi32(_mm512_add_epi32(whole, zero), _mm512_setzero_si512());
-                let line = words[quarter / 4].0.as_mut_ptr().add(quarter % 4 * 4);
-                _mm_storeu_si128(line.cast(), _mm512_cvtusepi32_epi8(whole));
-            }
+                _mm512_storeu_epi32(line.0.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, bytes))
+            };
         }
+    }
+}
+
+/// Lanes of four registers that at most 64 values fill.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn lanes(values: usize) -> [__mmask16; 4] {
+    if values == 64 {
+        return [u16::MAX; 4];
+    }
+    core::array::from_fn(|quarter| first(values.saturating_sub(16 * quarter)))
+}
+
+/// At most 64 values; what is missing is zero.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(from: &[f32]) -> [__m512; 4] {
+    let lanes = lanes(from.len());
+    core::array::from_fn(|quarter| {
+        // SAFETY: the mask ends where the slice does.
+        unsafe { _mm512_maskz_loadu_ps(lanes[quarter], from.as_ptr().wrapping_add(16 * quarter)) }
+    })
+}
+
+/// As many values as there is room for.
+#[inline]
+#[target_feature(enable = "avx512f")]
+#[allow(clippy::large_types_passed_by_value)] // Four registers, inlined.
+fn store(values: [__m512; 4], into: &mut [f32]) {
+    let lanes = lanes(into.len());
+    for (quarter, values) in values.into_iter().enumerate() {
+        // SAFETY: the mask ends where the slice does.
+        unsafe {
+            _mm512_mask_storeu_ps(into.as_mut_ptr().wrapping_add(16 * quarter), lanes[quarter], values)
+        };
     }
 }
 
@@ -429,34 +473,34 @@ pub(super) fn add_norm(rows: &mut [f32], other: &[f32], norm: &Norm) {
 fn add_norm_rows(rows: &mut [f32], other: &[f32], norm: &Norm) {
     let hidden = norm.weight.len();
     let count = hidden as f32;
-    let load = |from: &[f32]| {
-        // SAFETY: the mask ends where the slice does.
-        unsafe { _mm512_maskz_loadu_ps(first(from.len()), from.as_ptr()) }
-    };
     for (row, other) in rows.chunks_exact_mut(hidden).zip(other.chunks_exact(hidden)) {
         let mut sums = [_mm512_setzero_ps(); 4];
-        for (at, (x, o)) in row.chunks_mut(16).zip(other.chunks(16)).enumerate() {
-            let sum = _mm512_add_ps(load(x), load(o));
-            sums[at % 4] = _mm512_add_ps(sums[at % 4], sum);
-            // SAFETY: the mask ends where the row does.
-            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), first(x.len()), sum) };
+        for (x, other) in row.chunks_mut(64).zip(other.chunks(64)) {
+            let (mut both, other) = (load(x), load(other));
+            for (x, (other, sum)) in both.iter_mut().zip(other.iter().zip(&mut sums)) {
+                *x = _mm512_add_ps(*x, *other);
+                *sum = _mm512_add_ps(*sum, *x);
+            }
+            store(both, x);
         }
         let mean = _mm512_set1_ps(total(sums) / count);
         let mut squares = [_mm512_setzero_ps(); 4];
-        for (at, x) in row.chunks(16).enumerate() {
-            // Lanes behind the end are the mean, so they count nothing.
-            // SAFETY: the mask ends where the row does.
-            let x = unsafe { core::arch::x86_64::_mm512_mask_loadu_ps(mean, first(x.len()), x.as_ptr()) };
-            let away = _mm512_sub_ps(x, mean);
-            squares[at % 4] = _mm512_fmadd_ps(away, away, squares[at % 4]);
+        for x in row.chunks(64) {
+            // Lanes behind the end count nothing.
+            let lanes = lanes(x.len());
+            for (x, (lanes, sum)) in load(x).into_iter().zip(lanes.into_iter().zip(&mut squares)) {
+                let away = _mm512_maskz_sub_ps(lanes, x, mean);
+                *sum = _mm512_fmadd_ps(away, away, *sum);
+            }
         }
         let scale = _mm512_set1_ps(1.0 / (total(squares) / count + norm.eps).sqrt());
-        let parts = row.chunks_mut(16).zip(norm.weight.chunks(16)).zip(norm.bias.chunks(16));
+        let parts = row.chunks_mut(64).zip(norm.weight.chunks(64)).zip(norm.bias.chunks(64));
         for ((x, weight), bias) in parts {
-            let away = _mm512_mul_ps(_mm512_sub_ps(load(x), mean), scale);
-            let y = _mm512_fmadd_ps(away, load(weight), load(bias));
-            // SAFETY: the mask ends where the row does.
-            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), first(x.len()), y) };
+            let (mut y, weight, bias) = (load(x), load(weight), load(bias));
+            for (y, (weight, bias)) in y.iter_mut().zip(weight.iter().zip(&bias)) {
+                *y = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_sub_ps(*y, mean), scale), *weight, *bias);
+            }
+            store(y, x);
         }
     }
 }

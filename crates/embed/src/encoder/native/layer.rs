@@ -11,9 +11,15 @@ use super::product::{feed_forward, product};
 use super::rows::Rows;
 use crate::Result;
 
-/// Rows that go through a step together: their values stay in the second cache,
-/// and the weights are read once for all of them.
-const BLOCK: usize = 96;
+/// Rows that go through a step together, about: their values stay in the second
+/// cache, and the weights are read once for all of them.
+const BLOCK: usize = 192;
+
+/// As many rows of so many in each step.
+fn block(rows: usize) -> usize {
+    let blocks = ((rows + BLOCK / 2) / BLOCK).max(1);
+    rows.div_ceil(blocks).next_multiple_of(32).max(32)
+}
 
 pub(super) struct Layer {
     heads: usize,
@@ -114,12 +120,13 @@ impl Layer {
         pause: &mut dyn FnMut() -> bool,
     ) -> bool {
         let hidden = self.output_norm.weight.len();
+        let block = block(state.len() / hidden);
         grow(&mut step.qkv, 3 * state.len());
         grow(&mut step.mixed, state.len());
-        grow(&mut step.rest, BLOCK * hidden);
-        grow(&mut step.wide, BLOCK * self.up.outputs);
+        grow(&mut step.rest, block * hidden);
+        grow(&mut step.wide, block * self.up.outputs);
 
-        let rows = state.chunks(BLOCK * hidden).zip(step.qkv.chunks_mut(3 * BLOCK * hidden));
+        let rows = state.chunks(block * hidden).zip(step.qkv.chunks_mut(3 * block * hidden));
         for (state, qkv) in rows {
             product(state, &self.qkv, None, &mut step.rows[0], qkv);
             if !pause() {
@@ -135,7 +142,7 @@ impl Layer {
                 return false;
             }
         }
-        for (state, mixed) in state.chunks_mut(BLOCK * hidden).zip(step.mixed.chunks(BLOCK * hidden)) {
+        for (state, mixed) in state.chunks_mut(block * hidden).zip(step.mixed.chunks(block * hidden)) {
             let (mixed, rest) = (&mixed[..state.len()], &mut step.rest[..]);
             product(mixed, &self.output, None, &mut step.rows[0], rest);
             add_norm(state, rest, &self.output_norm, self.level);

@@ -12,7 +12,7 @@ use core::arch::x86_64::{
     _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_epi32, _mm512_storeu_ps,
 };
 
-use super::amx::{Cut, Piece, Tiles, join, no_sums, one_bf16, two_bf16};
+use super::amx::{Cut, Piece, Sums, Tiles, join, no_sums, one_bf16, two_bf16};
 use super::attention::{Bias, Head, Scratch, pairs, turn};
 use super::avx512::{exp2_short, first};
 use super::matrix::{PIECE, WIDTH};
@@ -65,10 +65,11 @@ impl Head {
         // SAFETY: as the caller says.
         unsafe {
             work.take(qkv);
+            let mut sums = no_sums();
             for rows in cut.pairs() {
                 work.score(rows);
                 let inverse = work.softmax(rows, bias);
-                work.mix(rows, &inverse, out);
+                work.mix(rows, &inverse, &mut sums, out);
             }
         }
     }
@@ -130,6 +131,7 @@ impl Work<'_> {
                     column_stride: 4 * WIDTH,
                     sums: [self.scores, more].map(|scores| scores.add(column).cast()),
                     sum_stride: 4 * self.score_stride,
+                    ahead: self.keys,
                 };
                 if two.is_some() {
                     two_bf16(self.tiles, &piece);
@@ -209,10 +211,15 @@ impl Work<'_> {
 
     /// Weights times values, divided by the sums of the weights.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn mix(&self, (one, two): (usize, Option<usize>), inverse: &[[f32; PIECE]; 2], out: *mut f32) {
+    unsafe fn mix(
+        &self,
+        (one, two): (usize, Option<usize>),
+        inverse: &[[f32; PIECE]; 2],
+        sums: &mut Sums,
+        out: *mut f32,
+    ) {
         let Head { dim, hidden, keys, .. } = self.head;
         let height = self.cut.height;
-        let mut sums = no_sums();
         // SAFETY: see `tiled`.
         unsafe {
             for column in (0..dim).step_by(WIDTH) {
@@ -226,6 +233,7 @@ impl Work<'_> {
                     column_stride: 4 * dim,
                     sums: [into.cast(), into.add(height).cast()],
                     sum_stride: size_of::<[__m512; 2]>(),
+                    ahead: self.values,
                 };
                 if two.is_some() {
                     two_bf16(self.tiles, &piece);
