@@ -5,20 +5,26 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::architecture::{absolute, activation};
+use super::config::{Config, LayerNames, Names, Style};
 use super::files::read_required;
-use super::transformer::{Config, LayerNames};
+use super::reach::Heads;
 use crate::Result;
 
-pub(super) const LAYER: LayerNames = LayerNames {
-    layers: "encoder.layer",
-    query: "attention.self.query",
-    key: "attention.self.key",
-    value: "attention.self.value",
-    output: "attention.output.dense",
-    output_norm: "attention.output.LayerNorm",
-    up: "intermediate.dense",
-    down: "output.dense",
-    down_norm: "output.LayerNorm",
+pub(super) const NAMES: Names = Names {
+    word: "embeddings.word_embeddings.weight",
+    embedding_norm: Some("embeddings.LayerNorm"),
+    final_norm: None,
+    layer: &LayerNames {
+        layers: "encoder.layer",
+        qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
+        head_norms: None,
+        output: "attention.output.dense",
+        attention_norm: "attention.output.LayerNorm",
+        up: &["intermediate.dense"],
+        gate_last: false,
+        down: "output.dense",
+        feed_norm: "output.LayerNorm",
+    },
 };
 
 /// The fields of `config.json` that BERT and its relatives share.
@@ -59,7 +65,7 @@ impl BertConfig {
             vocab: self.vocab_size,
             hidden: self.hidden_size,
             layers: self.num_hidden_layers,
-            heads: self.num_attention_heads,
+            heads: Heads::sharing(self.hidden_size, self.num_attention_heads)?,
             intermediate: self.intermediate_size,
             positions: self.max_position_embeddings,
             first_position,
@@ -67,6 +73,7 @@ impl BertConfig {
             eps: self.layer_norm_eps,
             activation: activation("hidden_act", &self.hidden_act)?,
             relative: None,
+            style: Style::default(),
         })
     }
 }

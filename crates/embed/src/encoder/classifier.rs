@@ -38,6 +38,11 @@ impl Classifier {
             Family::Bert => ("bert.pooler.dense", Between::Tanh, "classifier"),
             Family::Roberta | Family::MpNet => ("classifier.dense", Between::Tanh, "classifier.out_proj"),
             Family::DistilBert => ("pre_classifier", Between::Relu, "classifier"),
+            Family::Nomic | Family::ModernBert | Family::Gte | Family::Qwen => {
+                let supported =
+                    "for sequence classification: bert, roberta, xlm-roberta, camembert, distilbert";
+                return Err(unsupported("model_type", of.family.name().into(), supported));
+            }
         };
         let hidden = of.config.hidden;
         Ok(Classifier {

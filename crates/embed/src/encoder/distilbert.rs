@@ -5,20 +5,25 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::architecture::activation;
+use super::bert;
+use super::config::{Config, LayerNames, Names, Style};
 use super::files::read_required;
-use super::transformer::{Config, LayerNames};
+use super::reach::Heads;
 use crate::Result;
 
-pub(super) const LAYER: LayerNames = LayerNames {
-    layers: "transformer.layer",
-    query: "attention.q_lin",
-    key: "attention.k_lin",
-    value: "attention.v_lin",
-    output: "attention.out_lin",
-    output_norm: "sa_layer_norm",
-    up: "ffn.lin1",
-    down: "ffn.lin2",
-    down_norm: "output_layer_norm",
+pub(super) const NAMES: Names = Names {
+    layer: &LayerNames {
+        layers: "transformer.layer",
+        qkv: &["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+        head_norms: None,
+        output: "attention.out_lin",
+        attention_norm: "sa_layer_norm",
+        up: &["ffn.lin1"],
+        gate_last: false,
+        down: "ffn.lin2",
+        feed_norm: "output_layer_norm",
+    },
+    ..bert::NAMES
 };
 
 #[derive(Deserialize)]
@@ -38,7 +43,7 @@ pub(super) fn config(folder: &Path) -> Result<Config> {
         vocab: config.vocab_size,
         hidden: config.dim,
         layers: config.n_layers,
-        heads: config.n_heads,
+        heads: Heads::sharing(config.dim, config.n_heads)?,
         intermediate: config.hidden_dim,
         positions: config.max_position_embeddings,
         first_position: 0,
@@ -47,5 +52,6 @@ pub(super) fn config(folder: &Path) -> Result<Config> {
         eps: 1e-12,
         activation: activation("activation", &config.activation)?,
         relative: None,
+        style: Style::default(),
     })
 }

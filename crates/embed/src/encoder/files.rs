@@ -29,6 +29,8 @@ pub(super) struct Folder {
     pub(super) lower_case: bool,
     pub(super) query_prompt: String,
     pub(super) passage_prompt: String,
+    /// Whether the folder says which prompts there are, perhaps none.
+    says_prompts: bool,
 }
 
 #[derive(Deserialize)]
@@ -117,7 +119,17 @@ impl Folder {
             lower_case: sentence.do_lower_case,
             query_prompt: prompts.first(&["query"]),
             passage_prompt: prompts.first(&["passage", "document", "corpus"]),
+            says_prompts: prompts.prompts.is_some(),
         })
+    }
+
+    /// The same with other prompts, for queries and passages, if the folder says
+    /// nothing of any.
+    pub(super) fn or_prompts(mut self, prompts: Option<[&str; 2]>) -> Folder {
+        if let (false, Some([query, passage])) = (self.says_prompts, prompts) {
+            (self.query_prompt, self.passage_prompt) = (query.into(), passage.into());
+        }
+        self
     }
 }
 

@@ -8,14 +8,8 @@
 // A function that is not inlined would be compiled for the smallest width.
 #![allow(clippy::inline_always)]
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 
-use super::relative::Relative;
-
-/// Columns of a block of the attention: two registers of 16 lanes.
-const COLS: usize = 32;
-/// Rows of a block: 4 x 2 accumulators leave room for operands.
-const ROWS: usize = 4;
 /// Partial sums; a float sum in one variable cannot be vectorised.
 const LANES: usize = 16;
 
@@ -28,171 +22,31 @@ pub(super) enum Activation {
     GeluTanh,
     /// max(x, 0).
     Relu,
+    /// x σ(x), with the logistic function.
+    Silu,
 }
 
-/// Scale and shift of a layer norm.
+/// Scale and shift of a norm.
 pub(super) struct Norm {
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
     pub(super) eps: f32,
-}
-
-/// Memory the attention reuses from text to text.
-#[derive(Default)]
-pub(super) struct Scratch {
-    query: Vec<f32>,
-    key: Vec<f32>,
-    value: Vec<f32>,
-    scores: Vec<f32>,
-}
-
-/// Multi-head attention of one text over itself.
-///
-/// `qkv` has three times `heads * dim` values per token: query, key, value;
-/// `bias` is added to each, and `relative` to the scores. Queries are scaled
-/// already. `out` has `heads * dim`
-/// values per token.
-pub(super) struct Attend<'a> {
-    pub(super) qkv: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) heads: usize,
-    pub(super) dim: usize,
-    pub(super) relative: Option<&'a Relative>,
-    pub(super) out: &'a mut [f32],
-    pub(super) scratch: &'a mut Scratch,
-}
-
-impl Attend<'_> {
-    pub(super) fn run(self) {
-        Arch::new().dispatch(self);
-    }
-}
-
-impl WithSimd for Attend<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, _: S) {
-        let hidden = self.heads * self.dim;
-        let tokens = self.out.len() / hidden;
-        let cols = tokens.next_multiple_of(COLS);
-        let width = self.dim.next_multiple_of(COLS);
-        self.scratch.query.resize(tokens * self.dim, 0.0);
-        self.scratch.scores.resize(ROWS * cols, 0.0);
-        // The padding must read as zero whatever the text before left there.
-        self.scratch.key.clear();
-        self.scratch.key.resize(self.dim * cols, 0.0);
-        self.scratch.value.clear();
-        self.scratch.value.resize(tokens * width, 0.0);
-        for head in 0..self.heads {
-            self.unpack(head, hidden, cols, width);
-            for first in (0..tokens).step_by(ROWS) {
-                // A last block that is not full does its last row again.
-                let rows = std::array::from_fn(|row| (first + row).min(tokens - 1));
-                self.head_rows::<S>(head, rows, tokens, cols, width);
-            }
-        }
-    }
-}
-
-impl Attend<'_> {
-    /// Copies one head: queries as rows, keys as columns, values as rows of
-    /// `width`.
-    #[inline(always)]
-    fn unpack(&mut self, head: usize, hidden: usize, cols: usize, width: usize) {
-        let dim = self.dim;
-        let at = head * dim;
-        let bias = |part: usize| &self.bias[part * hidden + at..][..dim];
-        for (token, row) in self.qkv.chunks_exact(3 * hidden).enumerate() {
-            let part = |part: usize| row[part * hidden + at..][..dim].iter().zip(bias(part));
-            let query = &mut self.scratch.query[token * dim..][..dim];
-            for (into, (x, b)) in query.iter_mut().zip(part(0)) {
-                *into = x + b;
-            }
-            for (d, (x, b)) in part(1).enumerate() {
-                self.scratch.key[d * cols + token] = x + b;
-            }
-            let value = &mut self.scratch.value[token * width..][..dim];
-            for (into, (x, b)) in value.iter_mut().zip(part(2)) {
-                *into = x + b;
-            }
-        }
-    }
-
-    /// softmax(Q Kᵀ) V for some rows of one head.
-    #[inline(always)]
-    fn head_rows<S: Simd>(
-        &mut self,
-        head: usize,
-        rows: [usize; ROWS],
-        tokens: usize,
-        cols: usize,
-        width: usize,
-    ) {
-        let (dim, hidden) = (self.dim, self.heads * self.dim);
-        let scratch = &mut *self.scratch;
-        let queries: [&[f32]; ROWS] = rows.map(|row| &scratch.query[row * dim..][..dim]);
-        for col in (0..cols).step_by(COLS) {
-            let sums = product::<S>(queries, &scratch.key[col..], cols, dim);
-            for (row, sum) in sums.iter().enumerate() {
-                scratch.scores[row * cols + col..][..COLS].copy_from_slice(sum);
-            }
-        }
-        if let Some(relative) = self.relative {
-            for (&at, scores) in rows.iter().zip(scratch.scores.chunks_exact_mut(cols)) {
-                for (score, bias) in scores.iter_mut().zip(relative.row(head, at, tokens)) {
-                    *score += bias;
-                }
-            }
-        }
-        let mut scale = [0.0; ROWS];
-        for (row, scale) in scratch.scores.chunks_exact_mut(cols).zip(&mut scale) {
-            row[tokens..].fill(f32::NEG_INFINITY);
-            *scale = 1.0 / exp_sum(row);
-        }
-        let weights: [&[f32]; ROWS] = std::array::from_fn(|row| &scratch.scores[row * cols..][..tokens]);
-        for col in (0..width).step_by(COLS) {
-            let sums = product::<S>(weights, &scratch.value[col..], width, tokens);
-            let take = COLS.min(dim - col);
-            for ((row, sum), scale) in rows.iter().zip(&sums).zip(scale) {
-                let out = &mut self.out[row * hidden + head * dim + col..][..take];
-                for (into, x) in out.iter_mut().zip(sum) {
-                    *into = x * scale;
-                }
-            }
-        }
-    }
-}
-
-/// A block of a matrix product: `ROWS` rows of `depth` values times `COLS`
-/// columns of a matrix with `stride` values per row.
-#[inline(always)]
-fn product<S: Simd>(left: [&[f32]; ROWS], right: &[f32], stride: usize, depth: usize) -> [[f32; COLS]; ROWS] {
-    let mut sums = [[0.0; COLS]; ROWS];
-    let left = left.map(|row| &row[..depth]);
-    for k in 0..depth {
-        let right: &[f32; COLS] = right[k * stride..][..COLS].try_into().expect("the slice has COLS values");
-        for row in 0..ROWS {
-            let x = left[row][k];
-            for col in 0..COLS {
-                sums[row][col] = fused::<S>(x, right[col], sums[row][col]);
-            }
-        }
-    }
-    sums
+    /// Whether the mean is taken off first; without it the norm is that of the
+    /// root mean square.
+    pub(super) centred: bool,
 }
 
 /// a b + c, in one instruction where there is one. Elsewhere `mul_add` would
 /// be a slow function call.
 #[inline(always)]
-fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn fused<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
     if S::IS_SCALAR { a * b + c } else { a.mul_add(b, c) }
 }
 
 /// Replaces a row by the exponentials of its distances to its maximum, and
 /// gives their sum. The length is a multiple of `LANES`.
 #[inline(always)]
-fn exp_sum(row: &mut [f32]) -> f32 {
+pub(super) fn exp_sum(row: &mut [f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; LANES];
     for chunk in row.chunks_exact(LANES) {
         for (most, x) in most.iter_mut().zip(chunk) {
@@ -256,17 +110,36 @@ fn erf(x: f32) -> f32 {
 
 /// Adds a bias to each row, then applies the activation.
 pub(super) fn bias_activate(rows: &mut [f32], bias: &[f32], activation: Activation) {
-    const HALF_ROOT: f32 = std::f32::consts::FRAC_1_SQRT_2;
     match activation {
-        Activation::Gelu => map(rows, bias, |x| 0.5 * x * (1.0 + erf(x * HALF_ROOT))),
-        Activation::GeluTanh => map(rows, bias, |x| {
-            // x sigmoid(2y) is x (1 + tanh y) / 2.
-            let y = 0.797_884_6 * (x + 0.044_715 * x * x * x);
-            let y = if y < -40.0 { -40.0 } else { y };
-            x / (1.0 + exp(-2.0 * y))
-        }),
-        Activation::Relu => map(rows, bias, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::Gelu => map(rows, bias, gelu),
+        Activation::GeluTanh => map(rows, bias, gelu_tanh),
+        Activation::Relu => map(rows, bias, relu),
+        Activation::Silu => map(rows, bias, silu),
     }
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    // x sigmoid(2y) is x (1 + tanh y) / 2.
+    let y = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+    let y = if y < -40.0 { -40.0 } else { y };
+    x / (1.0 + exp(-2.0 * y))
+}
+
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    let y = if x < -80.0 { -80.0 } else { x };
+    x / (1.0 + exp(-y))
 }
 
 /// Adds a bias to each row.
@@ -281,6 +154,73 @@ fn map(rows: &mut [f32], bias: &[f32], function: impl Fn(f32) -> f32) {
             for row in rows.chunks_exact_mut(bias.len()) {
                 for (x, b) in row.iter_mut().zip(bias) {
                     *x = function(*x + *b);
+                }
+            }
+        },
+    );
+}
+
+/// The activation of the first half of each row times its second half; `out`
+/// has `wide` values per row.
+pub(super) fn gate(rows: &[f32], wide: usize, activation: Activation, out: &mut [f32]) {
+    match activation {
+        Activation::Gelu => multiply(rows, wide, out, gelu),
+        Activation::GeluTanh => multiply(rows, wide, out, gelu_tanh),
+        Activation::Relu => multiply(rows, wide, out, relu),
+        Activation::Silu => multiply(rows, wide, out, silu),
+    }
+}
+
+fn multiply(rows: &[f32], wide: usize, out: &mut [f32], function: impl Fn(f32) -> f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (row, out) in rows.chunks_exact(2 * wide).zip(out.chunks_exact_mut(wide)) {
+                let (gate, up) = row.split_at(wide);
+                for (out, (gate, up)) in out.iter_mut().zip(gate.iter().zip(up)) {
+                    *out = function(*gate) * up;
+                }
+            }
+        },
+    );
+}
+
+/// Adds `other`, value by value.
+pub(super) fn add(rows: &mut [f32], other: &[f32]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (x, o) in rows.iter_mut().zip(other) {
+                *x += o;
+            }
+        },
+    );
+}
+
+/// Each row normalized; `out` is as long as `rows`.
+pub(super) fn norm(rows: &[f32], norm: &Norm, out: &mut [f32]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let hidden = norm.weight.len();
+            for (row, out) in rows.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)) {
+                out.copy_from_slice(row);
+                norm_row(out, norm);
+            }
+        },
+    );
+}
+
+/// Normalizes parts of each row by themselves, in place: as many from the column
+/// `from` on as there are in `parts`. A row has `wide` values.
+pub(super) fn norm_parts(rows: &mut [f32], wide: usize, from: usize, parts: usize, norm: &Norm) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let width = norm.weight.len();
+            for row in rows.chunks_exact_mut(wide) {
+                for part in row[from..from + parts * width].chunks_exact_mut(width) {
+                    norm_row(part, norm);
                 }
             }
         },
@@ -307,7 +247,7 @@ pub(super) fn add_norm(rows: &mut [f32], bias: &[f32], other: &[f32], norm: &Nor
 #[inline(always)]
 fn norm_row(row: &mut [f32], norm: &Norm) {
     let count = row.len() as f32;
-    let mean = sum(row, |x| x) / count;
+    let mean = if norm.centred { sum(row, |x| x) / count } else { 0.0 };
     let variance = sum(row, |x| (x - mean) * (x - mean)) / count;
     let scale = 1.0 / (variance + norm.eps).sqrt();
     for ((x, w), b) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
@@ -338,7 +278,7 @@ fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Activation, Attend, Norm, Scratch, add_norm, bias_activate, exp_sum, normalize};
+    use super::{Activation, Norm, add, add_norm, bias_activate, exp_sum, gate, norm, norm_parts, normalize};
 
     /// Numbers between -2 and 2 from a formula.
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -356,43 +296,6 @@ mod tests {
     }
 
     #[test]
-    fn attention_is_that_of_the_paper_for_any_size() {
-        for (tokens, heads, dim) in [(1, 1, 1), (3, 2, 8), (5, 3, 33), (31, 1, 32), (70, 2, 64)] {
-            let hidden = heads * dim;
-            let qkv = numbers(tokens * 3 * hidden, tokens);
-            let bias = numbers(3 * hidden, 77);
-            let mut out = vec![0.0; tokens * hidden];
-            let mut scratch = Scratch::default();
-            // Left-overs of another text must not matter.
-            for _ in 0..2 {
-                let (relative, out) = (None, &mut out[..]);
-                Attend { qkv: &qkv, bias: &bias, heads, dim, relative, out, scratch: &mut scratch }.run();
-                scratch.key.fill(f32::NAN);
-                scratch.value.fill(f32::NAN);
-            }
-            let get = |token: usize, part: usize, at: usize| {
-                f64::from(qkv[token * 3 * hidden + part * hidden + at]) + f64::from(bias[part * hidden + at])
-            };
-            for token in 0..tokens {
-                for at in 0..hidden {
-                    let head = at / dim * dim;
-                    let weights: Vec<f64> = (0..tokens)
-                        .map(|other| {
-                            (head..head + dim).map(|d| get(token, 0, d) * get(other, 1, d)).sum::<f64>()
-                        })
-                        .collect();
-                    let most = weights.iter().copied().fold(f64::MIN, f64::max);
-                    let weights: Vec<f64> = weights.iter().map(|w| (w - most).exp()).collect();
-                    let total: f64 = weights.iter().sum();
-                    let want: f64 = (0..tokens).map(|o| weights[o] * get(o, 2, at) / total).sum();
-                    let got = f64::from(out[token * hidden + at]);
-                    assert!((got - want).abs() < 2e-4, "{tokens} {heads} {dim}: {got} {want}");
-                }
-            }
-        }
-    }
-
-    #[test]
     fn activations_are_exact_to_two_millionths() {
         let xs: Vec<f32> = (-12_000..=12_000).map(|i| i as f32 / 1000.0).collect();
         let check = |activation, want: &dyn Fn(f64) -> f64| {
@@ -405,6 +308,7 @@ mod tests {
             }
         };
         check(Activation::Relu, &|x| x.max(0.0));
+        check(Activation::Silu, &|x| x / (1.0 + (-x).exp()));
         check(Activation::Gelu, &|x| {
             let inner = x / std::f64::consts::SQRT_2;
             // The series loses its digits where the function is 1 already.
@@ -431,7 +335,8 @@ mod tests {
     fn a_normed_row_has_mean_zero_and_variance_one_before_scale_and_shift() {
         for hidden in [1, 7, 16, 40, 384] {
             let (other, bias) = (numbers(2 * hidden, 1), numbers(hidden, 2));
-            let norm = Norm { weight: numbers(hidden, 3), bias: numbers(hidden, 4), eps: 1e-5 };
+            let norm =
+                Norm { weight: numbers(hidden, 3), bias: numbers(hidden, 4), eps: 1e-5, centred: true };
             let start = numbers(2 * hidden, 5);
             let mut rows = start.clone();
             add_norm(&mut rows, &bias, &other, &norm);
@@ -459,7 +364,7 @@ mod tests {
         let mut rows = vec![f32::NAN; 32];
         exp_sum(&mut rows);
         assert!(rows.iter().all(|x| x.is_nan()));
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
             let mut rows = vec![f32::NAN; 3];
             bias_activate(&mut rows, &[0.0], activation);
             assert!(rows.iter().all(|x| x.is_nan()), "{activation:?}");
@@ -471,5 +376,54 @@ mod tests {
         let mut vector = vec![0.0; 3];
         normalize(&mut vector);
         assert_eq!(vector, [0.0; 3]);
+    }
+
+    #[test]
+    fn a_norm_of_the_root_mean_square_leaves_the_mean() {
+        let start = numbers(2 * 24, 6);
+        let of = Norm { weight: numbers(24, 7), bias: vec![0.0; 24], eps: 1e-6, centred: false };
+        let mut rows = vec![0.0; start.len()];
+        norm(&start, &of, &mut rows);
+        for (row, found) in start.chunks(24).zip(rows.chunks(24)) {
+            let square = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 24.0;
+            for (at, found) in found.iter().enumerate() {
+                let want = f64::from(row[at]) / (square + 1e-6).sqrt() * f64::from(of.weight[at]);
+                assert!((f64::from(*found) - want).abs() < 1e-5, "{found} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_row_are_normalized_by_themselves_and_others_stay() {
+        let of = Norm { weight: numbers(4, 7), bias: vec![0.0; 4], eps: 1e-6, centred: false };
+        let start = numbers(2 * 14, 6);
+        let mut rows = start.clone();
+        norm_parts(&mut rows, 14, 2, 2, &of);
+        for (row, found) in start.chunks(14).zip(rows.chunks(14)) {
+            let mut want = row.to_vec();
+            for from in [2, 6] {
+                norm(&row[from..from + 4], &of, &mut want[from..from + 4]);
+            }
+            assert_eq!(found, want);
+        }
+    }
+
+    #[test]
+    fn a_gate_multiplies_what_it_lets_through() {
+        let (rows, wide) = (numbers(3 * 2 * 19, 8), 19);
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
+            let mut out = vec![f32::NAN; 3 * wide];
+            gate(&rows, wide, activation, &mut out);
+            for (row, out) in rows.chunks(2 * wide).zip(out.chunks(wide)) {
+                let mut want = row[..wide].to_vec();
+                bias_activate(&mut want, &[0.0], activation);
+                for (at, (out, want)) in out.iter().zip(want).enumerate() {
+                    assert!((out - want * row[wide + at]).abs() < 1e-6, "{activation:?}");
+                }
+            }
+        }
+        let mut sum = vec![1.0, 2.0];
+        add(&mut sum, &[0.5, -2.0]);
+        assert_eq!(sum, [1.5, 0.0]);
     }
 }

@@ -7,24 +7,35 @@
 //! this folder.
 
 mod architecture;
+mod attend;
 mod batch;
 mod bert;
 mod cache;
 pub(crate) mod classifier;
+mod config;
 mod distilbert;
 mod distill;
+mod embedding;
 mod files;
+mod gte;
 mod inputs;
 mod kernels;
 mod model2vec;
+mod modernbert;
 mod mpnet;
 mod native;
+mod nomic;
+mod ops;
+mod parts;
 mod pca;
 mod pooling;
 mod queue;
+mod qwen;
+mod reach;
 mod relative;
 mod reranker;
 mod roberta;
+mod rotary;
 mod runner;
 mod stock;
 mod table;
@@ -148,7 +159,7 @@ pub struct Embeddings {
     pub tokens: usize,
 }
 
-/// A sentence encoder of the BERT family, or a static model.
+/// A sentence encoder, or a static model.
 ///
 /// It can be shared between threads; calls at the same time share its threads.
 pub struct Encoder {
@@ -194,6 +205,7 @@ impl Encoder {
         }
         let folder = Folder::read(dir)?;
         let architecture = Architecture::read(&folder.transformer)?;
+        let folder = folder.or_prompts(architecture.family.prompts());
         let tokens = Tokens::load(&folder.transformer, architecture.config.vocab)?;
         let weights = Weights::open(&folder.transformer)?;
         let model = Model::load(weights, &folder.transformer, &architecture, options)?;

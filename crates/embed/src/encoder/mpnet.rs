@@ -5,21 +5,24 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::bert::BertConfig;
+use super::bert::{self, BertConfig};
+use super::config::{Config, LayerNames, Names, RelativeBias};
 use super::files::read_required;
-use super::transformer::{Config, LayerNames, RelativeBias};
 use crate::Result;
 
-pub(super) const LAYER: LayerNames = LayerNames {
-    layers: "encoder.layer",
-    query: "attention.attn.q",
-    key: "attention.attn.k",
-    value: "attention.attn.v",
-    output: "attention.attn.o",
-    output_norm: "attention.LayerNorm",
-    up: "intermediate.dense",
-    down: "output.dense",
-    down_norm: "output.LayerNorm",
+pub(super) const NAMES: Names = Names {
+    layer: &LayerNames {
+        layers: "encoder.layer",
+        qkv: &["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+        head_norms: None,
+        output: "attention.attn.o",
+        attention_norm: "attention.LayerNorm",
+        up: &["intermediate.dense"],
+        gate_last: false,
+        down: "output.dense",
+        feed_norm: "output.LayerNorm",
+    },
+    ..bert::NAMES
 };
 
 #[derive(Deserialize)]

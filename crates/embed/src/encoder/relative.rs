@@ -3,7 +3,7 @@
 //! Distances are counted exactly near by and in ever wider steps further away
 //! (T5, section 2.1). MPNet has one table of biases for all its layers.
 
-use super::transformer::Config;
+use super::config::Config;
 use super::weights::Weights;
 use crate::Result;
 
@@ -22,7 +22,7 @@ impl Relative {
     /// Loads `name`, a table with a row for each bucket of distances and a
     /// column for each head.
     pub(super) fn load(weights: &Weights, name: &str, buckets: usize, config: &Config) -> Result<Relative> {
-        let heads = config.heads;
+        let heads = config.heads.queries;
         let table = weights.values(name, &[buckets, heads])?;
         let most = config.positions - config.first_position;
         let mut biases = Vec::with_capacity(heads * (2 * most - 1));

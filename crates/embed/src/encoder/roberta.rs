@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::bert::BertConfig;
-use super::transformer::Config;
+use super::config::Config;
 use crate::Result;
 
 pub(super) fn config(folder: &Path) -> Result<Config> {

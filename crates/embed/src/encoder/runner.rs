@@ -11,7 +11,7 @@ use super::pooling::Pooling;
 use super::stock::Stock;
 use super::table::Table;
 use super::tokens::Sequence;
-use super::transformer::{PROBE, Transformer};
+use super::transformer::Transformer;
 use super::weights::Weights;
 use super::{Backend, EncoderOptions};
 use crate::{Error, Result};
@@ -32,8 +32,9 @@ impl Model {
         of: &Architecture,
         options: &EncoderOptions,
     ) -> Result<Model> {
-        let weights = weights.under(of.family.prefix(), PROBE);
         let (config, names) = (&of.config, of.names);
+        let under = |weights: Weights, prefix: &&str| weights.under(prefix, names.word);
+        let weights = of.family.prefixes().iter().fold(weights, under);
         Ok(match options.backend {
             Backend::Native => {
                 let (precision, instructions) = (options.precision, options.instructions);

@@ -11,9 +11,9 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config as BertConfig, HiddenAct};
 
 use super::architecture::{Family, unsupported};
+use super::config::Config;
 use super::kernels::Activation;
 use super::tokens::Sequence;
-use super::transformer::Config;
 use super::weights::{FILE, compute};
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ impl Stock {
     /// the names of their parts and in their positions.
     pub(super) fn load(folder: &Path, config: &Config, family: Family) -> Result<Stock> {
         if family != Family::Bert {
-            return Err(unsupported("model_type", family.prefix().into(), "bert, with the stock backend"));
+            return Err(unsupported("model_type", family.name().into(), "bert, with the stock backend"));
         }
         let path = folder.join(FILE);
         let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
@@ -36,8 +36,8 @@ impl Stock {
         let tensors: HashMap<String, Tensor> =
             tensors.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
         let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-        let model =
-            BertModel::load(weights, &bert_config(config)).map_err(|error| damaged(error.to_string()))?;
+        let config_of_model = bert_config(config)?;
+        let model = BertModel::load(weights, &config_of_model).map_err(|error| damaged(error.to_string()))?;
         Ok(Stock { model, hidden: config.hidden })
     }
 
@@ -80,21 +80,24 @@ fn plain_name(name: &str) -> String {
     name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 }
 
-fn bert_config(config: &Config) -> BertConfig {
-    BertConfig {
+fn bert_config(config: &Config) -> Result<BertConfig> {
+    Ok(BertConfig {
         vocab_size: config.vocab,
         hidden_size: config.hidden,
         num_hidden_layers: config.layers,
-        num_attention_heads: config.heads,
+        num_attention_heads: config.heads.queries,
         intermediate_size: config.intermediate,
         hidden_act: match config.activation {
             Activation::Gelu => HiddenAct::Gelu,
             Activation::GeluTanh => HiddenAct::GeluApproximate,
             Activation::Relu => HiddenAct::Relu,
+            Activation::Silu => {
+                return Err(unsupported("hidden_act", "silu".into(), "gelu, relu, with the stock backend"));
+            }
         },
         max_position_embeddings: config.positions,
         type_vocab_size: config.types,
         layer_norm_eps: config.eps,
         ..BertConfig::default()
-    }
+    })
 }

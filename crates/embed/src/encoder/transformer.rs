@@ -1,107 +1,68 @@
-//! The transformer all of the BERT family share, over packed tokens.
+//! The transformer all models share, over packed tokens.
 //!
 //! A batch is one matrix with a row per token, text after text, without
 //! padding. Only the attention looks at where texts begin. Matrix products are
-//! candle's; what lies between them is fused into three operations (see
-//! `kernels`). Against candle's ready-made BERT this is 2 to 3 times faster.
+//! candle's; what lies between them is fused into a few operations (see `ops`).
+//! Against candle's ready-made BERT this is 2 to 3 times faster.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use candle_core::{CpuStorage, CustomOp1, Device, InplaceOp1, InplaceOp2, Layout, Shape, Tensor};
+use candle_core::{Device, Tensor};
 
-use super::kernels::{self, Activation, Attend, Norm, Scratch};
+use super::config::{Config, LayerNames, Names};
+use super::embedding::Embedding;
+use super::kernels::{self, Activation, Norm};
+use super::ops::{AddNorm, Attention, BiasActivate, Gate, Normed, Settle};
+use super::parts::{HeadNorms, Linear, Norms, Parts, norm};
+use super::reach::{Heads, Reach};
 use super::relative::Relative;
+use super::rotary::{Rotary, Turns};
 use super::tokens::Sequence;
 use super::weights::{Weights, compute};
 use crate::Result;
 
-/// The sizes of a model, as its configuration gives them.
-pub(super) struct Config {
-    pub(super) vocab: usize,
-    pub(super) hidden: usize,
-    pub(super) layers: usize,
-    pub(super) heads: usize,
-    pub(super) intermediate: usize,
-    /// Rows of the position table.
-    pub(super) positions: usize,
-    /// The row of a text's first token.
-    pub(super) first_position: usize,
-    /// Rows of the token type table; 0 if there is none.
-    pub(super) types: usize,
-    pub(super) eps: f64,
-    pub(super) activation: Activation,
-    pub(super) relative: Option<RelativeBias>,
-}
-
-/// A bias of the attention for the distance of two tokens.
-pub(super) struct RelativeBias {
-    /// The tensor with a row for each bucket of distances.
-    pub(super) table: &'static str,
-    pub(super) buckets: usize,
-}
-
-impl Config {
-    /// The bias for distances, if the model has one.
-    pub(super) fn load_relative(&self, weights: &Weights) -> Result<Option<Relative>> {
-        let load = |bias: &RelativeBias| Relative::load(weights, bias.table, bias.buckets, self);
-        self.relative.as_ref().map(load).transpose()
-    }
-}
-
-/// What an architecture calls the parts of a layer.
-pub(super) struct LayerNames {
-    /// The layer `N` is under `{layers}.N.`.
-    pub(super) layers: &'static str,
-    pub(super) query: &'static str,
-    pub(super) key: &'static str,
-    pub(super) value: &'static str,
-    pub(super) output: &'static str,
-    pub(super) output_norm: &'static str,
-    pub(super) up: &'static str,
-    pub(super) down: &'static str,
-    pub(super) down_norm: &'static str,
-}
-
-/// A tensor every model of the family has; tells where the others are.
-pub(super) const PROBE: &str = "embeddings.word_embeddings.weight";
-
 pub(super) struct Transformer {
     hidden: usize,
-    heads: usize,
-    word: Vec<f32>,
-    places: Places,
-    embedding_norm: Norm,
+    heads: Heads,
+    embedding: Embedding,
     zero: Vec<f32>,
     relative: Option<Relative>,
+    rotary: Rotary,
     layers: Vec<Layer>,
+    final_norm: Option<Norm>,
 }
 
 struct Layer {
-    qkv: Tensor,
-    attention: Attention,
-    output: Tensor,
-    output_norm: AddNorm,
-    up: Tensor,
-    activate: BiasActivate,
-    down: Tensor,
-    down_norm: AddNorm,
+    reach: Reach,
+    qkv: Packed,
+    heads: Option<HeadNorms>,
+    output: Packed,
+    up: Packed,
+    activation: Activation,
+    gated: bool,
+    down: Packed,
+    norms: Norms,
+}
+
+/// A linear layer, its weights a column for each output.
+struct Packed {
+    weight: Tensor,
+    bias: Vec<f32>,
 }
 
 impl Transformer {
-    pub(super) fn load(weights: &Weights, config: &Config, names: &LayerNames) -> Result<Self> {
-        let hidden = config.hidden;
-        let word = weights.values(PROBE, &[config.vocab, hidden])?;
+    pub(super) fn load(weights: &Weights, config: &Config, names: &Names) -> Result<Self> {
         Ok(Transformer {
-            hidden,
+            hidden: config.hidden,
             heads: config.heads,
-            word,
-            places: Places::load(weights, config)?,
-            embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
-            zero: vec![0.0; hidden],
+            embedding: Embedding::load(weights, config, names)?,
+            zero: vec![0.0; config.hidden.max(config.heads.wide())],
             relative: config.load_relative(weights)?,
+            rotary: Rotary::new(config),
             layers: (0..config.layers)
-                .map(|layer| Layer::load(weights, config, names, layer))
+                .map(|layer| Layer::load(weights, config, names.layer, layer))
                 .collect::<Result<_>>()?,
+            final_norm: final_norm(weights, config, names)?,
         })
     }
 
@@ -121,236 +82,105 @@ impl Transformer {
     fn run(&self, texts: &[&Sequence], lengths: &[usize]) -> candle_core::Result<Vec<f32>> {
         let tokens: usize = lengths.iter().sum();
         let mut state = Tensor::from_vec(self.embed(texts, tokens), (tokens, self.hidden), &Device::Cpu)?;
-        for layer in &self.layers {
-            let qkv = state.matmul(&layer.qkv)?;
-            let mixed =
-                qkv.apply_op1_no_bwd(&layer.attention.over(lengths, self.heads, self.relative.as_ref()))?;
-            let output = mixed.matmul(&layer.output)?;
-            output.inplace_op2(&state, &layer.output_norm)?;
-            let wide = output.matmul(&layer.up)?;
-            wide.inplace_op1(&layer.activate)?;
-            let down = wide.matmul(&layer.down)?;
-            down.inplace_op2(&output, &layer.down_norm)?;
+        let turns = self.rotary.of(texts);
+        for (number, layer) in self.layers.iter().enumerate() {
+            let mixed = self.attend(layer, turns.layer(number), &layer.before(&state)?, lengths)?;
+            let output = mixed.matmul(&layer.output.weight)?;
+            let (attention, feed) = layer.norms.after();
+            output.inplace_op2(&state, &AddNorm { bias: &layer.output.bias, norm: attention })?;
+            let down = layer.feed(&output)?;
+            down.inplace_op2(&output, &AddNorm { bias: &layer.down.bias, norm: feed })?;
             state = down;
+        }
+        if let Some(norm) = &self.final_norm {
+            state = state.apply_op1_no_bwd(&Normed(norm))?;
         }
         state.flatten_all()?.to_vec1()
     }
 
+    fn attend(
+        &self,
+        layer: &Layer,
+        turns: Option<&[Arc<Turns>]>,
+        input: &Tensor,
+        lengths: &[usize],
+    ) -> candle_core::Result<Tensor> {
+        let heads = self.heads;
+        let qkv = input.matmul(&layer.qkv.weight)?;
+        let mut bias = &layer.qkv.bias[..];
+        if turns.is_some() || layer.heads.is_some() {
+            qkv.inplace_op1(&Settle { bias, heads, norms: layer.heads.as_ref(), turns, lengths })?;
+            bias = &self.zero;
+        }
+        let (reach, relative) = (layer.reach, self.relative.as_ref());
+        qkv.apply_op1_no_bwd(&Attention { bias, lengths, heads, reach, relative, scratch: Mutex::default() })
+    }
+
     fn embed(&self, texts: &[&Sequence], tokens: usize) -> Vec<f32> {
-        let hidden = self.hidden;
-        let mut state = vec![0.0; tokens * hidden];
-        let mut places = vec![0.0; tokens * hidden];
-        let mut rows = state.chunks_exact_mut(hidden).zip(places.chunks_exact_mut(hidden));
-        for text in texts {
-            for ((at, &id), (state, place)) in text.ids.iter().enumerate().zip(&mut rows) {
-                state.copy_from_slice(&self.word[id as usize * hidden..][..hidden]);
-                self.places.write(at, at >= text.second, place);
-            }
+        let mut state = vec![0.0; tokens * self.hidden];
+        let mut places = vec![0.0; tokens * self.hidden];
+        self.embedding.write(texts, &mut state, &mut places);
+        match &self.embedding.norm {
+            Some(norm) => kernels::add_norm(&mut state, &self.zero, &places, norm),
+            None => kernels::add(&mut state, &places),
         }
-        kernels::add_norm(&mut state, &self.zero, &places, &self.embedding_norm);
         state
-    }
-}
-
-/// What is added to a token for where it stands.
-pub(super) struct Places {
-    first_position: usize,
-    /// Rows of the position table plus token type 0.
-    position: Vec<f32>,
-    /// What token type 1 adds to that; empty for a model without it.
-    second: Vec<f32>,
-}
-
-impl Places {
-    pub(super) fn load(weights: &Weights, config: &Config) -> Result<Places> {
-        let hidden = config.hidden;
-        let mut position =
-            weights.values("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
-        let mut second = Vec::new();
-        if config.types > 0 {
-            let types = weights.values("embeddings.token_type_embeddings.weight", &[config.types, hidden])?;
-            for row in position.chunks_exact_mut(hidden) {
-                for (x, t) in row.iter_mut().zip(&types) {
-                    *x += t;
-                }
-            }
-            let (zero, others) = types.split_at(hidden);
-            second.extend(others.iter().zip(zero).map(|(one, zero)| one - zero));
-            second.truncate(hidden);
-        }
-        Ok(Places { first_position: config.first_position, position, second })
-    }
-
-    /// Writes what is added to the token `at` of a text; `second` says that its
-    /// token type is 1.
-    pub(super) fn write(&self, at: usize, second: bool, into: &mut [f32]) {
-        into.copy_from_slice(&self.position[(self.first_position + at) * into.len()..][..into.len()]);
-        if second {
-            for (x, more) in into.iter_mut().zip(&self.second) {
-                *x += more;
-            }
-        }
     }
 }
 
 impl Layer {
     fn load(weights: &Weights, config: &Config, names: &LayerNames, layer: usize) -> Result<Layer> {
-        let (hidden, wide) = (config.hidden, config.intermediate);
-        let name = |part: &str| format!("{}.{layer}.{part}", names.layers);
-        let matrix =
-            |part: &str, from: usize, to: usize| weights.get(&format!("{}.weight", name(part)), &[to, from]);
-        let bias = |part: &str, to: usize| weights.values(&format!("{}.bias", name(part)), &[to]);
-        let add_norm = |linear: &str, part: &str| {
-            Ok(AddNorm { bias: bias(linear, hidden)?, norm: norm(weights, &name(part), config)? })
-        };
-
-        // The scale of the scores is folded into the queries.
-        let scale = 1.0 / ((hidden / config.heads) as f64).sqrt();
-        let query = (matrix(names.query, hidden, hidden)? * scale).map_err(compute)?;
-        let key = matrix(names.key, hidden, hidden)?;
-        let value = matrix(names.value, hidden, hidden)?;
-        let qkv = Tensor::cat(&[query, key, value], 0).map_err(compute)?;
-        let mut qkv_bias = bias(names.query, hidden)?;
-        for x in &mut qkv_bias {
-            *x *= scale as f32;
-        }
-        qkv_bias.extend(bias(names.key, hidden)?);
-        qkv_bias.extend(bias(names.value, hidden)?);
-
+        let parts = Parts::load(weights, config, names, layer)?;
         Ok(Layer {
-            qkv: transposed(&qkv)?,
-            attention: Attention { bias: qkv_bias },
-            output: transposed(&matrix(names.output, hidden, hidden)?)?,
-            output_norm: add_norm(names.output, names.output_norm)?,
-            up: transposed(&matrix(names.up, hidden, wide)?)?,
-            activate: BiasActivate { bias: bias(names.up, wide)?, activation: config.activation },
-            down: transposed(&matrix(names.down, wide, hidden)?)?,
-            down_norm: add_norm(names.down, names.down_norm)?,
+            reach: config.sight(layer).reach,
+            qkv: Packed::new(parts.qkv)?,
+            heads: parts.heads,
+            output: Packed::new(parts.output)?,
+            up: Packed::new(parts.up)?,
+            activation: config.activation,
+            gated: config.style.gated,
+            down: Packed::new(parts.down)?,
+            norms: parts.norms,
         })
     }
-}
 
-/// Turned in memory, not by strides: a product with few rows then does not
-/// have to repack the weights first, and a short query takes half the time.
-fn transposed(matrix: &Tensor) -> Result<Tensor> {
-    let turned = matrix.t().and_then(|turned| turned.contiguous());
-    turned.map_err(compute)
-}
-
-pub(super) fn norm(weights: &Weights, name: &str, config: &Config) -> Result<Norm> {
-    let values = |part: &str| weights.values(&format!("{name}.{part}"), &[config.hidden]);
-    Ok(Norm { weight: values("weight")?, bias: values("bias")?, eps: config.eps as f32 })
-}
-
-struct Attention {
-    bias: Vec<f32>,
-}
-
-impl Attention {
-    fn over<'a>(
-        &'a self,
-        lengths: &'a [usize],
-        heads: usize,
-        relative: Option<&'a Relative>,
-    ) -> AttentionOver<'a> {
-        AttentionOver { bias: &self.bias, lengths, heads, relative, scratch: Mutex::default() }
-    }
-}
-
-struct AttentionOver<'a> {
-    bias: &'a [f32],
-    lengths: &'a [usize],
-    heads: usize,
-    relative: Option<&'a Relative>,
-    scratch: Mutex<Scratch>,
-}
-
-impl CustomOp1 for AttentionOver<'_> {
-    fn name(&self) -> &'static str {
-        "packed-attention"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (tokens, wide) = layout.shape().dims2()?;
-        let hidden = wide / 3;
-        let mut qkv = slice(storage, layout)?;
-        let mut all = vec![0.0; tokens * hidden];
-        let mut out = &mut all[..];
-        let mut scratch = self.scratch.lock().expect("no kernel panics");
-        for length in self.lengths {
-            let (text, rest) = qkv.split_at(length * wide);
-            let (mixed, others) = out.split_at_mut(length * hidden);
-            Attend {
-                qkv: text,
-                bias: self.bias,
-                heads: self.heads,
-                dim: hidden / self.heads,
-                relative: self.relative,
-                out: mixed,
-                scratch: &mut scratch,
-            }
-            .run();
-            (qkv, out) = (rest, others);
+    /// What goes into the attention.
+    fn before(&self, state: &Tensor) -> candle_core::Result<Tensor> {
+        match &self.norms {
+            Norms::Before { attention: Some(norm), .. } => state.apply_op1_no_bwd(&Normed(norm)),
+            _ => Ok(state.clone()),
         }
-        Ok((CpuStorage::F32(all), (tokens, hidden).into()))
+    }
+
+    /// The feed-forward part, without the last bias.
+    fn feed(&self, state: &Tensor) -> candle_core::Result<Tensor> {
+        let input = match &self.norms {
+            Norms::Before { feed, .. } => state.apply_op1_no_bwd(&Normed(feed))?,
+            Norms::After { .. } => state.clone(),
+        };
+        let mut wide = input.matmul(&self.up.weight)?;
+        let activation = (!self.gated).then_some(self.activation);
+        wide.inplace_op1(&BiasActivate { bias: &self.up.bias, activation })?;
+        if self.gated {
+            wide = wide.apply_op1_no_bwd(&Gate(self.activation))?;
+        }
+        wide.matmul(&self.down.weight)
     }
 }
 
-struct AddNorm {
-    bias: Vec<f32>,
-    norm: Norm,
-}
-
-impl InplaceOp2 for AddNorm {
-    fn name(&self) -> &'static str {
-        "bias-residual-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &mut CpuStorage,
-        layout: &Layout,
-        other: &CpuStorage,
-        other_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let other = slice(other, other_layout)?;
-        kernels::add_norm(slice_mut(storage, layout)?, &self.bias, other, &self.norm);
-        Ok(())
+impl Packed {
+    /// Turned in memory, not by strides: a product with few rows then does not
+    /// have to repack the weights first, and a short query takes half the time.
+    fn new(linear: Linear) -> Result<Packed> {
+        let shape = (linear.bias.len(), linear.weight.len() / linear.bias.len().max(1));
+        let turned = Tensor::from_vec(linear.weight, shape, &Device::Cpu)
+            .and_then(|weight| weight.t())
+            .and_then(|turned| turned.contiguous());
+        Ok(Packed { weight: turned.map_err(compute)?, bias: linear.bias })
     }
 }
 
-struct BiasActivate {
-    bias: Vec<f32>,
-    activation: Activation,
-}
-
-impl InplaceOp1 for BiasActivate {
-    fn name(&self) -> &'static str {
-        "bias-activation"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        kernels::bias_activate(slice_mut(storage, layout)?, &self.bias, self.activation);
-        Ok(())
-    }
-}
-
-fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let (from, to) = contiguous(layout)?;
-    Ok(&storage.as_slice()?[from..to])
-}
-
-fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
-    let (from, to) = contiguous(layout)?;
-    match storage {
-        CpuStorage::F32(values) => Ok(&mut values[from..to]),
-        _ => candle_core::bail!("the operation works on f32"),
-    }
-}
-
-fn contiguous(layout: &Layout) -> candle_core::Result<(usize, usize)> {
-    match layout.contiguous_offsets() {
-        Some(offsets) => Ok(offsets),
-        None => candle_core::bail!("the operation works on contiguous rows"),
-    }
+/// The norm after the last layer, if the model has one.
+pub(super) fn final_norm(weights: &Weights, config: &Config, names: &Names) -> Result<Option<Norm>> {
+    names.final_norm.map(|name| norm(weights, name, config.hidden, config)).transpose()
 }

@@ -48,6 +48,14 @@ impl Weights {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorShape`].
     pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.raw(name, shape)?.to_dtype(DType::F32).map_err(|error| self.damaged(name, error))
+    }
+
+    /// The tensor `name` as the file has it.
+    ///
+    /// # Errors
+    /// Those of [`Weights::get`].
+    pub(super) fn raw(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let full = format!("{}{name}", self.prefix);
         // Checkpoints converted from TensorFlow have these names for a norm.
         let older =
@@ -66,9 +74,11 @@ impl Weights {
                 tensor: full,
             });
         }
-        self.file.load(&full, &Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32)).map_err(|error| {
-            Error::Weights { path: self.path.clone(), reason: format!("tensor {full}: {}", plain(error)) }
-        })
+        self.file.load(&full, &Device::Cpu).map_err(|error| self.damaged(&full, error))
+    }
+
+    fn damaged(&self, name: &str, error: candle_core::Error) -> Error {
+        Error::Weights { path: self.path.clone(), reason: format!("tensor {name}: {}", plain(error)) }
     }
 
     /// The values of the tensor `name`, row by row.

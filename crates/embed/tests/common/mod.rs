@@ -1,5 +1,5 @@
-//! Tiny models out of `golden/tiny.json` and `golden/rerank.json`, written to
-//! temporary folders.
+//! Tiny models out of `golden/tiny.json`, `golden/rerank.json` and
+//! `golden/rotary.json`, written to temporary folders.
 
 // Each test uses a part of it.
 #![allow(dead_code)]
@@ -28,6 +28,9 @@ pub(crate) struct Case {
     pub(crate) tensors: BTreeMap<String, Vec<usize>>,
     #[serde(default)]
     pub(crate) vectors: Vec<Vec<f32>>,
+    /// The vectors of the texts as queries.
+    #[serde(default)]
+    pub(crate) queries: Vec<Vec<f32>>,
     #[serde(default)]
     pub(crate) max_tokens: usize,
 }

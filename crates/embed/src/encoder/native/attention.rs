@@ -17,6 +17,9 @@ use core::arch::x86_64::{
     _mm512_unpacklo_epi64,
 };
 
+use core::ops::Range;
+
+use super::super::reach::{Heads, Reach};
 use super::super::relative::Relative;
 use super::amx::{Cut, Tiles};
 use super::avx512::{Sums, exp, first, kernel_bf16, kernel_f32};
@@ -72,17 +75,37 @@ impl Scratch {
     }
 }
 
+/// Which heads there are and what a token sees.
+pub(super) struct Sight<'a> {
+    pub(super) heads: Heads,
+    pub(super) reach: Reach,
+    /// Added to the scores, of tokens that see the whole text.
+    pub(super) relative: Option<&'a Relative>,
+}
+
 /// Where a head is in the rows of a text.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
     pub(super) tokens: usize,
     pub(super) dim: usize,
+    pub(super) reach: Reach,
     /// Values from row to row of queries, keys and values.
     pub(super) wide: usize,
     /// Values from row to row of the result.
     pub(super) hidden: usize,
     /// Tokens rounded up to whole panels.
     pub(super) keys: usize,
+    /// Whether keys and values are others than those of the head before.
+    pub(super) fresh: bool,
+}
+
+/// Where the first row of a head is.
+#[derive(Clone, Copy)]
+pub(super) struct First {
+    pub(super) query: *const f32,
+    pub(super) key: *const f32,
+    pub(super) value: *const f32,
+    pub(super) out: *mut f32,
 }
 
 /// What is added to scores for the distance of tokens, and which head it is.
@@ -90,41 +113,41 @@ pub(super) type Bias<'a> = Option<(&'a Relative, usize)>;
 
 /// softmax(Q Kᵀ) V of each head.
 ///
-/// `qkv` has queries (scaled already), keys and values of each token, `hidden`
-/// values each; `relative` is added to the scores; `out` gets `hidden` values for
-/// each. Heads are `dim` wide, a
-/// multiple of 32. The processor must have what `products` says; it must have
-/// AVX-512 anyway.
+/// `qkv` has queries (scaled already), keys and values of each token, `out` gets
+/// the result of each. Heads are a multiple of 32 wide. The processor must have what
+/// `products` says; it must have AVX-512 anyway.
 pub(super) fn attend(
     qkv: &[f32],
-    hidden: usize,
-    dim: usize,
+    sight: &Sight<'_>,
     products: Products,
-    relative: Option<&Relative>,
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
+    let (heads, dim) = (sight.heads, sight.heads.dim);
+    let (wide, hidden) = (heads.wide(), heads.out());
     let tokens = out.len() / hidden;
-    assert!(dim.is_multiple_of(WIDTH) && hidden.is_multiple_of(dim) && dim > 0);
-    assert!(qkv.len() == 3 * out.len() && out.len() == tokens * hidden);
-    let head = Head { tokens, dim, wide: 3 * hidden, hidden, keys: tokens.next_multiple_of(WIDTH) };
+    assert!(dim.is_multiple_of(WIDTH) && dim > 0 && heads.queries.is_multiple_of(heads.keys));
+    assert!(qkv.len() == tokens * wide && out.len() == tokens * hidden);
+    let keys = tokens.next_multiple_of(WIDTH);
     if tokens == 0 {
         return;
     }
     let cut = Cut::of(tokens);
-    scratch.reserve(MOST_ROWS.max(2 * cut.height), dim, head.keys);
+    scratch.reserve(MOST_ROWS.max(2 * cut.height), dim, keys);
     // SAFETY: the caller says that there are tiles.
     let tiles = (products == Products::Tiles).then(|| unsafe { Tiles::new(cut.height) });
-    for (number, at) in (0..hidden).step_by(dim).enumerate() {
-        let (qkv, out) = (&qkv[at..], &mut out[at..]);
-        let bias = relative.map(|relative| (relative, number));
+    for number in 0..heads.queries {
+        let fresh = number.is_multiple_of(heads.group());
+        let head = Head { tokens, dim, reach: sight.reach, wide, hidden, keys, fresh };
+        let [query, key, value] = heads.columns(number).map(|column| qkv[column..].as_ptr());
+        let first = First { query, key, value, out: out[number * dim..].as_mut_ptr() };
+        let bias = sight.relative.map(|relative| (relative, number));
         // SAFETY: see above for the instructions; the lengths were checked.
         unsafe {
-            let (qkv, out) = (qkv.as_ptr(), out.as_mut_ptr());
             match (products, &tiles) {
-                (Products::F32, _) => head.f32(qkv, bias, out, scratch),
-                (_, None) => head.bf16(qkv, bias, out, scratch),
-                (_, Some(tiles)) => head.tiled(qkv, bias, out, scratch, tiles, cut),
+                (Products::F32, _) => head.f32(first, bias, scratch),
+                (_, None) => head.bf16(first, bias, scratch),
+                (_, Some(tiles)) => head.tiled(first, bias, scratch, tiles, cut),
             }
         }
     }
@@ -156,13 +179,13 @@ macro_rules! by_height {
 
 impl Head {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn f32(self, qkv: *const f32, bias: Bias<'_>, out: *mut f32, scratch: &mut Scratch) {
+    unsafe fn f32(self, first: First, bias: Bias<'_>, scratch: &mut Scratch) {
+        let First { query, key, value, out } = first;
         let keys = scratch.keys.as_mut_ptr().cast::<u32>();
         let scores = scratch.scores.as_mut_ptr().cast::<f32>();
         // SAFETY: the rows are those of `attend`, the scratch was grown for them.
         unsafe {
-            let (query, key, value) = (qkv, qkv.add(self.hidden), qkv.add(2 * self.hidden));
-            for block in (0..self.keys).step_by(16) {
+            for block in (0..if self.fresh { self.keys } else { 0 }).step_by(16) {
                 for column in (0..self.dim).step_by(16) {
                     let rows = core::array::from_fn(|row| {
                         let token = block + row;
@@ -178,7 +201,8 @@ impl Head {
             }
             for (row, height) in tiles(self.tokens) {
                 let queries = query.add(row * self.wide).cast();
-                for block in (0..self.keys).step_by(WIDTH) {
+                let blocks = self.blocks(row, height);
+                for block in blocks.clone().step_by(WIDTH) {
                     by_height!(height, kernel_f32, (self.dim, queries, self.wide, keys.add(block), self.keys),
                         sums => store(&sums, scores.add(block), self.keys));
                 }
@@ -186,11 +210,13 @@ impl Head {
                 for (at, inverse) in inverse.iter_mut().enumerate().take(height) {
                     let scores = scores.add(at * self.keys);
                     self.add(bias, row + at, scores);
-                    *inverse = 1.0 / self.softmax(scores);
+                    *inverse = 1.0 / self.softmax(row + at, blocks.clone(), scores);
                 }
+                let (weights, value) = (scores.add(blocks.start).cast(), value.add(blocks.start * self.wide));
+                let steps = blocks.end.min(self.tokens) - blocks.start;
                 for column in (0..self.dim).step_by(WIDTH) {
                     let (from, into) = (value.add(column), out.add(row * self.hidden + column));
-                    by_height!(height, kernel_f32, (self.tokens, scores.cast(), self.keys, from.cast(), self.wide),
+                    by_height!(height, kernel_f32, (steps, weights, self.keys, from.cast(), self.wide),
                         sums => store_scaled(&sums, &inverse, into, self.hidden));
                 }
             }
@@ -198,7 +224,8 @@ impl Head {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn bf16(self, qkv: *const f32, bias: Bias<'_>, out: *mut f32, scratch: &mut Scratch) {
+    unsafe fn bf16(self, first: First, bias: Bias<'_>, scratch: &mut Scratch) {
+        let First { query, key, value, out } = first;
         let queries = scratch.queries.as_mut_ptr().cast::<u32>();
         let keys = scratch.keys.as_mut_ptr().cast::<u32>();
         let values = scratch.values.as_mut_ptr().cast::<u32>();
@@ -207,8 +234,7 @@ impl Head {
         let words = self.dim / 2;
         // SAFETY: the rows are those of `attend`, the scratch was grown for them.
         unsafe {
-            let (query, key, value) = (qkv, qkv.add(self.hidden), qkv.add(2 * self.hidden));
-            for block in (0..self.keys).step_by(16) {
+            for block in (0..if self.fresh { self.keys } else { 0 }).step_by(16) {
                 for word in (0..words).step_by(16) {
                     let rows = core::array::from_fn(|row| {
                         let token = block + row;
@@ -224,7 +250,9 @@ impl Head {
                     }
                 }
             }
-            self.pair_values(value, values);
+            if self.fresh {
+                self.pair_values(value, values);
+            }
             for (row, height) in tiles(self.tokens) {
                 for at in 0..height {
                     for column in (0..self.dim).step_by(16) {
@@ -232,7 +260,8 @@ impl Head {
                         _mm256_storeu_si256(queries.add(at * words + column / 2).cast(), pairs(from));
                     }
                 }
-                for block in (0..self.keys).step_by(WIDTH) {
+                let blocks = self.blocks(row, height);
+                for block in blocks.clone().step_by(WIDTH) {
                     by_height!(height, kernel_bf16, (words, queries, words, keys.add(block), self.keys),
                         sums => store(&sums, scores.add(block), self.keys));
                 }
@@ -240,13 +269,15 @@ impl Head {
                 for (at, inverse) in inverse.iter_mut().enumerate().take(height) {
                     let scores = scores.add(at * self.keys);
                     self.add(bias, row + at, scores);
-                    *inverse = 1.0 / self.softmax(scores);
-                    for block in (0..self.keys).step_by(16) {
+                    *inverse = 1.0 / self.softmax(row + at, blocks.clone(), scores);
+                    for block in blocks.clone().step_by(16) {
                         let into = weights.add(usize::midpoint(at * self.keys, block));
                         _mm256_storeu_si256(into.cast(), pairs(scores.add(block)));
                     }
                 }
-                let steps = self.tokens.div_ceil(2);
+                let (weights, values) =
+                    (weights.add(blocks.start / 2), values.add(blocks.start / 2 * self.dim));
+                let steps = (blocks.end.min(self.tokens) - blocks.start).div_ceil(2);
                 for column in (0..self.dim).step_by(WIDTH) {
                     let (from, into) = (values.add(column), out.add(row * self.hidden + column));
                     by_height!(height, kernel_bf16, (steps, weights, self.keys / 2, from, self.dim),
@@ -279,6 +310,11 @@ impl Head {
         }
     }
 
+    /// The panels of keys that the rows of a tile see.
+    pub(super) fn blocks(self, row: usize, height: usize) -> Range<usize> {
+        self.reach.blocks(row..row + height, self.tokens, WIDTH)
+    }
+
     /// Adds the bias of the token `at` to its row of scores.
     #[inline]
     pub(super) unsafe fn add(self, bias: Bias<'_>, at: usize, row: *mut f32) {
@@ -290,22 +326,24 @@ impl Head {
         }
     }
 
-    /// Replaces a row of scores by their exponentials and gives the sum; what is
-    /// behind the last token becomes zero.
+    /// Replaces the scores of some panels in the row of the token `at` by their
+    /// exponentials and gives the sum; what the token does not see becomes zero.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn softmax(self, row: *mut f32) -> f32 {
+    unsafe fn softmax(self, at: usize, blocks: Range<usize>, row: *mut f32) -> f32 {
         let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mask = |block: usize| first(self.tokens.saturating_sub(block));
+        let seen = self.reach.of(at, self.tokens);
+        let mask =
+            |block: usize| first(seen.end.saturating_sub(block)) & !first(seen.start.saturating_sub(block));
         let (mut most, mut sum) = (lowest, _mm512_setzero_ps());
         // SAFETY: a row has `keys` values.
         unsafe {
-            for block in (0..self.keys).step_by(16) {
+            for block in blocks.clone().step_by(16) {
                 let x = _mm512_mask_blend_ps(mask(block), lowest, _mm512_loadu_ps(row.add(block)));
                 most = _mm512_max_ps(most, x);
             }
             let most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
-            for block in (0..self.keys).step_by(16) {
+            for block in blocks.step_by(16) {
                 let x = exp(_mm512_sub_ps(_mm512_loadu_ps(row.add(block)), most));
                 let x = _mm512_maskz_mov_ps(mask(block), x);
                 sum = _mm512_add_ps(sum, x);
@@ -388,12 +426,15 @@ pub(super) fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::attend::by_definition;
+    use super::super::super::reach::{Heads, Reach};
     use super::super::level::Instructions;
     use super::super::rows::bf16_value;
-    use super::{Products, Scratch, attend};
+    use super::{Products, Scratch, Sight, attend};
 
     #[test]
-    fn attention_is_that_of_the_paper_for_any_length() {
+    fn attention_is_that_of_the_paper_for_any_length_and_reach() {
+        let window = Reach { before: 9, after: 9 };
         let all = [(Instructions::Avx512, false), (Instructions::Bf16, true), (Instructions::Amx, true)];
         for (level, short) in all {
             if level.resolve().is_err() {
@@ -401,38 +442,28 @@ mod tests {
             }
             let mut scratch = Scratch::default();
             let products = Products::of(short, level);
-            let sizes = [
-                (70, 2, 64),
-                (1, 1, 32),
-                (3, 2, 32),
-                (16, 1, 64),
-                (17, 2, 32),
-                (31, 3, 32),
-                (32, 1, 96),
-                (33, 1, 32),
-                (130, 1, 64),
-            ];
-            for (tokens, heads, dim) in sizes {
-                let hidden = heads * dim;
-                let number = |i: usize| ((i * 7919 + tokens) % 4001) as f32 / 4000.0 - 0.5;
-                let qkv: Vec<f32> = (0..tokens * 3 * hidden).map(|i| bf16_value(number(i))).collect();
-                let mut out = vec![f32::NAN; tokens * hidden];
-                attend(&qkv, hidden, dim, products, None, &mut out, &mut scratch);
-                let get = |token: usize, part: usize, at: usize| {
-                    f64::from(qkv[token * 3 * hidden + part * hidden + at])
-                };
-                for token in 0..tokens {
-                    for at in 0..hidden {
-                        let head = at / dim * dim;
-                        let score = |other| -> f64 {
-                            (head..head + dim).map(|d| get(token, 0, d) * get(other, 1, d)).sum()
-                        };
-                        let weights: Vec<f64> = (0..tokens).map(|other| score(other).exp()).collect();
-                        let total: f64 = weights.iter().sum();
-                        let want: f64 = (0..tokens).map(|o| weights[o] * get(o, 2, at) / total).sum();
-                        let got = f64::from(out[token * hidden + at]);
-                        let close = if short { 2e-3 } else { 1e-5 };
-                        assert!((got - want).abs() < close, "{level:?} {tokens} {heads} {dim}: {got} {want}");
+            for reach in [Reach::ALL, Reach::BACK, window, Reach { before: 4, after: 0 }] {
+                for (tokens, queries, keys, dim) in [
+                    (70, 2, 2, 64),
+                    (1, 1, 1, 32),
+                    (3, 2, 1, 32),
+                    (16, 1, 1, 64),
+                    (17, 2, 2, 32),
+                    (31, 3, 3, 32),
+                    (32, 1, 1, 96),
+                    (33, 1, 1, 32),
+                    (131, 4, 2, 32),
+                ] {
+                    let heads = Heads { queries, keys, dim };
+                    let number = |i: usize| ((i * 7919 + tokens) % 4001) as f32 / 4000.0 - 0.5;
+                    let qkv: Vec<f32> = (0..tokens * heads.wide()).map(|i| bf16_value(number(i))).collect();
+                    let mut out = vec![f32::NAN; tokens * heads.out()];
+                    let sight = Sight { heads, reach, relative: None };
+                    attend(&qkv, &sight, products, &mut out, &mut scratch);
+                    let close = if short { 2e-3 } else { 1e-5 };
+                    for (got, want) in out.iter().zip(by_definition(&qkv, heads, reach)) {
+                        let error = (f64::from(*got) - want).abs();
+                        assert!(error < close, "{level:?} {tokens} {heads:?} {reach:?}: {got} {want}");
                     }
                 }
             }

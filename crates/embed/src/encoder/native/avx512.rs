@@ -196,6 +196,7 @@ fn finish<const MR: usize>(
                 Some(Activation::Gelu) => gelu_short(x),
                 Some(Activation::GeluTanh) => gelu_tanh(x),
                 Some(Activation::Relu) => relu(x),
+                Some(Activation::Silu) => silu(x),
             };
             let into = &mut out[at * matrix.outputs + column..];
             // SAFETY: the mask leaves the columns the row has.
@@ -328,6 +329,14 @@ pub(super) fn gelu_tanh(x: __m512) -> __m512 {
     let y = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044_715), x);
     let y = _mm512_mul_ps(y, _mm512_set1_ps(-2.0 * 0.797_884_6));
     let y = _mm512_min_ps(_mm512_set1_ps(80.0), y);
+    _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
+}
+
+/// x sigmoid(x).
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn silu(x: __m512) -> __m512 {
+    let y = _mm512_min_ps(_mm512_set1_ps(80.0), _mm512_sub_ps(_mm512_setzero_ps(), x));
     _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
 }
 

@@ -1,13 +1,19 @@
 //! One layer of the transformer, in place over the rows of a batch.
 
-use super::super::kernels::{self, Activation, Attend, Norm};
+use std::sync::Arc;
+
+use super::super::attend::{self, Attend};
+use super::super::config::{Config, LayerNames};
+use super::super::kernels::{self, Activation, Norm};
+use super::super::parts::{HeadNorms, Linear, Norms, Parts};
+use super::super::reach::{Heads, Reach};
 use super::super::relative::Relative;
+use super::super::rotary::Turns;
 use super::super::tokens::Sequence;
-use super::super::transformer::{Config, LayerNames, norm};
 use super::super::weights::Weights;
 use super::level::{Instructions, Precision};
 use super::matrix::Matrix;
-use super::product::{feed_forward, product};
+use super::product::{multiply, product, widen};
 use super::rows::Rows;
 use crate::Result;
 
@@ -22,17 +28,27 @@ fn block(rows: usize) -> usize {
 }
 
 pub(super) struct Layer {
-    heads: usize,
+    hidden: usize,
+    heads: Heads,
+    reach: Reach,
     level: Instructions,
     /// Products of the attention in bfloat16.
     short: bool,
     qkv: Matrix,
+    head_norms: Option<HeadNorms>,
     output: Matrix,
-    output_norm: Norm,
     up: Matrix,
     activation: Activation,
+    gated: bool,
     down: Matrix,
-    down_norm: Norm,
+    norms: Norms,
+}
+
+/// What the attention knows of where tokens are.
+pub(super) struct Places<'a> {
+    pub(super) relative: Option<&'a Relative>,
+    /// The rotations of each text.
+    pub(super) turns: Option<&'a [Arc<Turns>]>,
 }
 
 /// Memory of a layer, kept from layer to layer and from batch to batch.
@@ -43,9 +59,10 @@ pub(super) struct Step {
     mixed: Vec<f32>,
     rest: Vec<f32>,
     wide: Vec<f32>,
+    gated: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
     attention: super::attention::Scratch,
-    loops: kernels::Scratch,
+    loops: attend::Scratch,
     zeros: Vec<f32>,
 }
 
@@ -73,39 +90,22 @@ impl Layer {
         precision: Precision,
         level: Instructions,
     ) -> Result<Layer> {
-        let (hidden, wide) = (config.hidden, config.intermediate);
-        let name = |part: &str| format!("{}.{layer}.{part}", names.layers);
-        let values = |part: &str, from: usize, to: usize| {
-            Ok((
-                weights.values(&format!("{}.weight", name(part)), &[to, from])?,
-                weights.values(&format!("{}.bias", name(part)), &[to])?,
-            ))
-        };
-        let linear = |part: &str, from: usize, to: usize| -> Result<Matrix> {
-            let (weights, bias) = values(part, from, to)?;
-            Ok(Matrix::new(&weights, &bias, precision, level))
-        };
-
-        // The scale of the scores is folded into the queries.
-        let scale = 1.0 / ((hidden / config.heads) as f32).sqrt();
-        let (mut qkv, mut bias) = values(names.query, hidden, hidden)?;
-        qkv.iter_mut().chain(&mut bias).for_each(|x| *x *= scale);
-        for part in [names.key, names.value] {
-            let (weights, more) = values(part, hidden, hidden)?;
-            qkv.extend(weights);
-            bias.extend(more);
-        }
+        let parts = Parts::load(weights, config, names, layer)?;
+        let packed = |linear: &Linear| Matrix::new(&linear.weight, &linear.bias, precision, level);
         Ok(Layer {
+            hidden: config.hidden,
             heads: config.heads,
+            reach: config.sight(layer).reach,
             level,
             short: precision != Precision::F32 && level >= Instructions::Bf16,
-            qkv: Matrix::new(&qkv, &bias, precision, level),
-            output: linear(names.output, hidden, hidden)?,
-            output_norm: norm(weights, &name(names.output_norm), config)?,
-            up: linear(names.up, hidden, wide)?,
+            qkv: packed(&parts.qkv),
+            head_norms: parts.heads,
+            output: packed(&parts.output),
+            up: packed(&parts.up),
             activation: config.activation,
-            down: linear(names.down, wide, hidden)?,
-            down_norm: norm(weights, &name(names.down_norm), config)?,
+            gated: config.style.gated,
+            down: packed(&parts.down),
+            norms: parts.norms,
         })
     }
 
@@ -114,41 +114,63 @@ impl Layer {
     pub(super) fn run(
         &self,
         texts: &[&Sequence],
-        relative: Option<&Relative>,
+        places: &Places<'_>,
         state: &mut [f32],
         step: &mut Step,
         pause: &mut dyn FnMut() -> bool,
     ) -> bool {
-        let hidden = self.output_norm.weight.len();
-        let block = block(state.len() / hidden);
-        grow(&mut step.qkv, 3 * state.len());
-        grow(&mut step.mixed, state.len());
+        let (hidden, wide, out) = (self.hidden, self.heads.wide(), self.heads.out());
+        let tokens = state.len() / hidden;
+        let block = block(tokens);
+        grow(&mut step.qkv, tokens * wide);
+        grow(&mut step.mixed, tokens * out);
         grow(&mut step.rest, block * hidden);
         grow(&mut step.wide, block * self.up.outputs);
+        grow(&mut step.gated, if self.gated { block * self.down.inputs } else { 0 });
 
-        let rows = state.chunks(block * hidden).zip(step.qkv.chunks_mut(3 * block * hidden));
+        let rows = state.chunks(block * hidden).zip(step.qkv.chunks_mut(block * wide));
         for (state, qkv) in rows {
-            product(state, &self.qkv, None, &mut step.rows[0], qkv);
+            let mut input = state;
+            if let Norms::Before { attention: Some(norm), .. } = &self.norms {
+                let rest = &mut step.rest[..state.len()];
+                kernels::norm(state, norm, rest);
+                input = rest;
+            }
+            product(input, &self.qkv, None, &mut step.rows[0], qkv);
             if !pause() {
                 return false;
             }
         }
         let mut from = 0;
-        for text in texts {
-            let values = text.len() * hidden;
-            self.attend(hidden, relative, from..from + values, step);
-            from += values;
+        for (number, text) in texts.iter().enumerate() {
+            let to = from + text.len();
+            let turns = places.turns.map(|turns| &*turns[number]);
+            self.attend(places.relative, turns, from..to, step);
+            from = to;
             if !pause() {
                 return false;
             }
         }
-        for (state, mixed) in state.chunks_mut(block * hidden).zip(step.mixed.chunks(block * hidden)) {
-            let (mixed, rest) = (&mixed[..state.len()], &mut step.rest[..]);
-            product(mixed, &self.output, None, &mut step.rows[0], rest);
-            add_norm(state, rest, &self.output_norm, self.level);
-            let linear = (&self.up, self.activation, &self.down);
-            feed_forward(state, linear, &mut step.rows, &mut step.wide, rest);
-            add_norm(state, rest, &self.down_norm, self.level);
+        for (state, mixed) in state.chunks_mut(block * hidden).zip(step.mixed.chunks(block * out)) {
+            let rows = state.len() / hidden;
+            let rest = &mut step.rest[..state.len()];
+            product(&mixed[..rows * out], &self.output, None, &mut step.rows[0], rest);
+            let input = self.between(state, rest);
+            if self.gated {
+                let wide = &mut step.wide[..rows * self.up.outputs];
+                product(input, &self.up, None, &mut step.rows[0], wide);
+                let gated = &mut step.gated[..rows * self.down.inputs];
+                kernels::gate(wide, self.down.inputs, self.activation, gated);
+                product(gated, &self.down, None, &mut step.rows[0], rest);
+            } else {
+                let linear = (&self.up, self.activation, &self.down);
+                widen(input, linear, &mut step.rows, &mut step.wide);
+                multiply(&step.rows[1], rows, &self.down, None, rest);
+            }
+            match &self.norms {
+                Norms::After { feed, .. } => add_norm(state, rest, feed, self.level),
+                Norms::Before { .. } => kernels::add(state, rest),
+            }
             if !pause() {
                 return false;
             }
@@ -156,38 +178,57 @@ impl Layer {
         true
     }
 
+    /// Adds what came out of the attention, and gives what goes into the
+    /// feed-forward part.
+    fn between<'a>(&self, state: &'a mut [f32], rest: &'a mut [f32]) -> &'a [f32] {
+        match &self.norms {
+            Norms::After { attention, .. } => {
+                add_norm(state, rest, attention, self.level);
+                state
+            }
+            Norms::Before { feed, .. } => {
+                kernels::add(state, rest);
+                kernels::norm(state, feed, rest);
+                rest
+            }
+        }
+    }
+
     fn attend(
         &self,
-        hidden: usize,
         relative: Option<&Relative>,
+        turns: Option<&Turns>,
         text: std::ops::Range<usize>,
         step: &mut Step,
     ) {
-        let dim = hidden / self.heads;
-        let qkv = &step.qkv[3 * text.start..3 * text.end];
-        let out = &mut step.mixed[text];
-        #[cfg(target_arch = "x86_64")]
-        if self.level >= Instructions::Avx512 && dim.is_multiple_of(super::matrix::WIDTH) {
-            return super::attention::attend(
-                qkv,
-                hidden,
-                dim,
-                super::attention::Products::of(self.short, self.level),
-                relative,
-                out,
-                &mut step.attention,
-            );
+        if text.is_empty() {
+            return;
         }
-        grow(&mut step.zeros, 3 * hidden);
-        let bias = &step.zeros[..3 * hidden];
-        Attend { qkv, bias, heads: self.heads, dim, relative, out, scratch: &mut step.loops }.run();
+        let (heads, wide) = (self.heads, self.heads.wide());
+        let qkv = &mut step.qkv[wide * text.start..wide * text.end];
+        if let Some(norms) = &self.head_norms {
+            norms.apply(qkv, heads);
+        }
+        if let Some(turns) = turns {
+            turns.apply(qkv, heads);
+        }
+        let out = &mut step.mixed[heads.out() * text.start..heads.out() * text.end];
+        #[cfg(target_arch = "x86_64")]
+        if self.level >= Instructions::Avx512 && heads.dim.is_multiple_of(super::matrix::WIDTH) {
+            let sight = super::attention::Sight { heads, reach: self.reach, relative };
+            let products = super::attention::Products::of(self.short, self.level);
+            return super::attention::attend(qkv, &sight, products, out, &mut step.attention);
+        }
+        grow(&mut step.zeros, wide);
+        let bias = &step.zeros[..wide];
+        Attend { qkv, bias, heads, reach: self.reach, relative, out, scratch: &mut step.loops }.run();
     }
 }
 
 /// Adds the rows of `other` to each row of `rows`, then normalizes it.
 pub(super) fn add_norm(rows: &mut [f32], other: &[f32], norm: &Norm, level: Instructions) {
     #[cfg(target_arch = "x86_64")]
-    if level >= Instructions::Avx512 {
+    if level >= Instructions::Avx512 && norm.centred {
         return super::avx512::add_norm(rows, other, norm);
     }
     kernels::add_norm(rows, &vec![0.0; norm.weight.len()], other, norm);

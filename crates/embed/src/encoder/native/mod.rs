@@ -28,25 +28,28 @@ mod tiled_product;
 
 use std::sync::Mutex;
 
-use self::layer::{Layer, Step};
+use self::layer::{Layer, Places, Step};
 pub use self::level::{Instructions, Precision};
-use super::kernels::Norm;
+use super::config::{Config, Names};
+use super::embedding::Embedding;
+use super::kernels::{self, Norm};
 use super::relative::Relative;
+use super::rotary::Rotary;
 use super::tokens::Sequence;
-use super::transformer::{Config, LayerNames, PROBE, Places, norm};
+use super::transformer::final_norm;
 use super::weights::Weights;
 use crate::Result;
 
-/// A transformer of the BERT family.
+/// A transformer.
 pub(super) struct Native {
     hidden: usize,
     level: Instructions,
     precision: Precision,
-    word: Vec<f32>,
-    places: Places,
-    embedding_norm: Norm,
+    embedding: Embedding,
     relative: Option<Relative>,
+    rotary: Rotary,
     layers: Vec<Layer>,
+    final_norm: Option<Norm>,
     /// Memory of the forward passes that are not running.
     scratch: Mutex<Vec<Scratch>>,
 }
@@ -62,26 +65,24 @@ impl Native {
     pub(super) fn load(
         weights: &Weights,
         config: &Config,
-        names: &LayerNames,
+        names: &Names,
         precision: Precision,
         instructions: Instructions,
     ) -> Result<Native> {
         let level = instructions.resolve()?;
         let precision = precision.resolve(level);
-        let hidden = config.hidden;
-        let word = weights.values(PROBE, &[config.vocab, hidden])?;
         let layers = (0..config.layers)
-            .map(|layer| Layer::load(weights, config, names, layer, precision, level))
+            .map(|layer| Layer::load(weights, config, names.layer, layer, precision, level))
             .collect::<Result<_>>()?;
         Ok(Native {
-            hidden,
+            hidden: config.hidden,
             level,
             precision,
-            word,
-            places: Places::load(weights, config)?,
-            embedding_norm: norm(weights, "embeddings.LayerNorm", config)?,
+            embedding: Embedding::load(weights, config, names)?,
             relative: config.load_relative(weights)?,
+            rotary: Rotary::new(config),
             layers,
+            final_norm: final_norm(weights, config, names)?,
             scratch: Mutex::default(),
         })
     }
@@ -121,9 +122,17 @@ impl Native {
         let tokens: usize = texts.iter().map(|text| text.len()).sum();
         self.embed(texts, tokens, scratch);
         let state = &mut scratch.state[..tokens * self.hidden];
-        self.layers
-            .iter()
-            .all(|layer| layer.run(texts, self.relative.as_ref(), state, &mut scratch.step, pause))
+        let turns = self.rotary.of(texts);
+        let done = self.layers.iter().enumerate().all(|(number, layer)| {
+            let places = Places { relative: self.relative.as_ref(), turns: turns.layer(number) };
+            layer.run(texts, &places, state, &mut scratch.step, pause)
+        });
+        if let Some(norm) = self.final_norm.as_ref().filter(|_| done) {
+            let rest = scratch.step.rest(state.len());
+            kernels::norm(state, norm, rest);
+            state.copy_from_slice(rest);
+        }
+        done
     }
 
     fn embed(&self, texts: &[&Sequence], tokens: usize, scratch: &mut Scratch) {
@@ -131,13 +140,10 @@ impl Native {
         layer::grow(&mut scratch.state, tokens * hidden);
         let state = &mut scratch.state[..tokens * hidden];
         let places = scratch.step.rest(tokens * hidden);
-        let mut rows = state.chunks_exact_mut(hidden).zip(places.chunks_exact_mut(hidden));
-        for text in texts {
-            for ((at, &id), (state, place)) in text.ids.iter().enumerate().zip(&mut rows) {
-                state.copy_from_slice(&self.word[id as usize * hidden..][..hidden]);
-                self.places.write(at, at >= text.second, place);
-            }
+        self.embedding.write(texts, state, places);
+        match &self.embedding.norm {
+            Some(norm) => layer::add_norm(state, places, norm, self.level),
+            None => kernels::add(state, places),
         }
-        layer::add_norm(state, places, &self.embedding_norm, self.level);
     }
 }

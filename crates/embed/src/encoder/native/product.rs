@@ -30,8 +30,18 @@ pub(super) fn product(
     rows: &mut Rows,
     out: &mut [f32],
 ) {
-    let count = values.len() / matrix.inputs;
     rows.fill(values, matrix);
+    multiply(rows, values.len() / matrix.inputs, matrix, activation, out);
+}
+
+/// The same with `count` rows that were filled for the matrix.
+pub(super) fn multiply(
+    rows: &Rows,
+    count: usize,
+    matrix: &Matrix,
+    activation: Option<Activation>,
+    out: &mut [f32],
+) {
     let out = &mut out[..count * matrix.outputs];
     match matrix.level {
         #[cfg(target_arch = "x86_64")]
@@ -50,29 +60,26 @@ pub(super) fn product(
     }
 }
 
-/// down(activation(up(values))): two products, one after the other.
+/// Fills the second of `rows` with activation(up(values)), for the product with
+/// `down` that follows.
 ///
-/// `wide` has room for what is between them.
-pub(super) fn feed_forward(
+/// `wide` has room for as many outputs of `up`.
+pub(super) fn widen(
     values: &[f32],
     (up, activation, down): (&Matrix, Activation, &Matrix),
-    rows: &mut [Rows; 2],
+    [rows, next]: &mut [Rows; 2],
     wide: &mut [f32],
-    out: &mut [f32],
 ) {
     let count = values.len() / up.inputs;
-    let [rows, more] = rows;
     #[cfg(target_arch = "x86_64")]
     if up.level >= Instructions::Amx && [up.format, down.format] == [super::rows::Format::Bf16; 2] {
         use super::tiled_product::{Outputs, product};
-        // The scale of a row, which integers have, stays 1.
         rows.fill(values, up);
-        more.reserve(count, down);
-        product(rows, count, up, Some(activation), Outputs::Rows(more));
-        return product(more, count, down, None, Outputs::Values(out));
+        next.reserve(count, down);
+        return product(rows, count, up, Some(activation), Outputs::Rows(next));
     }
     product(values, up, Some(activation), rows, wide);
-    product(&wide[..count * up.outputs], down, None, more, out);
+    next.fill(&wide[..count * up.outputs], down);
 }
 
 /// The sums by the `gemm` crate, which has kernels for most processors.
@@ -262,7 +269,7 @@ mod tests {
     fn activations_after_a_product_are_those_of_the_loops() {
         let xs: Vec<f32> = (-2000..2000).map(|i| i as f32 / 250.0).chain([-50.0, 50.0, f32::NAN]).collect();
         for level in levels() {
-            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
                 let matrix = Matrix::new(&[1.0], &[0.0], Precision::F32, level);
                 let mut got = vec![0.0; xs.len()];
                 product(&xs, &matrix, Some(activation), &mut Rows::default(), &mut got);

@@ -12,8 +12,10 @@ use core::arch::x86_64::{
     _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_epi32, _mm512_storeu_ps,
 };
 
+use core::ops::Range;
+
 use super::amx::{Cut, Piece, Sums, Tiles, join, no_sums, one_bf16, two_bf16};
-use super::attention::{Bias, Head, Scratch, pairs, turn};
+use super::attention::{Bias, First, Head, Scratch, pairs, turn};
 use super::avx512::{exp2_short, first};
 use super::matrix::{PIECE, WIDTH};
 use super::rows::Format;
@@ -43,9 +45,8 @@ impl Head {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     pub(super) unsafe fn tiled(
         self,
-        qkv: *const f32,
+        first: First,
         bias: Bias<'_>,
-        out: *mut f32,
         scratch: &mut Scratch,
         tiles: &Tiles,
         cut: Cut,
@@ -64,31 +65,38 @@ impl Head {
         };
         // SAFETY: as the caller says.
         unsafe {
-            work.take(qkv);
+            work.take(first);
             let mut sums = no_sums();
             for rows in cut.pairs() {
                 work.score(rows);
                 let inverse = work.softmax(rows, bias);
-                work.mix(rows, &inverse, &mut sums, out);
+                work.mix(rows, &inverse, &mut sums, first.out);
             }
         }
     }
 }
 
 impl Work<'_> {
+    /// The panels of keys that the rows of two tiles, or one, see.
+    fn blocks(&self, (one, two): (usize, Option<usize>)) -> Range<usize> {
+        self.head.blocks(one, two.unwrap_or(one) + self.cut.height - one)
+    }
+
     /// Brings queries, keys and values into the order of tiles.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn take(&self, qkv: *const f32) {
-        let Head { tokens, dim, wide, hidden, keys } = self.head;
+    unsafe fn take(&self, First { query, key, value, .. }: First) {
+        let Head { tokens, dim, wide, keys, fresh, .. } = self.head;
         let words = dim / 2;
         // SAFETY: see `tiled`.
         unsafe {
-            let (query, key, value) = (qkv, qkv.add(hidden), qkv.add(2 * hidden));
             for token in 0..tokens {
                 for column in (0..dim).step_by(16) {
                     let into = self.queries.add(token * words + column / 2);
                     _mm256_storeu_si256(into.cast(), pairs(query.add(token * wide + column)));
                 }
+            }
+            if !fresh {
+                return;
             }
             for block in (0..keys).step_by(16) {
                 let panel = self.keys.add(block / WIDTH * words * WIDTH + block % WIDTH);
@@ -118,11 +126,12 @@ impl Work<'_> {
     /// Q Kᵀ of two tiles of tokens, or one.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     unsafe fn score(&self, (one, two): (usize, Option<usize>)) {
+        let blocks = self.blocks((one, two));
         let words = self.head.dim / 2;
         // SAFETY: see `tiled`.
         unsafe {
             let more = self.scores.add(self.cut.height * self.score_stride);
-            for column in (0..self.head.keys).step_by(WIDTH) {
+            for column in blocks.step_by(WIDTH) {
                 let piece = Piece {
                     pieces: words / PIECE,
                     rows: [one, two.unwrap_or(one)].map(|row| self.queries.add(row * words).cast_const()),
@@ -159,6 +168,7 @@ impl Work<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     unsafe fn softmax(&self, (one, two): (usize, Option<usize>), bias: Bias<'_>) -> [[f32; PIECE]; 2] {
         let mut inverse = [[0.0; PIECE]; 2];
+        let blocks = self.blocks((one, two));
         let tiles = [Some(one), two].into_iter().flatten().zip(&mut inverse);
         for (tile, (token, inverse)) in tiles.enumerate() {
             for (row, inverse) in inverse.iter_mut().enumerate().take(self.cut.height) {
@@ -167,25 +177,26 @@ impl Work<'_> {
                 unsafe {
                     let scores = self.scores.add(line * self.score_stride);
                     self.head.add(bias, token + row, scores);
-                    *inverse = 1.0 / self.weigh(scores, self.weights.add(line * self.weight_stride));
+                    let weights = self.weights.add(line * self.weight_stride);
+                    *inverse = 1.0 / self.weigh(token + row, blocks.clone(), scores, weights);
                 }
             }
         }
         inverse
     }
 
-    /// Writes the exponentials of a row of scores as bfloat16 and gives their sum;
-    /// what is behind the last token becomes zero.
+    /// Writes the exponentials of the scores of some panels in the row of the token
+    /// `at` as bfloat16, and gives their sum; what the token does not see becomes zero.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn weigh(&self, scores: *const f32, into: *mut u32) -> f32 {
-        let Head { tokens, keys, .. } = self.head;
+    unsafe fn weigh(&self, at: usize, blocks: Range<usize>, scores: *const f32, into: *mut u32) -> f32 {
+        let seen = self.head.reach.of(at, self.head.tokens);
         let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mask = |block: usize| first(tokens.saturating_sub(block));
+        let mask = |at: usize| first(seen.end.saturating_sub(at)) & !first(seen.start.saturating_sub(at));
         let (mut most, mut sums) = ([lowest; 2], [_mm512_setzero_ps(); 2]);
         // SAFETY: a row has `keys` values, a multiple of 32.
         unsafe {
-            for block in (0..keys).step_by(WIDTH) {
+            for block in blocks.clone().step_by(WIDTH) {
                 for half in 0..2 {
                     let at = block + 16 * half;
                     let x = _mm512_mask_blend_ps(mask(at), lowest, _mm512_loadu_ps(scores.add(at)));
@@ -195,7 +206,7 @@ impl Work<'_> {
             let log2 = _mm512_set1_ps(std::f32::consts::LOG2_E);
             let most = _mm512_set1_ps(_mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1])));
             let most = _mm512_mul_ps(most, log2);
-            for block in (0..keys).step_by(WIDTH) {
+            for block in blocks.step_by(WIDTH) {
                 for half in 0..2 {
                     let at = block + 16 * half;
                     let x = _mm512_fmsub_ps(_mm512_loadu_ps(scores.add(at)), log2, most);
@@ -218,18 +229,20 @@ impl Work<'_> {
         sums: &mut Sums,
         out: *mut f32,
     ) {
-        let Head { dim, hidden, keys, .. } = self.head;
+        let Head { dim, hidden, .. } = self.head;
+        let blocks = self.blocks((one, two));
         let height = self.cut.height;
         // SAFETY: see `tiled`.
         unsafe {
             for column in (0..dim).step_by(WIDTH) {
                 let into = sums.as_mut_ptr();
                 let piece = Piece {
-                    pieces: keys / 2 / PIECE,
-                    rows: [self.weights, self.weights.add(height * self.weight_stride)]
-                        .map(|weights| weights.cast_const()),
+                    pieces: blocks.len() / 2 / PIECE,
+                    rows: [0, height].map(|row| {
+                        self.weights.add(row * self.weight_stride + blocks.start / 2).cast_const()
+                    }),
                     row_stride: 4 * self.weight_stride,
-                    columns: self.values.add(column),
+                    columns: self.values.add(blocks.start / 2 * dim + column),
                     column_stride: 4 * dim,
                     sums: [into.cast(), into.add(height).cast()],
                     sum_stride: size_of::<[__m512; 2]>(),
