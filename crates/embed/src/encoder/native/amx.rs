@@ -307,3 +307,75 @@ pub(super) fn join(sums: &mut [[__m512; 2]], more: &[[__m512; 2]], format: Forma
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::level::{Instructions, Precision};
+    use super::super::matrix::Matrix;
+    use super::super::product::product;
+    use super::super::rows::Rows;
+    use super::{Cut, HIGH};
+
+    #[test]
+    fn tiles_of_one_height_cover_all_rows() {
+        for rows in 1..200 {
+            let cut = Cut::of(rows);
+            assert!((1..=HIGH).contains(&cut.height) && cut.height <= rows);
+            let starts: Vec<usize> = cut.pairs().flat_map(|(one, two)| [Some(one), two]).flatten().collect();
+            assert_eq!(starts.len(), rows.div_ceil(HIGH), "{rows}");
+            let mut next = 0;
+            for start in starts {
+                assert!(start <= next, "{rows}: a gap before {start}");
+                next = next.max(start + cut.height);
+            }
+            assert_eq!(next, rows);
+        }
+    }
+
+    #[test]
+    fn what_one_thread_asked_for_holds_in_each() {
+        if Instructions::Amx.resolve().is_err() {
+            return;
+        }
+        let values: Vec<f32> = (0..40 * 96).map(|i| (i % 13) as f32 - 6.0).collect();
+        for precision in [Precision::Bf16, Precision::Int8] {
+            let matrix = Matrix::new(&values[..33 * 96], &[0.5; 33], precision, Instructions::Amx);
+            let run = || {
+                let mut out = vec![f32::NAN; 40 * 33];
+                product(&values, &matrix, None, &mut Rows::default(), &mut out);
+                out
+            };
+            let here = run();
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| [run(), run()])).collect();
+                for thread in threads {
+                    assert_eq!(thread.join().expect("no panic"), [here.clone(), here.clone()]);
+                }
+            });
+        }
+    }
+
+    /// A filter on system calls holds for the thread that sets it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_system_that_refuses_tiles_means_no() {
+        /// Lets all calls through but `arch_prctl`, which is not permitted.
+        fn refuse() -> bool {
+            let part = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+            let mut parts = [
+                part(0x20, 0, 0),                                // the number of the call
+                part(0x15, 1, libc::SYS_arch_prctl as u32),      // is another: skip one
+                part(0x06, 0, 0x0005_0000 | libc::EPERM as u32), // an error
+                part(0x06, 0, 0x7FFF_0000),                      // allowed
+            ];
+            let filter = libc::sock_fprog { len: 4, filter: parts.as_mut_ptr() };
+            // SAFETY: both calls read what they are given and affect this thread alone.
+            unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                    && libc::prctl(libc::PR_SET_SECCOMP, 2, &raw const filter) == 0
+            }
+        }
+        let answer = std::thread::spawn(|| refuse().then(super::granted)).join().expect("no panic");
+        assert_ne!(answer, Some(true));
+    }
+}
