@@ -17,13 +17,12 @@ use super::product::{multiply, product, widen};
 use super::rows::Rows;
 use crate::Result;
 
-/// Rows that go through a step together, about: their values stay in the second
-/// cache, and the weights are read once for all of them.
-const BLOCK: usize = 192;
-
-/// As many rows of so many in each step.
-fn block(rows: usize) -> usize {
-    let blocks = ((rows + BLOCK / 2) / BLOCK).max(1);
+/// How many of `rows` go through a step together: their values stay in the second
+/// cache, and the weights are read once for all of them. Tiles are done with values
+/// sooner than weights come, so that more rows pay.
+fn block(rows: usize, level: Instructions) -> usize {
+    let about = if level >= Instructions::Amx { 192 } else { 96 };
+    let blocks = ((rows + about / 2) / about).max(1);
     rows.div_ceil(blocks).next_multiple_of(32).max(32)
 }
 
@@ -121,7 +120,7 @@ impl Layer {
     ) -> bool {
         let (hidden, wide, out) = (self.hidden, self.heads.wide(), self.heads.out());
         let tokens = state.len() / hidden;
-        let block = block(tokens);
+        let block = block(tokens, self.level);
         grow(&mut step.qkv, tokens * wide);
         grow(&mut step.mixed, tokens * out);
         grow(&mut step.rest, block * hidden);
