@@ -15,10 +15,10 @@ use core::arch::x86_64::{
     _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
     _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps,
     _mm512_maskz_loadu_ps, _mm512_maskz_sub_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_mullo_epi32, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32,
-    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_reduce_ps, _mm512_roundscale_ps,
-    _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps,
-    _mm512_storeu_epi32, _mm512_sub_epi32, _mm512_sub_ps,
+    _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_reduce_ps, _mm512_roundscale_ps, _mm512_scalef_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_epi32,
+    _mm512_sub_ps,
 };
 
 use super::super::kernels::{Activation, Norm};
@@ -211,8 +211,8 @@ pub(super) struct Columns {
     mask: __mmask16,
     bias: __m512,
     scale: __m512,
-    /// The sums of integer weights.
-    whole: __m512i,
+    /// What the integer weights stand for, added up.
+    whole: __m512,
 }
 
 impl Columns {
@@ -230,6 +230,7 @@ impl Columns {
                 _mm512_loadu_epi32(matrix.sums.as_ptr().add(column)),
             )
         };
+        let whole = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
         Columns { mask: first(matrix.outputs.saturating_sub(column)), bias, scale, whole }
     }
 
@@ -251,8 +252,10 @@ impl Columns {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn whole(&self, sums: __m512, scale: f32, zero: i32) -> __m512 {
-        let zero = _mm512_mullo_epi32(_mm512_set1_epi32(zero), self.whole);
-        self.float(_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(sums), zero)), scale)
+        // Each sum has the row's zero times the weights too much.
+        let base = _mm512_fnmadd_ps(_mm512_set1_ps(scale * zero as f32), self.whole, self.bias);
+        let sums = _mm512_cvtepi32_ps(_mm512_castps_si512(sums));
+        _mm512_fmadd_ps(sums, _mm512_mul_ps(self.scale, _mm512_set1_ps(scale)), base)
     }
 
     /// # Safety

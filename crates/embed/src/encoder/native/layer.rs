@@ -17,14 +17,9 @@ use super::product::{multiply, product, widen};
 use super::rows::Rows;
 use crate::Result;
 
-/// How many of `rows` go through a step together: their values stay in the second
-/// cache, and the weights are read once for all of them. Tiles are done with values
-/// sooner than weights come, so that more rows pay.
-fn block(rows: usize, level: Instructions) -> usize {
-    let about = if level >= Instructions::Amx { 192 } else { 96 };
-    let blocks = ((rows + about / 2) / about).max(1);
-    rows.div_ceil(blocks).next_multiple_of(32).max(32)
-}
+/// Rows that go through a step together: their values stay in the second cache,
+/// and the weights are read once for all of them.
+const BLOCK: usize = 96;
 
 pub(super) struct Layer {
     hidden: usize,
@@ -120,14 +115,13 @@ impl Layer {
     ) -> bool {
         let (hidden, wide, out) = (self.hidden, self.heads.wide(), self.heads.out());
         let tokens = state.len() / hidden;
-        let block = block(tokens, self.level);
         grow(&mut step.qkv, tokens * wide);
         grow(&mut step.mixed, tokens * out);
-        grow(&mut step.rest, block * hidden);
-        grow(&mut step.wide, block * self.up.outputs);
-        grow(&mut step.gated, if self.gated { block * self.down.inputs } else { 0 });
+        grow(&mut step.rest, BLOCK * hidden);
+        grow(&mut step.wide, BLOCK * self.up.outputs);
+        grow(&mut step.gated, if self.gated { BLOCK * self.down.inputs } else { 0 });
 
-        let rows = state.chunks(block * hidden).zip(step.qkv.chunks_mut(block * wide));
+        let rows = state.chunks(BLOCK * hidden).zip(step.qkv.chunks_mut(BLOCK * wide));
         for (state, qkv) in rows {
             let mut input = state;
             if let Norms::Before { attention: Some(norm), .. } = &self.norms {
@@ -150,7 +144,7 @@ impl Layer {
                 return false;
             }
         }
-        for (state, mixed) in state.chunks_mut(block * hidden).zip(step.mixed.chunks(block * out)) {
+        for (state, mixed) in state.chunks_mut(BLOCK * hidden).zip(step.mixed.chunks(BLOCK * out)) {
             let rows = state.len() / hidden;
             let rest = &mut step.rest[..state.len()];
             product(&mixed[..rows * out], &self.output, None, &mut step.rows[0], rest);
