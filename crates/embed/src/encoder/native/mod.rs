@@ -16,6 +16,8 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod curves;
 mod layer;
 mod level;
 mod matrix;

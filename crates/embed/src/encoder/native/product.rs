@@ -270,17 +270,20 @@ mod tests {
         let xs: Vec<f32> = (-2000..2000).map(|i| i as f32 / 250.0).chain([-50.0, 50.0, f32::NAN]).collect();
         for level in levels() {
             for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
-                let matrix = Matrix::new(&[1.0], &[0.0], Precision::F32, level);
-                let mut got = vec![0.0; xs.len()];
-                product(&xs, &matrix, Some(activation), &mut Rows::default(), &mut got);
-                let mut want = xs.clone();
-                crate::encoder::kernels::bias_activate(&mut want, &[0.0], activation);
-                for (x, (got, want)) in xs.iter().zip(got.iter().zip(&want)) {
-                    let same = (got - want).abs() < 2e-6 * want.abs().max(1.0);
-                    assert!(
-                        same || got.is_nan() && want.is_nan(),
-                        "{level:?} {activation:?} {x}: {got} {want}"
-                    );
+                for (precision, close) in [(Precision::F32, 2e-6), (Precision::Bf16, 1e-4)] {
+                    let xs = as_kept(&xs, precision);
+                    let matrix = Matrix::new(&[1.0], &[0.0], precision, level);
+                    let mut got = vec![0.0; xs.len()];
+                    product(&xs, &matrix, Some(activation), &mut Rows::default(), &mut got);
+                    let mut want = xs.clone();
+                    crate::encoder::kernels::bias_activate(&mut want, &[0.0], activation);
+                    for (x, (got, want)) in xs.iter().zip(got.iter().zip(&want)) {
+                        let same = (got - want).abs() < close * want.abs().max(1.0);
+                        assert!(
+                            same || got.is_nan() && want.is_nan(),
+                            "{level:?} {precision:?} {activation:?} {x}: {got} {want}"
+                        );
+                    }
                 }
             }
         }

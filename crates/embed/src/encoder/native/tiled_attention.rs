@@ -16,7 +16,8 @@ use core::ops::Range;
 
 use super::amx::{Cut, Piece, Sums, Tiles, join, no_sums, one_bf16, two_bf16};
 use super::attention::{Bias, First, Head, Scratch, pairs, turn};
-use super::avx512::{exp2_short, first};
+use super::avx512::first;
+use super::curves::exp2_short;
 use super::matrix::{PIECE, WIDTH};
 use super::rows::Format;
 

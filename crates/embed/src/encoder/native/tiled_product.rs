@@ -10,7 +10,8 @@ use core::arch::x86_64::{__m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_
 
 use super::super::kernels::Activation;
 use super::amx::{AHEAD, Cut, Piece, Sums, Tiles, join, no_sums, one_bf16, one_int8, two_bf16, two_int8};
-use super::avx512::{Columns, gelu_short, gelu_tanh, relu, silu};
+use super::avx512::Columns;
+use super::curves::{gelu_short, gelu_tanh, relu, silu};
 use super::matrix::{Matrix, PIECE, WIDTH};
 use super::rows::{Format, Rows};
 
