@@ -31,17 +31,25 @@ pub(super) fn available() -> bool {
     *AVAILABLE
 }
 
+#[allow(unused_unsafe)] // Only newer toolchains call it safe to ask what there is.
 fn processor_has_tiles() -> bool {
     const BF16: u32 = 1 << 22;
     const TILE: u32 = 1 << 24;
     const INT8: u32 = 1 << 25;
     /// The states of the configuration and of the tiles.
     const STATES: u64 = 1 << 17 | 1 << 18;
-    if core::arch::x86_64::__cpuid(0).eax < 7 || !is_x86_feature_detected!("xsave") {
+    // SAFETY: every processor of this family can be asked; leaf 7 is asked for only
+    // where there is one.
+    let found = unsafe {
+        match core::arch::x86_64::__cpuid(0).eax {
+            7.. => core::arch::x86_64::__cpuid_count(7, 0).edx,
+            _ => 0,
+        }
+    };
+    if !is_x86_feature_detected!("xsave") {
         return false;
     }
-    let found = core::arch::x86_64::__cpuid_count(7, 0).edx;
-    // SAFETY: XSAVE, as found above: switched on by the system.
+    // SAFETY: XSAVE was found above, switched on by the system.
     let saved = unsafe { saved_states() };
     found & (BF16 | TILE | INT8) == BF16 | TILE | INT8 && saved & STATES == STATES
 }
