@@ -21,11 +21,24 @@ use crate::Result;
 /// and the weights are read once for all of them.
 const BLOCK: usize = 96;
 
+/// The same for bfloat16 in tiles, which are done with values sooner than weights
+/// come, and which keep no wide rows of f32.
+const TILED_BLOCK: usize = 192;
+
+/// How many of `rows` to take at a time, so that all steps have as many of about so
+/// many.
+fn even(rows: usize, about: usize) -> usize {
+    let steps = ((rows + about / 2) / about).max(1);
+    rows.div_ceil(steps).next_multiple_of(32).max(32)
+}
+
 pub(super) struct Layer {
     hidden: usize,
     heads: Heads,
     reach: Reach,
     level: Instructions,
+    /// Rows that go through a step together, about.
+    block: usize,
     /// Products of the attention in bfloat16.
     short: bool,
     qkv: Matrix,
@@ -91,6 +104,11 @@ impl Layer {
             heads: config.heads,
             reach: config.sight(layer).reach,
             level,
+            block: if precision == Precision::Bf16 && level >= Instructions::Amx {
+                TILED_BLOCK
+            } else {
+                BLOCK
+            },
             short: precision != Precision::F32 && level >= Instructions::Bf16,
             qkv: packed(&parts.qkv),
             head_norms: parts.heads,
@@ -115,13 +133,14 @@ impl Layer {
     ) -> bool {
         let (hidden, wide, out) = (self.hidden, self.heads.wide(), self.heads.out());
         let tokens = state.len() / hidden;
+        let block = even(tokens, self.block);
         grow(&mut step.qkv, tokens * wide);
         grow(&mut step.mixed, tokens * out);
-        grow(&mut step.rest, BLOCK * hidden);
-        grow(&mut step.wide, BLOCK * self.up.outputs);
-        grow(&mut step.gated, if self.gated { BLOCK * self.down.inputs } else { 0 });
+        grow(&mut step.rest, block * hidden);
+        grow(&mut step.wide, block * self.up.outputs);
+        grow(&mut step.gated, if self.gated { block * self.down.inputs } else { 0 });
 
-        let rows = state.chunks(BLOCK * hidden).zip(step.qkv.chunks_mut(BLOCK * wide));
+        let rows = state.chunks(block * hidden).zip(step.qkv.chunks_mut(block * wide));
         for (state, qkv) in rows {
             let mut input = state;
             if let Norms::Before { attention: Some(norm), .. } = &self.norms {
@@ -144,7 +163,7 @@ impl Layer {
                 return false;
             }
         }
-        for (state, mixed) in state.chunks_mut(BLOCK * hidden).zip(step.mixed.chunks(BLOCK * out)) {
+        for (state, mixed) in state.chunks_mut(block * hidden).zip(step.mixed.chunks(block * out)) {
             let rows = state.len() / hidden;
             let rest = &mut step.rest[..state.len()];
             product(&mixed[..rows * out], &self.output, None, &mut step.rows[0], rest);
