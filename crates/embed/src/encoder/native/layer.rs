@@ -99,16 +99,13 @@ impl Layer {
     ) -> Result<Layer> {
         let parts = Parts::load(weights, config, names, layer)?;
         let packed = |linear: &Linear| Matrix::new(&linear.weight, &linear.bias, precision, level);
+        let tiled = precision == Precision::Bf16 && level >= Instructions::Amx;
         Ok(Layer {
             hidden: config.hidden,
             heads: config.heads,
             reach: config.sight(layer).reach,
             level,
-            block: if precision == Precision::Bf16 && level >= Instructions::Amx {
-                TILED_BLOCK
-            } else {
-                BLOCK
-            },
+            block: if tiled && !config.style.gated { TILED_BLOCK } else { BLOCK },
             short: precision != Precision::F32 && level >= Instructions::Bf16,
             qkv: packed(&parts.qkv),
             head_norms: parts.heads,
