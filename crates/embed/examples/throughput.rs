@@ -1,7 +1,8 @@
 //! How fast texts become vectors.
 //!
 //! ```text
-//! cargo run --release -p cairn-embed --example throughput [THREADS [BATCH_TOKENS [TEXTS]]]
+//! cargo run --release -p cairn-embed --example throughput \
+//!     [THREADS [BATCH_TOKENS [TEXTS [PRECISION [INSTRUCTIONS]]]]]
 //! ```
 
 #![allow(clippy::print_stdout)]
@@ -9,7 +10,8 @@
 use std::time::{Duration, Instant};
 
 use cairn_embed::{
-    DEFAULT_MODEL, Encoder, EncoderOptions, ModelStore, Result, Silent, StoreOptions, TextKind,
+    DEFAULT_MODEL, Encoder, EncoderOptions, Instructions, ModelStore, Precision, Result, Silent,
+    StoreOptions, TextKind,
 };
 
 const WORDS: &str = "a cairn is a pile of stones that marks the path over open ground where \
@@ -47,6 +49,11 @@ fn cpu() -> Option<f64> {
     Some(ticks / 100.0)
 }
 
+/// An option by the name it has in the configuration.
+fn named<T: serde::de::DeserializeOwned>(name: Option<String>) -> Option<T> {
+    serde_json::from_value(name?.into()).ok()
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default| {
@@ -54,12 +61,15 @@ fn main() -> Result<()> {
         given.unwrap_or(default)
     };
     let defaults = EncoderOptions::default();
+    let (threads, max_batch_tokens) = (number(defaults.threads), number(defaults.max_batch_tokens));
+    let count = number(500);
     let options = EncoderOptions {
-        threads: number(defaults.threads),
-        max_batch_tokens: number(defaults.max_batch_tokens),
+        threads,
+        max_batch_tokens,
+        precision: named::<Precision>(arguments.next()).unwrap_or(defaults.precision),
+        instructions: named::<Instructions>(arguments.next()).unwrap_or(defaults.instructions),
         ..defaults
     };
-    let count = number(500);
     println!("{options:?}");
 
     let folder = ModelStore::new(StoreOptions::default()).pull(DEFAULT_MODEL, &Silent)?;
@@ -67,7 +77,7 @@ fn main() -> Result<()> {
     let encoder = Encoder::load(&folder, &options)?;
     println!("loaded in {:.2?}", start.elapsed());
 
-    for (count, words) in [(count, 58), (count.div_ceil(8), 240)] {
+    for (count, words) in [(count, 14), (count, 58), (count.div_ceil(8), 240)] {
         let texts = texts(count, words);
         let texts: Vec<&str> = texts.iter().map(|text| &text[..]).collect();
         let tokens = encoder.embed(&texts, TextKind::Passage)?.tokens;

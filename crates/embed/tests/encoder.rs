@@ -23,12 +23,12 @@ fn load(folder: &Path) -> Result<Encoder, Error> {
 
 /// The levels of instructions this processor has.
 fn levels() -> Vec<Instructions> {
-    use Instructions::{Avx2, Avx512, Bf16, Portable, Vnni};
+    use Instructions::{Amx, Avx2, Avx512, Bf16, Portable, Vnni};
     let folder = case("bert mean").folder();
     let runs = |&instructions: &Instructions| {
         Encoder::load(folder.path(), &EncoderOptions { instructions, ..exact() }).is_ok()
     };
-    [Portable, Avx2, Avx512, Vnni, Bf16].into_iter().filter(runs).collect()
+    [Portable, Avx2, Avx512, Vnni, Bf16, Amx].into_iter().filter(runs).collect()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {

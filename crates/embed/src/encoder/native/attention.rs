@@ -2,8 +2,9 @@
 //!
 //! The two products run on the kernels of the linear layers: keys are turned
 //! into panels as weights are, values are panels already. With bfloat16 both
-//! products take pairs; softmax is f32 either way. Other processors, and heads
-//! that are no multiple of 32 wide, take the loops of `kernels`.
+//! products take pairs, in tiles where there is AMX (`tiled_attention`); softmax is f32
+//! either way. Other processors, and heads that are no multiple of 32 wide, take
+//! the loops of `kernels`.
 
 #![allow(unsafe_code)] // Loads and stores take pointers.
 
@@ -20,32 +21,58 @@ use core::ops::Range;
 
 use super::super::reach::{Heads, Reach};
 use super::super::relative::Relative;
-use super::avx512::{Sums, exp, first, kernel_bf16, kernel_f32};
+use super::amx::{Cut, Tiles};
+use super::avx512::{Sums, first, kernel_bf16, kernel_f32};
+use super::curves::exp;
+use super::level::Instructions;
 use super::matrix::{Line, WIDTH, lines};
 use super::product::{MOST_ROWS, tiles};
+
+/// How the two products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Products {
+    F32,
+    /// Pairs of bfloat16.
+    Pairs,
+    /// The same in tiles of AMX.
+    Tiles,
+}
+
+impl Products {
+    /// The fastest in f32, or in bfloat16 if it may be `short`.
+    pub(super) fn of(short: bool, level: Instructions) -> Products {
+        match level {
+            _ if !short => Products::F32,
+            level if level >= Instructions::Amx => Products::Tiles,
+            _ => Products::Pairs,
+        }
+    }
+}
 
 /// Memory the attention reuses from text to text.
 #[derive(Default)]
 pub(super) struct Scratch {
-    queries: Vec<Line>,
-    keys: Vec<Line>,
-    values: Vec<Line>,
-    scores: Vec<Line>,
-    weights: Vec<Line>,
+    pub(super) queries: Vec<Line>,
+    pub(super) keys: Vec<Line>,
+    pub(super) values: Vec<Line>,
+    pub(super) scores: Vec<Line>,
+    pub(super) weights: Vec<Line>,
 }
 
 impl Scratch {
-    fn reserve(&mut self, dim: usize, keys: usize) {
+    /// Memory for `rows` queries at a time of `dim` values, and for `keys` keys.
+    fn reserve(&mut self, rows: usize, dim: usize, keys: usize) {
         let grow = |memory: &mut Vec<Line>, words: usize| {
             if memory.len() * 16 < words {
                 *memory = lines(words);
             }
         };
-        grow(&mut self.queries, MOST_ROWS * dim);
+        // A line more, so that rows may be an odd number of lines apart.
+        grow(&mut self.queries, rows.max(keys) * dim);
         grow(&mut self.keys, dim * keys);
         grow(&mut self.values, dim * keys);
-        grow(&mut self.scores, MOST_ROWS * keys);
-        grow(&mut self.weights, MOST_ROWS * keys);
+        grow(&mut self.scores, rows * (keys + 16));
+        grow(&mut self.weights, rows * (keys + 16));
     }
 }
 
@@ -59,45 +86,57 @@ pub(super) struct Sight<'a> {
 
 /// Where a head is in the rows of a text.
 #[derive(Clone, Copy)]
-struct Head {
-    tokens: usize,
-    dim: usize,
-    reach: Reach,
+pub(super) struct Head {
+    pub(super) tokens: usize,
+    pub(super) dim: usize,
+    pub(super) reach: Reach,
     /// Values from row to row of queries, keys and values.
-    wide: usize,
+    pub(super) wide: usize,
     /// Values from row to row of the result.
-    hidden: usize,
+    pub(super) hidden: usize,
     /// Tokens rounded up to whole panels.
-    keys: usize,
+    pub(super) keys: usize,
     /// Whether keys and values are others than those of the head before.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 /// Where the first row of a head is.
 #[derive(Clone, Copy)]
-struct First {
-    query: *const f32,
-    key: *const f32,
-    value: *const f32,
-    out: *mut f32,
+pub(super) struct First {
+    pub(super) query: *const f32,
+    pub(super) key: *const f32,
+    pub(super) value: *const f32,
+    pub(super) out: *mut f32,
 }
 
 /// What is added to scores for the distance of tokens, and which head it is.
-type Bias<'a> = Option<(&'a Relative, usize)>;
+pub(super) type Bias<'a> = Option<(&'a Relative, usize)>;
 
 /// softmax(Q Kᵀ) V of each head.
 ///
 /// `qkv` has queries (scaled already), keys and values of each token, `out` gets
-/// the result of each. Heads are a multiple of 32 wide. `short` asks for products
-/// of bfloat16, which the processor must have; it must have AVX-512 anyway.
-pub(super) fn attend(qkv: &[f32], sight: &Sight<'_>, short: bool, out: &mut [f32], scratch: &mut Scratch) {
+/// the result of each. Heads are a multiple of 32 wide. The processor must have what
+/// `products` says; it must have AVX-512 anyway.
+pub(super) fn attend(
+    qkv: &[f32],
+    sight: &Sight<'_>,
+    products: Products,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) {
     let (heads, dim) = (sight.heads, sight.heads.dim);
     let (wide, hidden) = (heads.wide(), heads.out());
     let tokens = out.len() / hidden;
     assert!(dim.is_multiple_of(WIDTH) && dim > 0 && heads.queries.is_multiple_of(heads.keys));
     assert!(qkv.len() == tokens * wide && out.len() == tokens * hidden);
     let keys = tokens.next_multiple_of(WIDTH);
-    scratch.reserve(dim, keys);
+    if tokens == 0 {
+        return;
+    }
+    let cut = Cut::of(tokens);
+    scratch.reserve(MOST_ROWS.max(2 * cut.height), dim, keys);
+    // SAFETY: the caller says that there are tiles.
+    let tiles = (products == Products::Tiles).then(|| unsafe { Tiles::new(cut.height) });
     for number in 0..heads.queries {
         let fresh = number.is_multiple_of(heads.group());
         let head = Head { tokens, dim, reach: sight.reach, wide, hidden, keys, fresh };
@@ -106,10 +145,10 @@ pub(super) fn attend(qkv: &[f32], sight: &Sight<'_>, short: bool, out: &mut [f32
         let bias = sight.relative.map(|relative| (relative, number));
         // SAFETY: see above for the instructions; the lengths were checked.
         unsafe {
-            if short {
-                head.bf16(first, bias, scratch);
-            } else {
-                head.f32(first, bias, scratch);
+            match (products, &tiles) {
+                (Products::F32, _) => head.f32(first, bias, scratch),
+                (_, None) => head.bf16(first, bias, scratch),
+                (_, Some(tiles)) => head.tiled(first, bias, scratch, tiles, cut),
             }
         }
     }
@@ -252,7 +291,7 @@ impl Head {
     /// Values of two tokens side by side: a word for each column.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn pair_values(self, from: *const f32, into: *mut u32) {
+    pub(super) unsafe fn pair_values(self, from: *const f32, into: *mut u32) {
         for pair in 0..self.tokens.div_ceil(2) {
             for column in (0..self.dim).step_by(16) {
                 // SAFETY: as in `bf16`.
@@ -273,13 +312,13 @@ impl Head {
     }
 
     /// The panels of keys that the rows of a tile see.
-    fn blocks(self, row: usize, height: usize) -> Range<usize> {
+    pub(super) fn blocks(self, row: usize, height: usize) -> Range<usize> {
         self.reach.blocks(row..row + height, self.tokens, WIDTH)
     }
 
     /// Adds the bias of the token `at` to its row of scores.
     #[inline]
-    unsafe fn add(self, bias: Bias<'_>, at: usize, row: *mut f32) {
+    pub(super) unsafe fn add(self, bias: Bias<'_>, at: usize, row: *mut f32) {
         let Some((relative, head)) = bias else { return };
         // SAFETY: a row has `keys` values, at least as many as there are tokens.
         let row = unsafe { core::slice::from_raw_parts_mut(row, self.tokens) };
@@ -319,7 +358,7 @@ impl Head {
 /// Sixteen values as bfloat16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn pairs(from: *const f32) -> __m256i {
+pub(super) unsafe fn pairs(from: *const f32) -> __m256i {
     // SAFETY: there are sixteen; both types are 32 bytes of any bits.
     unsafe { core::mem::transmute(_mm512_cvtneps_pbh(_mm512_loadu_ps(from))) }
 }
@@ -358,7 +397,7 @@ unsafe fn store_scaled<const MR: usize>(
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(clippy::large_types_passed_by_value)] // Sixteen registers, inlined.
-fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {
     let mut pairs = [_mm512_setzero_si512(); 16];
     for i in 0..8 {
         pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
@@ -392,21 +431,25 @@ mod tests {
     use super::super::super::reach::{Heads, Reach};
     use super::super::level::Instructions;
     use super::super::rows::bf16_value;
-    use super::{Scratch, Sight, attend};
+    use super::{Products, Scratch, Sight, attend};
 
     #[test]
     fn attention_is_that_of_the_paper_for_any_length_and_reach() {
         let window = Reach { before: 9, after: 9 };
-        for (level, short) in [(Instructions::Avx512, false), (Instructions::Bf16, true)] {
+        let all = [(Instructions::Avx512, false), (Instructions::Bf16, true), (Instructions::Amx, true)];
+        for (level, short) in all {
             if level.resolve().is_err() {
                 continue;
             }
             let mut scratch = Scratch::default();
+            let products = Products::of(short, level);
             for reach in [Reach::ALL, Reach::BACK, window, Reach { before: 4, after: 0 }] {
                 for (tokens, queries, keys, dim) in [
                     (70, 2, 2, 64),
                     (1, 1, 1, 32),
                     (3, 2, 1, 32),
+                    (16, 1, 1, 64),
+                    (17, 2, 2, 32),
                     (31, 3, 3, 32),
                     (32, 1, 1, 96),
                     (33, 1, 1, 32),
@@ -417,11 +460,11 @@ mod tests {
                     let qkv: Vec<f32> = (0..tokens * heads.wide()).map(|i| bf16_value(number(i))).collect();
                     let mut out = vec![f32::NAN; tokens * heads.out()];
                     let sight = Sight { heads, reach, relative: None };
-                    attend(&qkv, &sight, short, &mut out, &mut scratch);
+                    attend(&qkv, &sight, products, &mut out, &mut scratch);
                     let close = if short { 2e-3 } else { 1e-5 };
                     for (got, want) in out.iter().zip(by_definition(&qkv, heads, reach)) {
                         let error = (f64::from(*got) - want).abs();
-                        assert!(error < close, "{tokens} {heads:?} {reach:?}: {got} {want}");
+                        assert!(error < close, "{level:?} {tokens} {heads:?} {reach:?}: {got} {want}");
                     }
                 }
             }

@@ -10,20 +10,23 @@
 #![allow(unsafe_code)] // Loads and stores take pointers.
 
 use core::arch::x86_64::{
-    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_UNORD_Q, _mm_storeu_si128,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8,
-    _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sub_epi32, _mm512_sub_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_UNORD_Q, _mm256_storeu_si256,
+    _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_fnmadd_ps, _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_maskz_sub_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi32,
+    _mm512_packus_epi16, _mm512_permutexvar_epi32, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
+    _mm512_reduce_min_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps,
+    _mm512_storeu_epi32, _mm512_sub_ps,
 };
 
 use super::super::kernels::{Activation, Norm};
+use super::curves::{gelu, gelu_short, gelu_tanh, relu, silu};
+use super::level::Instructions;
 use super::matrix::{Matrix, WIDTH};
 use super::product::{MOST_ROWS, tiles};
 use super::rows::{Format, Rows, scale_of};
+use super::tiled_product::Outputs;
 
 /// The sums of a tile: two registers for each row.
 pub(super) type Sums<const MR: usize> = [[__m512; 2]; MR];
@@ -153,6 +156,9 @@ pub(super) fn product(
     // SAFETY: the matrix has a format only at a level this processor has.
     unsafe {
         match matrix.format {
+            Format::Bf16 | Format::Int8 if matrix.level >= Instructions::Amx => {
+                super::tiled_product::product(rows, count, matrix, activation, Outputs::Values(out));
+            }
             Format::F32 => product_f32(rows, count, matrix, activation, out),
             Format::Bf16 => product_bf16(rows, count, matrix, activation, out),
             Format::Int8 => product_int8(rows, count, matrix, activation, out),
@@ -177,7 +183,45 @@ fn finish<const MR: usize>(
         if column >= matrix.outputs {
             break;
         }
-        let mask = first(matrix.outputs - column);
+        let columns = Columns::of(matrix, column);
+        for (row, sums) in sums.iter().enumerate() {
+            let at = first_row + row;
+            let x = match matrix.format {
+                Format::Int8 => columns.whole(sums[half], rows.scale[at], rows.zero[at]),
+                Format::F32 | Format::Bf16 => columns.float(sums[half], rows.scale[at]),
+            };
+            let x = match activation {
+                None => x,
+                Some(Activation::Gelu) if matrix.format == Format::F32 => gelu(x),
+                Some(Activation::Gelu) => gelu_short(x),
+                Some(Activation::GeluTanh) => gelu_tanh(x),
+                Some(Activation::Relu) => relu(x),
+                Some(Activation::Silu) => silu(x),
+            };
+            let into = &mut out[at * matrix.outputs + column..];
+            // SAFETY: the mask leaves the columns the row has.
+            unsafe { columns.store(x, into.as_mut_ptr()) };
+        }
+    }
+}
+
+/// What turns the sums of sixteen columns into outputs.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    mask: __mmask16,
+    bias: __m512,
+    scale: __m512,
+    /// What the integer weights stand for, added up.
+    whole: __m512,
+}
+
+impl Columns {
+    /// Those from `column` on; there may be fewer than sixteen, or none.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub(super) fn of(matrix: &Matrix, column: usize) -> Columns {
+        let end = column + 16;
+        assert!(matrix.bias.len() >= end && matrix.scale.len() >= end && matrix.sums.len() >= end);
         // SAFETY: these have a value for each column of each panel.
         let (bias, scale, whole) = unsafe {
             (
@@ -186,88 +230,42 @@ fn finish<const MR: usize>(
                 _mm512_loadu_epi32(matrix.sums.as_ptr().add(column)),
             )
         };
-        for (row, sums) in sums.iter().enumerate() {
-            let at = first_row + row;
-            let mut x = sums[half];
-            if matrix.format == Format::Int8 {
-                let zero = _mm512_mullo_epi32(_mm512_set1_epi32(rows.zero[at]), whole);
-                x = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(x), zero));
-            }
-            x = _mm512_fmadd_ps(x, _mm512_mul_ps(scale, _mm512_set1_ps(rows.scale[at])), bias);
-            x = match activation {
-                None => x,
-                Some(Activation::Gelu) => gelu(x),
-                Some(Activation::GeluTanh) => gelu_tanh(x),
-                // The order keeps NaN.
-                Some(Activation::Relu) => _mm512_max_ps(_mm512_setzero_ps(), x),
-                Some(Activation::Silu) => silu(x),
-            };
-            let into = &mut out[at * matrix.outputs + column..];
-            // SAFETY: the mask leaves the columns the row has.
-            unsafe { _mm512_mask_storeu_ps(into.as_mut_ptr(), mask, x) };
-        }
+        let whole = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
+        Columns { mask: first(matrix.outputs.saturating_sub(column)), bias, scale, whole }
     }
-}
 
-/// x Φ(x), the error function as a quotient of polynomials on [-4, 4].
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn gelu(v: __m512) -> __m512 {
-    const P: [f32; 6] =
-        [2.770_681_4e-8, -2.101_024e-6, -5.692_506_3e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
-    const Q: [f32; 4] = [-2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
-    let x = _mm512_mul_ps(v, _mm512_set1_ps(std::f32::consts::FRAC_1_SQRT_2));
-    // The value is the second operand, so that NaN stays.
-    let x = _mm512_max_ps(_mm512_set1_ps(-4.0), _mm512_min_ps(_mm512_set1_ps(4.0), x));
-    let s = _mm512_mul_ps(x, x);
-    let mut p = _mm512_set1_ps(-2.726_142_4e-10);
-    for c in P {
-        p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(c));
+    /// The outputs of bfloat16, which have no scale.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn plain(&self, sums: __m512) -> __m512 {
+        _mm512_add_ps(sums, self.bias)
     }
-    let mut q = _mm512_set1_ps(-1.456_607_2e-5);
-    for c in Q {
-        q = _mm512_fmadd_ps(q, s, _mm512_set1_ps(c));
+
+    /// The outputs of a row with a scale.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn float(&self, sums: __m512, scale: f32) -> __m512 {
+        _mm512_fmadd_ps(sums, _mm512_mul_ps(self.scale, _mm512_set1_ps(scale)), self.bias)
     }
-    let erf = _mm512_div_ps(_mm512_mul_ps(x, p), q);
-    let half = _mm512_mul_ps(v, _mm512_set1_ps(0.5));
-    _mm512_fmadd_ps(half, erf, half)
-}
 
-/// x (1 + tanh y) / 2 as x sigmoid(2 y).
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn gelu_tanh(x: __m512) -> __m512 {
-    let cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
-    let y = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044_715), x);
-    let y = _mm512_mul_ps(y, _mm512_set1_ps(-2.0 * 0.797_884_6));
-    let y = _mm512_min_ps(_mm512_set1_ps(80.0), y);
-    _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
-}
-
-/// x sigmoid(x).
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn silu(x: __m512) -> __m512 {
-    let y = _mm512_min_ps(_mm512_set1_ps(80.0), _mm512_sub_ps(_mm512_setzero_ps(), x));
-    _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0), exp(y)))
-}
-
-/// eˣ for x <= 88; smaller than -87 is -87. NaN stays.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn exp(x: __m512) -> __m512 {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    const SERIES: [f32; 6] = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    let x = _mm512_max_ps(_mm512_set1_ps(-87.0), x);
-    let whole = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E)));
-    let r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(LN_2_HIGH), x);
-    let r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(LN_2_LOW), r);
-    let mut series = _mm512_set1_ps(1.0 / 720.0);
-    for c in SERIES {
-        series = _mm512_fmadd_ps(series, r, _mm512_set1_ps(c));
+    /// The same for sums of integers, of a row whose zero is the integer `zero`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn whole(&self, sums: __m512, scale: f32, zero: i32) -> __m512 {
+        // Each sum has the row's zero times the weights too much.
+        let base = _mm512_fnmadd_ps(_mm512_set1_ps(scale * zero as f32), self.whole, self.bias);
+        let sums = _mm512_cvtepi32_ps(_mm512_castps_si512(sums));
+        _mm512_fmadd_ps(sums, _mm512_mul_ps(self.scale, _mm512_set1_ps(scale)), base)
     }
-    _mm512_scalef_ps(series, whole)
+
+    /// # Safety
+    /// As many values can be written as there are columns.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn store(&self, values: __m512, into: *mut f32) {
+        // SAFETY: the mask leaves the columns there are.
+        unsafe { _mm512_mask_storeu_ps(into, self.mask, values) };
+    }
 }
 
 pub(super) fn fill_bf16(into: &mut Rows, values: &[f32], matrix: &Matrix) {
@@ -280,7 +278,9 @@ pub(super) fn fill_bf16(into: &mut Rows, values: &[f32], matrix: &Matrix) {
 fn fill_bf16_rows(into: &mut Rows, values: &[f32], inputs: usize) {
     for (at, row) in values.chunks_exact(inputs).enumerate() {
         let words = &mut into.words[at * into.stride / 16..][..into.stride / 16];
-        for (half, part) in row.chunks(16).enumerate() {
+        // Up to the end of a line, since tiles read whole ones.
+        for half in 0..inputs.div_ceil(32) * 2 {
+            let part = row.get(half * 16..).unwrap_or_default();
             // SAFETY: the mask ends where the row does; a row of words has room
             // for a whole line.
             unsafe {
@@ -301,33 +301,70 @@ pub(super) fn fill_int8(into: &mut Rows, values: &[f32], matrix: &Matrix) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn fill_int8_rows(into: &mut Rows, values: &[f32], inputs: usize) {
+    // Packing goes within lanes of 16 bytes; this brings all back into order.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     for (at, row) in values.chunks_exact(inputs).enumerate() {
-        let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        let (mut low, mut high) = ([_mm512_setzero_ps(); 4], [_mm512_setzero_ps(); 4]);
         let mut broken = 0;
-        for part in row.chunks(16) {
-            // SAFETY: the mask ends where the row does.
-            let x = unsafe { _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr()) };
-            low = _mm512_min_ps(low, x);
-            high = _mm512_max_ps(high, x);
-            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        for part in row.chunks(64) {
+            let four = load(part);
+            for (x, (low, high)) in four.iter().zip(low.iter_mut().zip(&mut high)) {
+                *low = _mm512_min_ps(*low, *x);
+                *high = _mm512_max_ps(*high, *x);
+            }
+            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(four[0], four[1]);
+            broken |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(four[2], four[3]);
         }
+        let low = _mm512_min_ps(_mm512_min_ps(low[0], low[1]), _mm512_min_ps(low[2], low[3]));
+        let high = _mm512_max_ps(_mm512_max_ps(high[0], high[1]), _mm512_max_ps(high[2], high[3]));
         let (scale, zero) = scale_of(_mm512_reduce_min_ps(low), _mm512_reduce_max_ps(high), broken != 0);
         into.scale[at] = scale;
         into.zero[at] = zero as i32;
-        let inverse = _mm512_set1_ps(1.0 / scale);
-        let zero = _mm512_set1_epi32(zero as i32);
+        let (inverse, zero) = (_mm512_set1_ps(1.0 / scale), _mm512_set1_ps(zero));
         let words = &mut into.words[at * into.stride / 16..][..into.stride / 16];
-        for (quarter, part) in row.chunks(16).enumerate() {
-            // SAFETY: the mask ends where the row does; a row of words has room
-            // for a whole line.
+        for (part, line) in row.chunks(64).zip(words) {
+            let [a, b, c, d] = load(part).map(|x| _mm512_cvtps_epi32(_mm512_fmadd_ps(x, inverse, zero)));
+            let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            // SAFETY: a line is 64 bytes.
             unsafe {
-                let x = _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr());
-                let whole = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
-                let whole = _mm512_max_epi32(_mm512_add_epi32(whole, zero), _mm512_setzero_si512());
-                let line = words[quarter / 4].0.as_mut_ptr().add(quarter % 4 * 4);
-                _mm_storeu_si128(line.cast(), _mm512_cvtusepi32_epi8(whole));
-            }
+                _mm512_storeu_epi32(line.0.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, bytes))
+            };
         }
+    }
+}
+
+/// Lanes of four registers that at most 64 values fill.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn lanes(values: usize) -> [__mmask16; 4] {
+    if values == 64 {
+        return [u16::MAX; 4];
+    }
+    core::array::from_fn(|quarter| first(values.saturating_sub(16 * quarter)))
+}
+
+/// At most 64 values; what is missing is zero.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(from: &[f32]) -> [__m512; 4] {
+    let lanes = lanes(from.len());
+    core::array::from_fn(|quarter| {
+        // SAFETY: the mask ends where the slice does.
+        unsafe { _mm512_maskz_loadu_ps(lanes[quarter], from.as_ptr().wrapping_add(16 * quarter)) }
+    })
+}
+
+/// As many values as there is room for.
+#[inline]
+#[target_feature(enable = "avx512f")]
+#[allow(clippy::large_types_passed_by_value)] // Four registers, inlined.
+fn store(values: [__m512; 4], into: &mut [f32]) {
+    let lanes = lanes(into.len());
+    for (quarter, values) in values.into_iter().enumerate() {
+        // SAFETY: the mask ends where the slice does.
+        unsafe {
+            _mm512_mask_storeu_ps(into.as_mut_ptr().wrapping_add(16 * quarter), lanes[quarter], values)
+        };
     }
 }
 
@@ -341,34 +378,34 @@ pub(super) fn add_norm(rows: &mut [f32], other: &[f32], norm: &Norm) {
 fn add_norm_rows(rows: &mut [f32], other: &[f32], norm: &Norm) {
     let hidden = norm.weight.len();
     let count = hidden as f32;
-    let load = |from: &[f32]| {
-        // SAFETY: the mask ends where the slice does.
-        unsafe { _mm512_maskz_loadu_ps(first(from.len()), from.as_ptr()) }
-    };
     for (row, other) in rows.chunks_exact_mut(hidden).zip(other.chunks_exact(hidden)) {
         let mut sums = [_mm512_setzero_ps(); 4];
-        for (at, (x, o)) in row.chunks_mut(16).zip(other.chunks(16)).enumerate() {
-            let sum = _mm512_add_ps(load(x), load(o));
-            sums[at % 4] = _mm512_add_ps(sums[at % 4], sum);
-            // SAFETY: the mask ends where the row does.
-            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), first(x.len()), sum) };
+        for (x, other) in row.chunks_mut(64).zip(other.chunks(64)) {
+            let (mut both, other) = (load(x), load(other));
+            for (x, (other, sum)) in both.iter_mut().zip(other.iter().zip(&mut sums)) {
+                *x = _mm512_add_ps(*x, *other);
+                *sum = _mm512_add_ps(*sum, *x);
+            }
+            store(both, x);
         }
         let mean = _mm512_set1_ps(total(sums) / count);
         let mut squares = [_mm512_setzero_ps(); 4];
-        for (at, x) in row.chunks(16).enumerate() {
-            // Lanes behind the end are the mean, so they count nothing.
-            // SAFETY: the mask ends where the row does.
-            let x = unsafe { core::arch::x86_64::_mm512_mask_loadu_ps(mean, first(x.len()), x.as_ptr()) };
-            let away = _mm512_sub_ps(x, mean);
-            squares[at % 4] = _mm512_fmadd_ps(away, away, squares[at % 4]);
+        for x in row.chunks(64) {
+            // Lanes behind the end count nothing.
+            let lanes = lanes(x.len());
+            for (x, (lanes, sum)) in load(x).into_iter().zip(lanes.into_iter().zip(&mut squares)) {
+                let away = _mm512_maskz_sub_ps(lanes, x, mean);
+                *sum = _mm512_fmadd_ps(away, away, *sum);
+            }
         }
         let scale = _mm512_set1_ps(1.0 / (total(squares) / count + norm.eps).sqrt());
-        let parts = row.chunks_mut(16).zip(norm.weight.chunks(16)).zip(norm.bias.chunks(16));
+        let parts = row.chunks_mut(64).zip(norm.weight.chunks(64)).zip(norm.bias.chunks(64));
         for ((x, weight), bias) in parts {
-            let away = _mm512_mul_ps(_mm512_sub_ps(load(x), mean), scale);
-            let y = _mm512_fmadd_ps(away, load(weight), load(bias));
-            // SAFETY: the mask ends where the row does.
-            unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), first(x.len()), y) };
+            let (mut y, weight, bias) = (load(x), load(weight), load(bias));
+            for (y, (weight, bias)) in y.iter_mut().zip(weight.iter().zip(&bias)) {
+                *y = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_sub_ps(*y, mean), scale), *weight, *bias);
+            }
+            store(y, x);
         }
     }
 }

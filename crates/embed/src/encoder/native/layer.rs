@@ -13,7 +13,7 @@ use super::super::tokens::Sequence;
 use super::super::weights::Weights;
 use super::level::{Instructions, Precision};
 use super::matrix::Matrix;
-use super::product::product;
+use super::product::{multiply, product, widen};
 use super::rows::Rows;
 use crate::Result;
 
@@ -21,11 +21,24 @@ use crate::Result;
 /// and the weights are read once for all of them.
 const BLOCK: usize = 96;
 
+/// The same for bfloat16 in tiles, which are done with values sooner than weights
+/// come, and which keep no wide rows of f32.
+const TILED_BLOCK: usize = 192;
+
+/// How many of `rows` to take at a time, so that all steps have as many of about so
+/// many.
+fn even(rows: usize, about: usize) -> usize {
+    let steps = ((rows + about / 2) / about).max(1);
+    rows.div_ceil(steps).next_multiple_of(32).max(32)
+}
+
 pub(super) struct Layer {
     hidden: usize,
     heads: Heads,
     reach: Reach,
     level: Instructions,
+    /// Rows that go through a step together, about.
+    block: usize,
     /// Products of the attention in bfloat16.
     short: bool,
     qkv: Matrix,
@@ -48,7 +61,7 @@ pub(super) struct Places<'a> {
 /// Memory of a layer, kept from layer to layer and from batch to batch.
 #[derive(Default)]
 pub(super) struct Step {
-    rows: Rows,
+    rows: [Rows; 2],
     qkv: Vec<f32>,
     mixed: Vec<f32>,
     rest: Vec<f32>,
@@ -86,11 +99,13 @@ impl Layer {
     ) -> Result<Layer> {
         let parts = Parts::load(weights, config, names, layer)?;
         let packed = |linear: &Linear| Matrix::new(&linear.weight, &linear.bias, precision, level);
+        let tiled = precision == Precision::Bf16 && level >= Instructions::Amx;
         Ok(Layer {
             hidden: config.hidden,
             heads: config.heads,
             reach: config.sight(layer).reach,
             level,
+            block: if tiled && !config.style.gated { TILED_BLOCK } else { BLOCK },
             short: precision != Precision::F32 && level >= Instructions::Bf16,
             qkv: packed(&parts.qkv),
             head_norms: parts.heads,
@@ -115,13 +130,14 @@ impl Layer {
     ) -> bool {
         let (hidden, wide, out) = (self.hidden, self.heads.wide(), self.heads.out());
         let tokens = state.len() / hidden;
+        let block = even(tokens, self.block);
         grow(&mut step.qkv, tokens * wide);
         grow(&mut step.mixed, tokens * out);
-        grow(&mut step.rest, BLOCK * hidden);
-        grow(&mut step.wide, BLOCK * self.up.outputs);
-        grow(&mut step.gated, if self.gated { BLOCK * self.down.inputs } else { 0 });
+        grow(&mut step.rest, block * hidden);
+        grow(&mut step.wide, block * self.up.outputs);
+        grow(&mut step.gated, if self.gated { block * self.down.inputs } else { 0 });
 
-        let rows = state.chunks(BLOCK * hidden).zip(step.qkv.chunks_mut(BLOCK * wide));
+        let rows = state.chunks(block * hidden).zip(step.qkv.chunks_mut(block * wide));
         for (state, qkv) in rows {
             let mut input = state;
             if let Norms::Before { attention: Some(norm), .. } = &self.norms {
@@ -129,7 +145,7 @@ impl Layer {
                 kernels::norm(state, norm, rest);
                 input = rest;
             }
-            product(input, &self.qkv, None, &mut step.rows, qkv);
+            product(input, &self.qkv, None, &mut step.rows[0], qkv);
             if !pause() {
                 return false;
             }
@@ -144,20 +160,22 @@ impl Layer {
                 return false;
             }
         }
-        for (state, mixed) in state.chunks_mut(BLOCK * hidden).zip(step.mixed.chunks(BLOCK * out)) {
+        for (state, mixed) in state.chunks_mut(block * hidden).zip(step.mixed.chunks(block * out)) {
             let rows = state.len() / hidden;
             let rest = &mut step.rest[..state.len()];
-            product(&mixed[..rows * out], &self.output, None, &mut step.rows, rest);
+            product(&mixed[..rows * out], &self.output, None, &mut step.rows[0], rest);
             let input = self.between(state, rest);
-            let activation = (!self.gated).then_some(self.activation);
-            product(input, &self.up, activation, &mut step.rows, &mut step.wide);
-            let mut narrow = &step.wide[..rows * self.up.outputs];
             if self.gated {
+                let wide = &mut step.wide[..rows * self.up.outputs];
+                product(input, &self.up, None, &mut step.rows[0], wide);
                 let gated = &mut step.gated[..rows * self.down.inputs];
-                kernels::gate(narrow, self.down.inputs, self.activation, gated);
-                narrow = gated;
+                kernels::gate(wide, self.down.inputs, self.activation, gated);
+                product(gated, &self.down, None, &mut step.rows[0], rest);
+            } else {
+                let linear = (&self.up, self.activation, &self.down);
+                widen(input, linear, &mut step.rows, &mut step.wide);
+                multiply(&step.rows[1], rows, &self.down, None, rest);
             }
-            product(narrow, &self.down, None, &mut step.rows, rest);
             match &self.norms {
                 Norms::After { feed, .. } => add_norm(state, rest, feed, self.level),
                 Norms::Before { .. } => kernels::add(state, rest),
@@ -207,7 +225,8 @@ impl Layer {
         #[cfg(target_arch = "x86_64")]
         if self.level >= Instructions::Avx512 && heads.dim.is_multiple_of(super::matrix::WIDTH) {
             let sight = super::attention::Sight { heads, reach: self.reach, relative };
-            return super::attention::attend(qkv, &sight, self.short, out, &mut step.attention);
+            let products = super::attention::Products::of(self.short, self.level);
+            return super::attention::attend(qkv, &sight, products, out, &mut step.attention);
         }
         grow(&mut step.zeros, wide);
         let bias = &step.zeros[..wide];

@@ -25,6 +25,8 @@ pub enum Instructions {
     Vnni,
     /// AVX-512 with VNNI and BF16: products of bfloat16 as well.
     Bf16,
+    /// The same products in tiles: AMX with BF16 and INT8.
+    Amx,
 }
 
 impl Instructions {
@@ -50,6 +52,7 @@ impl Instructions {
             Instructions::Avx512 => "avx512",
             Instructions::Vnni => "vnni",
             Instructions::Bf16 => "bf16",
+            Instructions::Amx => "amx",
         }
     }
 
@@ -60,7 +63,10 @@ impl Instructions {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
         let vnni = avx512 && is_x86_feature_detected!("avx512vnni");
-        if vnni && is_x86_feature_detected!("avx512bf16") {
+        let bf16 = vnni && is_x86_feature_detected!("avx512bf16");
+        if bf16 && super::amx::available() {
+            Instructions::Amx
+        } else if bf16 {
             Instructions::Bf16
         } else if vnni {
             Instructions::Vnni
@@ -119,7 +125,8 @@ mod tests {
         let best = Instructions::Auto.resolve().expect("there is always one");
         assert!(best >= Instructions::Portable);
         assert_eq!(Instructions::Portable.resolve().expect("everywhere"), Instructions::Portable);
-        for level in [Instructions::Avx2, Instructions::Avx512, Instructions::Vnni, Instructions::Bf16] {
+        use Instructions::{Amx, Avx2, Avx512, Bf16, Vnni};
+        for level in [Avx2, Avx512, Vnni, Bf16, Amx] {
             assert_eq!(level.resolve().is_ok(), level <= best, "{level:?}");
         }
     }

@@ -11,6 +11,9 @@ use super::rows::{Format, bf16, bf16_value};
 /// Columns of a panel: two registers of 16 lanes.
 pub(super) const WIDTH: usize = 32;
 
+/// Steps that a tile takes at a time.
+pub(super) const PIECE: usize = 16;
+
 /// Sixteen words on one cache line, so that no load crosses two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -69,9 +72,13 @@ impl Matrix {
         matrix
     }
 
-    /// The steps along the inputs.
+    /// The steps along the inputs. Tiles take them in pieces, filled up with zeros.
     pub(super) fn steps(&self) -> usize {
-        self.inputs.div_ceil(self.format.per_word())
+        let steps = self.inputs.div_ceil(self.format.per_word());
+        match self.format {
+            Format::Bf16 | Format::Int8 if self.level >= Instructions::Amx => steps.next_multiple_of(PIECE),
+            _ => steps,
+        }
     }
 
     /// The weights as the precision keeps them; of integers the integers.

@@ -9,16 +9,24 @@
 //! candle reads the weights and is the reference this is tested against.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod curves;
 mod layer;
 mod level;
 mod matrix;
 mod product;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+mod tiled_attention;
+#[cfg(target_arch = "x86_64")]
+mod tiled_product;
 
 use std::sync::Mutex;
 

@@ -30,8 +30,18 @@ pub(super) fn product(
     rows: &mut Rows,
     out: &mut [f32],
 ) {
-    let count = values.len() / matrix.inputs;
     rows.fill(values, matrix);
+    multiply(rows, values.len() / matrix.inputs, matrix, activation, out);
+}
+
+/// The same with `count` rows that were filled for the matrix.
+pub(super) fn multiply(
+    rows: &Rows,
+    count: usize,
+    matrix: &Matrix,
+    activation: Option<Activation>,
+    out: &mut [f32],
+) {
     let out = &mut out[..count * matrix.outputs];
     match matrix.level {
         #[cfg(target_arch = "x86_64")]
@@ -48,6 +58,28 @@ pub(super) fn product(
             finish(rows, matrix, activation, out);
         }
     }
+}
+
+/// Fills the second of `rows` with activation(up(values)), for the product with
+/// `down` that follows.
+///
+/// `wide` has room for as many outputs of `up`.
+pub(super) fn widen(
+    values: &[f32],
+    (up, activation, down): (&Matrix, Activation, &Matrix),
+    [rows, next]: &mut [Rows; 2],
+    wide: &mut [f32],
+) {
+    let count = values.len() / up.inputs;
+    #[cfg(target_arch = "x86_64")]
+    if up.level >= Instructions::Amx && [up.format, down.format] == [super::rows::Format::Bf16; 2] {
+        use super::tiled_product::{Outputs, product};
+        rows.fill(values, up);
+        next.reserve(count, down);
+        return product(rows, count, up, Some(activation), Outputs::Rows(next));
+    }
+    product(values, up, Some(activation), rows, wide);
+    next.fill(&wide[..count * up.outputs], down);
 }
 
 /// The sums by the `gemm` crate, which has kernels for most processors.
@@ -115,8 +147,8 @@ mod tests {
     }
 
     fn levels() -> impl Iterator<Item = Instructions> {
-        use Instructions::{Avx2, Avx512, Bf16, Portable, Vnni};
-        [Portable, Avx2, Avx512, Vnni, Bf16].into_iter().filter(|level| level.resolve().is_ok())
+        use Instructions::{Amx, Avx2, Avx512, Bf16, Portable, Vnni};
+        [Portable, Avx2, Avx512, Vnni, Bf16, Amx].into_iter().filter(|level| level.resolve().is_ok())
     }
 
     /// What the weights and a row are worth in a precision.
@@ -140,8 +172,17 @@ mod tests {
 
     #[test]
     fn products_are_those_of_five_lines_at_every_level_and_size() {
-        let sizes =
-            [(1, 1, 1), (2, 3, 5), (7, 31, 33), (12, 64, 32), (13, 65, 40), (26, 384, 70), (5, 17, 96)];
+        let sizes = [
+            (1, 1, 1),
+            (2, 3, 5),
+            (7, 31, 33),
+            (12, 64, 32),
+            (13, 65, 40),
+            (26, 384, 70),
+            (5, 17, 96),
+            (33, 96, 64),
+            (65, 200, 33),
+        ];
         for level in levels() {
             for precision in [Precision::F32, Precision::Bf16] {
                 for (rows, inputs, outputs) in sizes {
@@ -229,17 +270,20 @@ mod tests {
         let xs: Vec<f32> = (-2000..2000).map(|i| i as f32 / 250.0).chain([-50.0, 50.0, f32::NAN]).collect();
         for level in levels() {
             for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
-                let matrix = Matrix::new(&[1.0], &[0.0], Precision::F32, level);
-                let mut got = vec![0.0; xs.len()];
-                product(&xs, &matrix, Some(activation), &mut Rows::default(), &mut got);
-                let mut want = xs.clone();
-                crate::encoder::kernels::bias_activate(&mut want, &[0.0], activation);
-                for (x, (got, want)) in xs.iter().zip(got.iter().zip(&want)) {
-                    let same = (got - want).abs() < 2e-6 * want.abs().max(1.0);
-                    assert!(
-                        same || got.is_nan() && want.is_nan(),
-                        "{level:?} {activation:?} {x}: {got} {want}"
-                    );
+                for (precision, close) in [(Precision::F32, 2e-6), (Precision::Bf16, 1e-4)] {
+                    let xs = as_kept(&xs, precision);
+                    let matrix = Matrix::new(&[1.0], &[0.0], precision, level);
+                    let mut got = vec![0.0; xs.len()];
+                    product(&xs, &matrix, Some(activation), &mut Rows::default(), &mut got);
+                    let mut want = xs.clone();
+                    crate::encoder::kernels::bias_activate(&mut want, &[0.0], activation);
+                    for (x, (got, want)) in xs.iter().zip(got.iter().zip(&want)) {
+                        let same = (got - want).abs() < close * want.abs().max(1.0);
+                        assert!(
+                            same || got.is_nan() && want.is_nan(),
+                            "{level:?} {precision:?} {activation:?} {x}: {got} {want}"
+                        );
+                    }
                 }
             }
         }

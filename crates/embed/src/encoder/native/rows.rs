@@ -1,8 +1,8 @@
 //! The inputs of a matrix product, in the form the kernels read.
 //!
-//! Rows stay rows: the kernels broadcast one word of each at a time. Only the
-//! distance between them is chosen, so that the rows of a tile do not fall
-//! into the same lines of the first cache.
+//! Rows stay rows: the kernels broadcast one word of each at a time, or take a line
+//! of each as a tile. Only the distance between them is chosen, so that the rows of a
+//! tile do not fall into the same lines of the first cache.
 
 use super::level::{Instructions, Precision};
 use super::matrix::{Line, Matrix, lines, pair, words_mut};
@@ -72,10 +72,8 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Takes up `values`, rows of the inputs of `matrix`.
-    pub(super) fn fill(&mut self, values: &[f32], matrix: &Matrix) {
-        let inputs = matrix.inputs;
-        let rows = values.len() / inputs;
+    /// Makes room for `rows` rows of the inputs of `matrix`.
+    pub(super) fn reserve(&mut self, rows: usize, matrix: &Matrix) {
         // A line more than rows need, if their number of lines is even.
         self.stride = (matrix.steps().div_ceil(16) | 1) * 16;
         let want = rows * self.stride / 16;
@@ -86,6 +84,12 @@ impl Rows {
             self.scale.resize(rows, 1.0);
             self.zero.resize(rows, 0);
         }
+    }
+
+    /// Takes up `values`, rows of the inputs of `matrix`.
+    pub(super) fn fill(&mut self, values: &[f32], matrix: &Matrix) {
+        let inputs = matrix.inputs;
+        self.reserve(values.len() / inputs, matrix);
         #[cfg(target_arch = "x86_64")]
         if matrix.level >= Instructions::Avx512 {
             match matrix.format {
