@@ -1,8 +1,8 @@
 //! The inputs of a matrix product, in the form the kernels read.
 //!
-//! Rows stay rows: the kernels broadcast one word of each at a time. Only the
-//! distance between them is chosen, so that the rows of a tile do not fall
-//! into the same lines of the first cache.
+//! Rows stay rows: the kernels broadcast one word of each at a time, or take a line
+//! of each as a tile. Only the distance between them is chosen, so that the rows of a
+//! tile do not fall into the same lines of the first cache.
 
 use super::level::{Instructions, Precision};
 use super::matrix::{Line, Matrix, lines, pair, words_mut};
