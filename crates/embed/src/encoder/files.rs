@@ -104,6 +104,7 @@ impl Folder {
             lower_case: false,
             query_prompt: String::new(),
             passage_prompt: String::new(),
+            says_prompts: false,
         }
     }
 
