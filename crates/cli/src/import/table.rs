@@ -144,7 +144,7 @@ impl Row {
         let Some(text) = self.text else {
             let mut payload = self.payload;
             let id = point_id(id, &mut payload)?;
-            return Ok(Item::Point(Point { id, vectors: self.vectors, payload, expiry: None }));
+            return Ok(Item::Point(Point { id, label: None, vectors: self.vectors, payload, expiry: None }));
         };
         let id = match id {
             Value::String(id) if !id.is_empty() => id,
