@@ -27,8 +27,9 @@ mod error;
 mod store;
 
 pub use encoder::{
-    Backend, Cancel, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, Input, Instructions,
-    Precision, Predictions, Reranker, Scores, TextKind, Token, TokenEmbeddings,
+    Backend, Cancel, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, HeadEmbeddings, Heads,
+    Input, Instructions, Precision, Predictions, Reranker, Scores, SparseEmbeddings, SparseVector, TextKind,
+    Token, TokenEmbeddings,
 };
 pub use error::{Attempt, Error, Result};
 pub use store::{

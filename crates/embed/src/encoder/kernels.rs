@@ -50,7 +50,7 @@ pub(super) struct Scratch {
 ///
 /// `qkv` has three times `heads * dim` values per token: query, key, value;
 /// `bias` is added to each, and `relative` to the scores. Queries are scaled
-/// already. `out` has `heads * dim`
+/// already; the first `seen` tokens are seen. `out` has `heads * dim`
 /// values per token.
 pub(super) struct Attend<'a> {
     pub(super) qkv: &'a [f32],
@@ -58,6 +58,7 @@ pub(super) struct Attend<'a> {
     pub(super) heads: usize,
     pub(super) dim: usize,
     pub(super) relative: Option<&'a Relative>,
+    pub(super) seen: usize,
     pub(super) out: &'a mut [f32],
     pub(super) scratch: &'a mut Scratch,
 }
@@ -147,7 +148,7 @@ impl Attend<'_> {
         }
         let mut scale = [0.0; ROWS];
         for (row, scale) in scratch.scores.chunks_exact_mut(cols).zip(&mut scale) {
-            row[tokens..].fill(f32::NEG_INFINITY);
+            row[self.seen..].fill(f32::NEG_INFINITY);
             *scale = 1.0 / exp_sum(row);
         }
         let weights: [&[f32]; ROWS] = std::array::from_fn(|row| &scratch.scores[row * cols..][..tokens]);
@@ -357,7 +358,9 @@ mod tests {
 
     #[test]
     fn attention_is_that_of_the_paper_for_any_size() {
-        for (tokens, heads, dim) in [(1, 1, 1), (3, 2, 8), (5, 3, 33), (31, 1, 32), (70, 2, 64)] {
+        let sizes =
+            [(1, 1, 1, 1), (3, 2, 2, 8), (5, 5, 3, 33), (31, 31, 1, 32), (40, 7, 1, 32), (70, 70, 2, 64)];
+        for (tokens, seen, heads, dim) in sizes {
             let hidden = heads * dim;
             let qkv = numbers(tokens * 3 * hidden, tokens);
             let bias = numbers(3 * hidden, 77);
@@ -366,7 +369,8 @@ mod tests {
             // Left-overs of another text must not matter.
             for _ in 0..2 {
                 let (relative, out) = (None, &mut out[..]);
-                Attend { qkv: &qkv, bias: &bias, heads, dim, relative, out, scratch: &mut scratch }.run();
+                Attend { qkv: &qkv, bias: &bias, heads, dim, relative, seen, out, scratch: &mut scratch }
+                    .run();
                 scratch.key.fill(f32::NAN);
                 scratch.value.fill(f32::NAN);
             }
@@ -376,7 +380,7 @@ mod tests {
             for token in 0..tokens {
                 for at in 0..hidden {
                     let head = at / dim * dim;
-                    let weights: Vec<f64> = (0..tokens)
+                    let weights: Vec<f64> = (0..seen)
                         .map(|other| {
                             (head..head + dim).map(|d| get(token, 0, d) * get(other, 1, d)).sum::<f64>()
                         })
@@ -384,7 +388,7 @@ mod tests {
                     let most = weights.iter().copied().fold(f64::MIN, f64::max);
                     let weights: Vec<f64> = weights.iter().map(|w| (w - most).exp()).collect();
                     let total: f64 = weights.iter().sum();
-                    let want: f64 = (0..tokens).map(|o| weights[o] * get(o, 2, at) / total).sum();
+                    let want: f64 = (0..seen).map(|o| weights[o] * get(o, 2, at) / total).sum();
                     let got = f64::from(out[token * hidden + at]);
                     assert!((got - want).abs() < 2e-4, "{tokens} {heads} {dim}: {got} {want}");
                 }

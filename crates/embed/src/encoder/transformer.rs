@@ -114,17 +114,16 @@ impl Transformer {
     /// There is at least one token; no text has more than the model has
     /// positions, and no id is outside its vocabulary.
     pub(super) fn forward(&self, texts: &[&Sequence]) -> Result<Vec<f32>> {
-        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
-        self.run(texts, &lengths).map_err(compute)
+        self.run(texts).map_err(compute)
     }
 
-    fn run(&self, texts: &[&Sequence], lengths: &[usize]) -> candle_core::Result<Vec<f32>> {
-        let tokens: usize = lengths.iter().sum();
+    fn run(&self, texts: &[&Sequence]) -> candle_core::Result<Vec<f32>> {
+        let tokens: usize = texts.iter().map(|text| text.len()).sum();
         let mut state = Tensor::from_vec(self.embed(texts, tokens), (tokens, self.hidden), &Device::Cpu)?;
         for layer in &self.layers {
             let qkv = state.matmul(&layer.qkv)?;
             let mixed =
-                qkv.apply_op1_no_bwd(&layer.attention.over(lengths, self.heads, self.relative.as_ref()))?;
+                qkv.apply_op1_no_bwd(&layer.attention.over(texts, self.heads, self.relative.as_ref()))?;
             let output = mixed.matmul(&layer.output)?;
             output.inplace_op2(&state, &layer.output_norm)?;
             let wide = output.matmul(&layer.up)?;
@@ -249,17 +248,17 @@ struct Attention {
 impl Attention {
     fn over<'a>(
         &'a self,
-        lengths: &'a [usize],
+        texts: &'a [&'a Sequence],
         heads: usize,
         relative: Option<&'a Relative>,
     ) -> AttentionOver<'a> {
-        AttentionOver { bias: &self.bias, lengths, heads, relative, scratch: Mutex::default() }
+        AttentionOver { bias: &self.bias, texts, heads, relative, scratch: Mutex::default() }
     }
 }
 
 struct AttentionOver<'a> {
     bias: &'a [f32],
-    lengths: &'a [usize],
+    texts: &'a [&'a Sequence],
     heads: usize,
     relative: Option<&'a Relative>,
     scratch: Mutex<Scratch>,
@@ -277,11 +276,12 @@ impl CustomOp1 for AttentionOver<'_> {
         let mut all = vec![0.0; tokens * hidden];
         let mut out = &mut all[..];
         let mut scratch = self.scratch.lock().expect("no kernel panics");
-        for length in self.lengths {
-            let (text, rest) = qkv.split_at(length * wide);
-            let (mixed, others) = out.split_at_mut(length * hidden);
+        for text in self.texts {
+            let (of_text, rest) = qkv.split_at(text.len() * wide);
+            let (mixed, others) = out.split_at_mut(text.len() * hidden);
             Attend {
-                qkv: text,
+                qkv: of_text,
+                seen: text.seen(),
                 bias: self.bias,
                 heads: self.heads,
                 dim: hidden / self.heads,

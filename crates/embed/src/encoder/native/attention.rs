@@ -50,6 +50,8 @@ impl Scratch {
 #[derive(Clone, Copy)]
 struct Head {
     tokens: usize,
+    /// The tokens that are seen, from the first on.
+    seen: usize,
     dim: usize,
     /// Values from row to row of queries, keys and values.
     wide: usize,
@@ -65,23 +67,25 @@ type Bias<'a> = Option<(&'a Relative, usize)>;
 /// softmax(Q Kᵀ) V of each head.
 ///
 /// `qkv` has queries (scaled already), keys and values of each token, `hidden`
-/// values each; `relative` is added to the scores; `out` gets `hidden` values for
-/// each. Heads are `dim` wide, a
+/// values each; `relative` is added to the scores; the first `seen` tokens are
+/// seen; `out` gets `hidden` values for each. Heads are `dim` wide, a
 /// multiple of 32. `short` asks for products of bfloat16, which the processor
 /// must have; it must have AVX-512 anyway.
+#[allow(clippy::too_many_arguments)] // What a text and what a model are, flat for the loop.
 pub(super) fn attend(
     qkv: &[f32],
     hidden: usize,
     dim: usize,
     short: bool,
     relative: Option<&Relative>,
+    seen: usize,
     out: &mut [f32],
     scratch: &mut Scratch,
 ) {
     let tokens = out.len() / hidden;
     assert!(dim.is_multiple_of(WIDTH) && hidden.is_multiple_of(dim) && dim > 0);
-    assert!(qkv.len() == 3 * out.len() && out.len() == tokens * hidden);
-    let head = Head { tokens, dim, wide: 3 * hidden, hidden, keys: tokens.next_multiple_of(WIDTH) };
+    assert!(qkv.len() == 3 * out.len() && out.len() == tokens * hidden && seen <= tokens);
+    let head = Head { tokens, seen, dim, wide: 3 * hidden, hidden, keys: tokens.next_multiple_of(WIDTH) };
     scratch.reserve(dim, head.keys);
     for (number, at) in (0..hidden).step_by(dim).enumerate() {
         let (qkv, out) = (&qkv[at..], &mut out[at..]);
@@ -258,12 +262,12 @@ impl Head {
     }
 
     /// Replaces a row of scores by their exponentials and gives the sum; what is
-    /// behind the last token becomes zero.
+    /// behind the last token that is seen becomes zero.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn softmax(self, row: *mut f32) -> f32 {
         let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
-        let mask = |block: usize| first(self.tokens.saturating_sub(block));
+        let mask = |block: usize| first(self.seen.saturating_sub(block));
         let (mut most, mut sum) = (lowest, _mm512_setzero_ps());
         // SAFETY: a row has `keys` values.
         unsafe {
@@ -366,14 +370,20 @@ mod tests {
                 continue;
             }
             let mut scratch = Scratch::default();
-            for (tokens, heads, dim) in
-                [(70, 2, 64), (1, 1, 32), (3, 2, 32), (31, 3, 32), (32, 1, 96), (33, 1, 32)]
-            {
+            for (tokens, seen, heads, dim) in [
+                (70, 70, 2, 64),
+                (1, 1, 1, 32),
+                (3, 2, 2, 32),
+                (31, 31, 3, 32),
+                (32, 9, 1, 96),
+                (33, 33, 1, 32),
+                (40, 33, 1, 32),
+            ] {
                 let hidden = heads * dim;
                 let number = |i: usize| ((i * 7919 + tokens) % 4001) as f32 / 4000.0 - 0.5;
                 let qkv: Vec<f32> = (0..tokens * 3 * hidden).map(|i| bf16_value(number(i))).collect();
                 let mut out = vec![f32::NAN; tokens * hidden];
-                attend(&qkv, hidden, dim, short, None, &mut out, &mut scratch);
+                attend(&qkv, hidden, dim, short, None, seen, &mut out, &mut scratch);
                 let get = |token: usize, part: usize, at: usize| {
                     f64::from(qkv[token * 3 * hidden + part * hidden + at])
                 };
@@ -383,9 +393,9 @@ mod tests {
                         let score = |other| -> f64 {
                             (head..head + dim).map(|d| get(token, 0, d) * get(other, 1, d)).sum()
                         };
-                        let weights: Vec<f64> = (0..tokens).map(|other| score(other).exp()).collect();
+                        let weights: Vec<f64> = (0..seen).map(|other| score(other).exp()).collect();
                         let total: f64 = weights.iter().sum();
-                        let want: f64 = (0..tokens).map(|o| weights[o] * get(o, 2, at) / total).sum();
+                        let want: f64 = (0..seen).map(|o| weights[o] * get(o, 2, at) / total).sum();
                         let got = f64::from(out[token * hidden + at]);
                         let close = if short { 2e-3 } else { 1e-5 };
                         assert!((got - want).abs() < close, "{tokens} {heads} {dim}: {got} {want}");

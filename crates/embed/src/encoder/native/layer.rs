@@ -129,7 +129,7 @@ impl Layer {
         let mut from = 0;
         for text in texts {
             let values = text.len() * hidden;
-            self.attend(hidden, relative, from..from + values, step);
+            self.attend(hidden, relative, from..from + values, text.seen(), step);
             from += values;
             if !pause() {
                 return false;
@@ -155,6 +155,7 @@ impl Layer {
         hidden: usize,
         relative: Option<&Relative>,
         text: std::ops::Range<usize>,
+        seen: usize,
         step: &mut Step,
     ) {
         let dim = hidden / self.heads;
@@ -168,13 +169,14 @@ impl Layer {
                 dim,
                 self.short,
                 relative,
+                seen,
                 out,
                 &mut step.attention,
             );
         }
         grow(&mut step.zeros, 3 * hidden);
         let bias = &step.zeros[..3 * hidden];
-        Attend { qkv, bias, heads: self.heads, dim, relative, out, scratch: &mut step.loops }.run();
+        Attend { qkv, bias, heads: self.heads, dim, relative, seen, out, scratch: &mut step.loops }.run();
     }
 }
 
