@@ -137,14 +137,39 @@ impl Models {
     /// The same for a name that came from outside, which may not be a folder:
     /// clients choose among models, not among the files of the machine.
     pub(crate) fn get_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
-        self.check_outside(name)?;
-        self.get(name)
+        self.of_kind_by_name(name, ModelKind::Embedding)
     }
 
     pub(crate) fn get_with(&self, name: &str, progress: &dyn Progress) -> Result<Arc<Encoder>> {
+        let encoder = self.of_kind(name, ModelKind::Embedding, progress)?;
+        if encoder.heads().dense {
+            return Ok(encoder);
+        }
+        // Loaded for what else it makes.
+        let name = self.canonical(name);
+        let kind = self.kind(&name).unwrap_or(ModelKind::Sparse);
+        Err(Error::ModelKind { name, kind, want: ModelKind::Embedding })
+    }
+
+    /// The model of this name from outside, for vectors of any kind but scores.
+    pub(crate) fn of_kind_by_name(&self, name: &str, want: ModelKind) -> Result<Arc<Encoder>> {
+        self.check_outside(name)?;
+        match want {
+            ModelKind::Embedding => self.get(name),
+            want => self.of_kind(name, want, &Silent),
+        }
+    }
+
+    /// The model of this name from outside, whatever vectors it makes.
+    pub(crate) fn any_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
+        let want = self.kind(name).filter(|kind| *kind != ModelKind::Rerank);
+        self.of_kind_by_name(name, want.unwrap_or(ModelKind::Embedding))
+    }
+
+    fn of_kind(&self, name: &str, want: ModelKind, progress: &dyn Progress) -> Result<Arc<Encoder>> {
         let name = self.canonical(name);
         self.encoders.get(&name, || {
-            let folder = self.folder_of(&name, ModelKind::Embedding, progress)?;
+            let folder = self.folder_of(&name, want, progress)?;
             let encoder = Encoder::load(&folder, &self.options.encoder)?;
             tracing::info!(model = name, dim = encoder.dim(), "loaded a model");
             Ok(encoder)
@@ -187,15 +212,13 @@ impl Models {
     fn folder_of(&self, name: &str, want: ModelKind, progress: &dyn Progress) -> Result<PathBuf> {
         let mismatch = |kind: ModelKind| Error::ModelKind { name: name.to_owned(), kind, want };
         if let Some(spec) = self.store.canonical(name)
-            && spec.kind != want
+            && !spec.kinds().contains(&want)
         {
             return Err(mismatch(spec.kind));
         }
         let folder = self.folder(name, progress)?;
-        match ModelKind::of(&folder) {
-            kind if kind == want => Ok(folder),
-            kind => Err(mismatch(kind)),
-        }
+        let kinds = ModelKind::all_of(&folder);
+        if kinds.contains(&want) { Ok(folder) } else { Err(mismatch(kinds[0])) }
     }
 
     /// SHA-256 of the weights of a model that is here, computed once.
@@ -206,7 +229,8 @@ impl Models {
         }
         let digest = self.folder(&name, &Silent).ok().and_then(|folder| {
             let mut hash = Sha256::new();
-            let mut weights = std::fs::File::open(folder.join("model.safetensors")).ok()?;
+            let open = |file: &str| std::fs::File::open(folder.join(file));
+            let mut weights = open("model.safetensors").or_else(|_| open("pytorch_model.bin")).ok()?;
             std::io::copy(&mut weights, &mut hash).ok()?;
             Some(crate::provenance::hex(&hash.finalize()))
         });
