@@ -88,6 +88,21 @@ impl App {
         .await
     }
 
+    /// The same with a model that makes vectors of any kind.
+    pub(crate) async fn with_any_encoder<T: Send + 'static>(
+        &self,
+        model: Option<String>,
+        work: impl FnOnce(Loaded<Encoder>) -> cairn_rag::Result<T> + Send + 'static,
+    ) -> ApiResult<T> {
+        let stops = Stops(Cancel::new());
+        let cancel = stops.0.clone();
+        self.write(move |engine| {
+            let (name, model) = engine.any_encoder(model.as_deref()).map_err(unknown_is_not_found)?;
+            work(Loaded { name, model, cancel }).map_err(ApiError::from)
+        })
+        .await
+    }
+
     /// Runs `work` with a model that reranks; that of the settings when none is
     /// named.
     pub(crate) async fn with_reranker<T: Send + 'static>(

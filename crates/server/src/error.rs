@@ -139,7 +139,7 @@ impl From<cairn_embed::Error> for ApiError {
         match &error {
             Error::Busy { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             Error::Cancelled => Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string()),
-            Error::TooLong { .. } | Error::Labels { .. } => Self::bad_request(error),
+            Error::TooLong { .. } | Error::Labels { .. } | Error::NoHead { .. } => Self::bad_request(error),
             Error::TokenId { .. } | Error::Tokenize { .. } => {
                 Self { tokenizer: true, ..Self::bad_request(error) }
             }

@@ -52,7 +52,7 @@ pub(crate) async fn info(
         })
         .await?
     } else {
-        app.with_encoder(model, |loaded| {
+        app.with_any_encoder(model, |loaded| {
             Ok(About {
                 kind: json!({ "embedding": { "pooling": loaded.model.pooling() } }),
                 precision: loaded.model.precision(),
