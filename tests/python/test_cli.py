@@ -80,6 +80,12 @@ def test_a_model_is_shown_with_its_kind(cairn_command):
     shown = json.loads(cairn_command("--json", "model", "show", "ms-marco-MiniLM-L6-v2"))
     assert (shown["name"], shown["kind"]) == ("cross-encoder/ms-marco-MiniLM-L6-v2", "rerank")
     assert "rerank" in cairn_command("model", "show", "bge-reranker-base")
+    assert "embedding+sparse+multivector" in cairn_command("model", "show", "bge-m3")
+    several = json.loads(cairn_command("--json", "model", "show", "BAAI/bge-m3"))
+    assert (several["kind"], several["also"]) == ("embedding", ["sparse", "multivector"])
+    listed = json.loads(cairn_command("--json", "model", "list"))
+    assert listed["kinds"]["colbert-ir/colbertv2.0"] == "multivector"
+    assert listed["kinds"]["prithivida/Splade_PP_en_v1"] == "sparse"
 
 
 def test_a_model_that_cannot_be_had_names_each_source_tried(binary, tmp_path):

@@ -4,6 +4,7 @@ The formula, the files and the expected numbers are those of `crates/embed/golde
 made them with transformers and sentence-transformers.
 """
 
+import base64
 import json
 import math
 from pathlib import Path
@@ -44,9 +45,25 @@ def write(case: dict, folder: Path) -> Path:
         path = folder / path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
-    tensors = {name: values(name, shape) for name, shape in case["tensors"].items()}
-    save_file(tensors, folder / "model.safetensors")
+    # Some have files that torch saved instead, as they are.
+    for path, content in case.get("torch", {}).items():
+        (folder / path).write_bytes(base64.b64decode(content))
+    if "tensors" in case:
+        tensors = {name: values(name, shape) for name, shape in case["tensors"].items()}
+        save_file(tensors, folder / "model.safetensors")
+    for path, shapes in case.get("layers", {}).items():
+        tensors = {name: values(f"{path}.{name}", shape) for name, shape in shapes.items()}
+        save_file(tensors, folder / path / "model.safetensors")
     return folder
+
+
+def install(case: dict, name: str, hub_home: Path) -> str:
+    """Writes the folder of a model where the hub's client would, so that it can be named."""
+    place = hub_home / "hub" / f"models--{name.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs/main").write_text("0" * 40)
+    write(case, place / "snapshots" / ("0" * 40))
+    return name
 
 
 def sigmoid(x: float) -> float:

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cairn_embed::{
-    Cancel, DistillOptions, Encoder, EncoderOptions, ModelKind, ModelStore, Precision, Silent,
+    Cancel, DistillOptions, Encoder, EncoderOptions, ModelKind, ModelSpec, ModelStore, Precision, Silent,
 };
 use serde_json::json;
 
@@ -106,22 +106,25 @@ fn list(settings: &Settings, store: &ModelStore, as_json: bool) -> Outcome {
         let kinds: BTreeMap<_, _> = store.known().iter().map(|spec| (&spec.name, spec.kind)).collect();
         let built_in = store.known().iter().filter(|spec| spec.built_in).map(|spec| &spec.name);
         let built_in: Vec<_> = built_in.collect();
+        let several = store.known().iter().filter(|spec| !spec.also.is_empty());
+        let also: BTreeMap<_, _> = several.map(|spec| (&spec.name, &spec.also)).collect();
         let remote: BTreeMap<_, _> = remote.iter().map(|remote| (&remote.name, &remote.url)).collect();
         out::json(&json!({
-            "known": known, "kinds": kinds, "installed": installed, "built_in": built_in, "remote": remote
+            "known": known, "kinds": kinds, "also": also, "installed": installed, "built_in": built_in,
+            "remote": remote
         }));
         return Ok(());
     }
     for model in &installed {
         let megabytes = model.bytes as f64 / 1e6;
-        let kind = model.kind.name();
+        let kind = named(&model.kinds());
         out::line(format!("{}  {kind}  {megabytes:.1} MB  {}", model.name, model.path.display()));
     }
     for spec in store.known() {
+        let kind = named(&spec.kinds());
         if spec.built_in {
-            out::line(format!("{}  {}  built in", spec.name, spec.kind.name()));
+            out::line(format!("{}  {kind}  built in", spec.name));
         } else if installed.iter().all(|model| model.name != spec.name) {
-            let kind = spec.kind.name();
             out::line(format!(
                 "{}  {kind}  not here, get it with `cairn model pull {}`",
                 spec.name, spec.name
@@ -132,6 +135,11 @@ fn list(settings: &Settings, store: &ModelStore, as_json: bool) -> Outcome {
         out::line(format!("{}  embedding  behind {}", remote.name, remote.url));
     }
     Ok(())
+}
+
+/// The kinds of a model, the main one first: `embedding+sparse`.
+fn named(kinds: &[ModelKind]) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join("+")
 }
 
 fn show(settings: &Settings, store: &ModelStore, name: &str, as_json: bool) -> Outcome {
@@ -147,14 +155,17 @@ fn show(settings: &Settings, store: &ModelStore, name: &str, as_json: bool) -> O
     }
     let path = store.find(name)?;
     let spec = store.canonical(name);
-    let kind = spec.map(|spec| spec.kind).or_else(|| path.as_deref().map(ModelKind::of));
+    let kinds = spec.map(ModelSpec::kinds).or_else(|| path.as_deref().map(ModelKind::all_of));
+    let kinds = kinds.unwrap_or_default();
     let name = spec.map_or(name, |spec| &spec.name);
     if as_json {
-        out::json(&json!({ "name": name, "kind": kind, "path": path, "known": spec }));
+        let (kind, also) = (kinds.first(), kinds.get(1..).unwrap_or_default());
+        out::json(&json!({ "name": name, "kind": kind, "also": also, "path": path, "known": spec }));
         return Ok(());
     }
     out::line(name);
-    out::line(format!("  kind       {}", kind.map_or("unknown until it is pulled", ModelKind::name)));
+    let kind = if kinds.is_empty() { "unknown until it is pulled".to_owned() } else { named(&kinds) };
+    out::line(format!("  kind       {kind}"));
     if let Some(spec) = spec {
         out::line(format!("  family     {}", spec.architecture));
         if spec.dim > 0 {

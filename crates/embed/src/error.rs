@@ -193,6 +193,14 @@ pub enum Error {
         /// The names of the labels.
         labels: String,
     },
+    /// A model is asked for vectors that it does not make.
+    #[error("the model makes {has}, no {want}: take one that does, see `cairn model list`")]
+    NoHead {
+        /// What was asked for.
+        want: &'static str,
+        /// What it makes.
+        has: String,
+    },
     /// Too many calls wait for the model already.
     #[error("{waiting} calls wait for the model already: try again in a moment")]
     Busy {

@@ -616,3 +616,70 @@ fn what_the_hub_sends_of_a_known_reranker_is_checked_against_its_own_digest() {
     let error = place.store().pull("bge-reranker-base", &Silent).expect_err("refused").to_string();
     assert!(error.contains("checksum"), "{error}");
 }
+
+#[test]
+fn known_models_with_other_heads_are_pulled_with_the_files_of_those() {
+    let server = Server::with_model();
+    let files = ["artifact.metadata", "sparse_linear.pt", "colbert_linear.pt"];
+    for file in files {
+        server.state().files.insert(file.into(), b"{}".to_vec());
+    }
+    server.state().files.remove("modules.json");
+    let place = Place::new(&server.url);
+    let store = place.store();
+    let expected = [
+        ("colbertv2.0", "HF_ColBERT", &files[..1], vec![ModelKind::Multivector]),
+        ("answerai-colbert-small-v1", "HF_ColBERT", &files[..1], vec![ModelKind::Multivector]),
+        (
+            "bge-m3",
+            "XLMRobertaModel",
+            &files[1..],
+            vec![ModelKind::Embedding, ModelKind::Sparse, ModelKind::Multivector],
+        ),
+        ("Splade_PP_en_v1", "BertForMaskedLM", &files[..0], vec![ModelKind::Sparse]),
+    ];
+    for (name, architecture, has, kinds) in &expected {
+        let config = format!("{{\"architectures\": [\"{architecture}\"]}}");
+        server.state().files.insert("config.json".into(), config.into_bytes());
+        assert_eq!(&store.canonical(name).expect("known").kinds(), kinds, "{name}");
+        let folder = store.pull(name, &Silent).expect("pulled");
+        for file in files {
+            assert_eq!(folder.join(file).exists(), has.contains(&file), "{name} {file}");
+        }
+        // A folder alone does not tell that this one is for sparse vectors only.
+        if *name != "Splade_PP_en_v1" {
+            assert_eq!(&ModelKind::all_of(&folder), kinds, "{name}");
+        }
+    }
+    let installed = store.installed().expect("listed");
+    assert_eq!(installed.len(), expected.len());
+    for (name, _, _, kinds) in &expected {
+        let found = installed.iter().find(|model| model.name.ends_with(name)).expect("installed");
+        assert_eq!(&found.kinds(), kinds, "{name}");
+    }
+}
+
+#[test]
+fn a_model_whose_weights_are_of_torch_alone_is_whole() {
+    let server = Server::with_model();
+    let modules = br#"[{"path": ""}, {"path": "1_Dense", "type": "pylate.models.Dense.Dense"}]"#;
+    for (file, bytes) in [
+        ("pytorch_model.bin", &b"weights"[..]),
+        ("modules.json", modules),
+        ("1_Dense/config.json", b"{}"),
+        ("1_Dense/pytorch_model.bin", b"more"),
+    ] {
+        server.state().files.insert(file.into(), bytes.to_vec());
+    }
+    server.state().files.remove(WEIGHTS);
+    let place = Place::new(&server.url);
+    let folder = place.store().pull(REPO, &Silent).expect("pulled");
+    assert_eq!(fs::read(folder.join("pytorch_model.bin")).expect("there"), b"weights");
+    assert_eq!(fs::read(folder.join("1_Dense/pytorch_model.bin")).expect("there"), b"more");
+    assert_eq!(place.store().find(REPO).expect("a name"), Some(folder));
+
+    // Without either it is not, and the usual file is named.
+    server.state().files.remove("pytorch_model.bin");
+    let error = Place::new(&server.url).store().pull(REPO, &Silent).expect_err("refused").to_string();
+    assert!(error.contains("model.safetensors") && error.contains("404"), "{error}");
+}

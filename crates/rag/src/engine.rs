@@ -205,6 +205,37 @@ impl Engine {
         }
     }
 
+    /// The same for a model with vectors of this kind: what else it makes is told
+    /// by [`Encoder::heads`].
+    ///
+    /// # Errors
+    /// Those of [`Engine::encoder`].
+    pub fn encoder_of(
+        &self,
+        model: Option<&str>,
+        kind: cairn_embed::ModelKind,
+    ) -> Result<(String, Arc<Encoder>)> {
+        let name = match model {
+            Some(name) => self.models.canonical(name),
+            None => self.models.settled(&Silent)?,
+        };
+        let encoder = self.models.of_kind_by_name(&name, kind)?;
+        Ok((name, encoder))
+    }
+
+    /// The same for a model with vectors of any kind.
+    ///
+    /// # Errors
+    /// Those of [`Engine::encoder`].
+    pub fn any_encoder(&self, model: Option<&str>) -> Result<(String, Arc<Encoder>)> {
+        let name = match model {
+            Some(name) => self.models.canonical(name),
+            None => self.models.settled(&Silent)?,
+        };
+        let encoder = self.models.any_by_name(&name)?;
+        Ok((name, encoder))
+    }
+
     /// The name of a model that reranks and the model, loaded; that of the
     /// settings when none is named.
     ///

@@ -224,7 +224,32 @@ impl Models {
             let remote = self.remotes.get(&name, || Ok((Remote::new(options.clone())?, 0)))?;
             return Ok(Embedder::Remote(remote));
         }
-        Ok(Embedder::Local(self.of_kind(&name, ModelKind::Embedding, progress)?))
+        let encoder = self.of_kind(&name, ModelKind::Embedding, progress)?;
+        if encoder.heads().dense {
+            return Ok(Embedder::Local(encoder));
+        }
+        // Loaded for what else it makes.
+        let kind = self.kind(&name).unwrap_or(ModelKind::Sparse);
+        Err(Error::ModelKind { name, kind, want: ModelKind::Embedding })
+    }
+
+    /// The model of this name from outside, for vectors of any kind but scores; it
+    /// must be here.
+    pub(crate) fn of_kind_by_name(&self, name: &str, want: ModelKind) -> Result<Arc<Encoder>> {
+        self.check_outside(name)?;
+        if want != ModelKind::Embedding {
+            return self.of_kind(name, want, &Silent);
+        }
+        match self.get(name)?.encoder() {
+            Some(encoder) => Ok(encoder.clone()),
+            None => Err(Error::NotHere { name: self.canonical(name) }),
+        }
+    }
+
+    /// The model of this name from outside, whatever vectors it makes.
+    pub(crate) fn any_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
+        let want = self.kind(name).filter(|kind| *kind != ModelKind::Rerank);
+        self.of_kind_by_name(name, want.unwrap_or(ModelKind::Embedding))
     }
 
     /// A model that is here, or is fetched, and makes vectors of this kind.
@@ -310,15 +335,13 @@ impl Models {
     fn folder_of(&self, name: &str, want: ModelKind, progress: &dyn Progress) -> Result<PathBuf> {
         let mismatch = |kind: ModelKind| Error::ModelKind { name: name.to_owned(), kind, want };
         if let Some(spec) = self.store.canonical(name)
-            && spec.kind != want
+            && !spec.kinds().contains(&want)
         {
             return Err(mismatch(spec.kind));
         }
         let folder = self.folder(name, progress)?;
-        match ModelKind::of(&folder) {
-            kind if kind == want => Ok(folder),
-            kind => Err(mismatch(kind)),
-        }
+        let kinds = ModelKind::all_of(&folder);
+        if kinds.contains(&want) { Ok(folder) } else { Err(mismatch(kinds[0])) }
     }
 
     /// SHA-256 of the weights of a model that is here, computed once; nothing for
@@ -336,8 +359,9 @@ impl Models {
         if let Some(known) = self.digests.lock().get(&name) {
             return known.clone();
         }
-        let digest = self.folder(&name, &Silent).ok();
-        let digest = digest.and_then(|folder| sha256_of(&folder.join(WEIGHTS)));
+        let digest = self.folder(&name, &Silent).ok().and_then(|folder| {
+            sha256_of(&folder.join(WEIGHTS)).or_else(|| sha256_of(&folder.join("pytorch_model.bin")))
+        });
         self.digests.lock().insert(name, digest.clone());
         digest
     }
@@ -385,7 +409,7 @@ fn absent(error: &Error) -> Option<String> {
 fn weights_bytes(folder: &Path) -> u64 {
     let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
     let weights = |path: PathBuf| {
-        let is_weights = path.extension().is_some_and(|end| end == "safetensors");
+        let is_weights = path.extension().is_some_and(|end| end == "safetensors" || end == "bin");
         path.metadata().ok().filter(|data| is_weights && data.is_file()).map_or(0, |data| data.len())
     };
     let below = |path: PathBuf| {

@@ -89,8 +89,8 @@ impl App {
         .await
     }
 
-    /// The same with a model that must be here, for its tokens.
-    pub(crate) async fn with_encoder<T: Send + 'static>(
+    /// The same with a model that makes vectors of any kind; it must be here.
+    pub(crate) async fn with_any_encoder<T: Send + 'static>(
         &self,
         model: Option<String>,
         work: impl FnOnce(Loaded<Encoder>) -> cairn_rag::Result<T> + Send + 'static,
@@ -98,7 +98,7 @@ impl App {
         let stops = Stops(Cancel::new());
         let cancel = stops.0.clone();
         self.write(move |engine| {
-            let (name, model) = engine.encoder(model.as_deref()).map_err(unknown_is_not_found)?;
+            let (name, model) = engine.any_encoder(model.as_deref()).map_err(unknown_is_not_found)?;
             work(Loaded { name, model, cancel }).map_err(ApiError::from)
         })
         .await

@@ -166,7 +166,7 @@ impl From<cairn_embed::Error> for ApiError {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
             }
             Error::Remote { .. } => Self::new(StatusCode::BAD_GATEWAY, error.to_string()),
-            Error::TooLong { .. } | Error::Labels { .. } => Self::bad_request(error),
+            Error::TooLong { .. } | Error::Labels { .. } | Error::NoHead { .. } => Self::bad_request(error),
             Error::TokenId { .. } | Error::Tokenize { .. } => {
                 Self { tokenizer: true, ..Self::bad_request(error) }
             }

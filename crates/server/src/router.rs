@@ -193,6 +193,7 @@ fn models() -> OpenApiRouter<App> {
         .routes(routes!(openai::model))
         .routes(routes!(tei::embed::embed))
         .routes(routes!(tei::embed::embed_all))
+        .routes(routes!(tei::sparse::embed_sparse))
         .routes(routes!(tei::embed::similarity))
         .routes(routes!(tei::predict::predict))
         .routes(routes!(tei::tokens::tokenize))

@@ -7,8 +7,8 @@ use cairn_index::{Applied, Collection, CollectionConfig, Point, PointId, Vector,
 use cairn_rag::Engine;
 
 use crate::error::{ApiError, ApiResult};
-use crate::infer::{Inferring, Usage};
-use crate::wire::vector::{Inference, VectorsInput};
+use crate::infer::{Inferring, Usage, Wanted};
+use crate::wire::vector::VectorsInput;
 use crate::wire::writes::{
     DeletePayload, DeleteVectors, Operation, PointInput, SetPayload, UpdateVectors, UpsertPoints,
 };
@@ -115,7 +115,7 @@ fn update_vectors(
 struct Reading {
     config: std::sync::Arc<CollectionConfig>,
     place: usize,
-    missing: Vec<(usize, String, Inference)>,
+    missing: Vec<(usize, String, Wanted)>,
 }
 
 impl Reading {
@@ -144,18 +144,13 @@ impl Reading {
                     }
                 }
                 Ok(vector) => drop(vectors.insert(name, vector)),
-                Err(inference) => self.missing.push((place, name.clone(), self.model_for(&name, inference))),
+                Err(inference) => {
+                    let wanted = Wanted::new(&self.config, &name, inference)?;
+                    self.missing.push((place, name, wanted));
+                }
             }
         }
         Ok(vectors)
-    }
-
-    /// Without a model, a sparse vector's texts are counted as words.
-    fn model_for(&self, name: &str, mut inference: Inference) -> Inference {
-        if inference.model.is_none() && self.config.sparse_vectors.contains_key(name) {
-            inference.model = Some("bm25".to_owned());
-        }
-        inference
     }
 
     fn embed(self, engine: &Engine, mut put: impl FnMut(usize, String, Vector)) -> ApiResult<Option<Usage>> {
@@ -163,12 +158,12 @@ impl Reading {
             return Ok(None);
         }
         let mut inferring = Inferring::new(engine, TextKind::Passage);
-        let (mut owners, mut inferences) = (Vec::new(), Vec::new());
-        for (place, name, inference) in self.missing {
+        let (mut owners, mut wanted) = (Vec::new(), Vec::new());
+        for (place, name, one) in self.missing {
             owners.push((place, name));
-            inferences.push(inference);
+            wanted.push(one);
         }
-        let vectors = inferring.vectors(inferences)?;
+        let vectors = inferring.vectors(wanted)?;
         for ((place, name), vector) in owners.into_iter().zip(vectors) {
             put(place, name, vector);
         }

@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn attention_is_that_of_the_paper_for_any_size_and_reach() {
-        let window = Reach { before: 5, after: 5 };
-        for reach in [Reach::ALL, Reach::BACK, window, Reach { before: 3, after: 0 }] {
+        let window = Reach::window(5, 5);
+        for reach in [Reach::ALL, Reach::BACK, window, Reach::window(3, 0)] {
             for (tokens, queries, keys, dim) in
                 [(1, 1, 1, 1), (3, 2, 2, 8), (5, 3, 1, 33), (31, 1, 1, 32), (70, 4, 2, 64), (99, 2, 2, 6)]
             {

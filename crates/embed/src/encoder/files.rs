@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::heads::{HeadFiles, splade};
 use super::pooling::{Pool, Pooling};
 use crate::{Error, Result};
 
@@ -19,6 +20,8 @@ pub(super) struct Folder {
     /// Where the transformer's own files are: the folder or one inside it.
     pub(super) transformer: PathBuf,
     pub(super) pooling: Pooling,
+    /// What the model makes of a text.
+    pub(super) heads: HeadFiles,
     /// The limit of `sentence_bert_config.json`, special tokens included.
     pub(super) max_seq_length: Option<usize>,
     /// The limit of `tokenizer_config.json`.
@@ -77,8 +80,8 @@ impl Folder {
     /// The folder of a sentence encoder.
     pub(super) fn read(root: &Path) -> Result<Folder> {
         check_folder(root)?;
-        let (transformer, pooling) = modules(root)?;
-        Folder::of(root, transformer, pooling)
+        let (transformer, pooling, heads) = modules(root)?;
+        Ok(Folder { heads, ..Folder::of(root, transformer, pooling)? })
     }
 
     /// The folder of a model whose head is in its weights: what its modules are
@@ -104,6 +107,7 @@ impl Folder {
             lower_case: false,
             query_prompt: String::new(),
             passage_prompt: String::new(),
+            heads: HeadFiles::dense(),
             says_prompts: false,
         }
     }
@@ -123,6 +127,7 @@ impl Folder {
         Ok(Folder {
             transformer,
             pooling,
+            heads: HeadFiles::dense(),
             max_seq_length: sentence.max_seq_length,
             model_max_length: tokenizer
                 .model_max_length
@@ -187,30 +192,52 @@ fn check_folder(root: &Path) -> Result<()> {
     Err(Error::Io { path: root.into(), source: std::io::ErrorKind::NotADirectory.into() })
 }
 
-fn modules(root: &Path) -> Result<(PathBuf, Pooling)> {
+/// What the model in a folder makes of a text.
+pub(super) fn heads(root: &Path) -> Result<HeadFiles> {
+    modules(root).map(|(_, _, heads)| heads)
+}
+
+fn modules(root: &Path) -> Result<(PathBuf, Pooling, HeadFiles)> {
     let mut transformer = root.to_path_buf();
     let mut pooling = Pooling { pools: vec![Pool::Mean], normalize: false };
     let Some(modules) = read_optional::<Vec<Module>>(&root.join("modules.json"))? else {
-        return Ok((transformer, pooling));
+        let heads = HeadFiles::plain(root)?;
+        if heads.is_bare_m3() {
+            pooling = Pooling { pools: vec![Pool::Cls], normalize: true };
+        }
+        return Ok((transformer, pooling, heads));
     };
+    let mut heads = HeadFiles::default();
     for (position, module) in modules.iter().enumerate() {
         // Full names differ between versions: only the last part says what it is.
         let kind = module.kind.rsplit('.').next().unwrap_or_default();
         match (position, kind) {
-            (0, "Transformer") => transformer = root.join(inside(&module.path)?),
-            (1, "Pooling") => pooling.pools = pools(root, inside(&module.path)?)?,
-            (2.., "Normalize") => pooling.normalize = true,
+            (0, "Transformer" | "MLMTransformer") => transformer = root.join(inside(&module.path)?),
+            (1, "Pooling") => {
+                pooling.pools = pools(root, inside(&module.path)?)?;
+                heads.dense = true;
+            }
+            (1, "SpladePooling") => heads.sparse = Some(splade(root, inside(&module.path)?)?),
+            (1.., "Dense") if heads.sparse.is_none() && !pooling.normalize && heads.mask.is_none() => {
+                heads.layers.push(inside(&module.path)?.to_path_buf());
+            }
+            (1.., "MultiVectorMask") if heads.sparse.is_none() && !heads.dense => {
+                heads.mask = Some(inside(&module.path)?.to_path_buf());
+            }
+            (1.., "Normalize") if heads.sparse.is_none() => pooling.normalize = true,
             _ => {
                 return Err(Error::Unsupported {
                     file: "modules.json".into(),
                     field: format!("module {position} of type"),
                     value: module.kind.clone(),
-                    supported: "Transformer, then Pooling, then Normalize or nothing",
+                    supported: "Transformer, then Pooling or nothing, then Dense, then Normalize or \
+                                nothing; MultiVectorMask without a Pooling; or SpladePooling alone",
                 });
             }
         }
     }
-    Ok((transformer, pooling))
+    let heads = heads.finish(root, &transformer, pooling.normalize)?;
+    Ok((transformer, pooling, heads))
 }
 
 /// A path of `modules.json`, which comes from outside and may not leave the

@@ -4,7 +4,7 @@
 use super::queue::{Call, Cancel};
 use super::runner::Output;
 use super::tokens::Sequence;
-use super::{Embeddings, Encoder, TextKind};
+use super::{Embeddings, Encoder, Heads, TextKind};
 use crate::{Error, Result};
 
 /// What a vector is made of.
@@ -20,10 +20,11 @@ pub enum Input<'a> {
     Ids(&'a [u32]),
 }
 
-/// The result of [`Encoder::embed_all`].
+/// The result of [`Encoder::embed_all`] and [`Encoder::embed_multi`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenEmbeddings {
-    /// For each input, a vector for each of the tokens the model was fed.
+    /// For each input, a vector for each of the tokens the model was fed; for
+    /// late interaction, of those that have one.
     pub vectors: Vec<Vec<Vec<f32>>>,
     /// The tokens the model was fed, special ones included, after truncation.
     pub tokens: usize,
@@ -50,6 +51,7 @@ impl Encoder {
     /// Those of [`Encoder::embed_until`], and [`Error::TokenId`].
     pub fn embed_inputs(&self, inputs: &[Input<'_>], kind: TextKind, cancel: &Cancel) -> Result<Embeddings> {
         let text = |input: &Input<'_>| matches!(input, Input::Text(_));
+        self.heads.check(Heads::DENSE)?;
         if inputs.iter().all(text) {
             let texts: Vec<&str> = inputs.iter().filter_map(Input::text).collect();
             return self.embed_until(&texts, kind, cancel);
@@ -82,7 +84,8 @@ impl Encoder {
     pub fn input_tokens(&self, input: &Input<'_>, kind: TextKind) -> usize {
         match input {
             Input::Text(text) | Input::End(text) => {
-                self.tokens.count(&self.prepare(text, kind)) + self.tokens.special()
+                let added = self.feed.as_ref().map_or(0, |feed| feed.added(kind));
+                self.tokens.count(&self.prepare(text, kind)) + self.tokens.special() + added
             }
             Input::Ids(ids) => ids.iter().filter(|&&id| self.tokens.feeds(id)).count(),
         }
@@ -123,7 +126,7 @@ impl Encoder {
         Ok((vectors, lengths.iter().sum()))
     }
 
-    fn sequence(&self, at: usize, input: &Input<'_>, kind: TextKind) -> Result<Sequence> {
+    pub(super) fn sequence(&self, at: usize, input: &Input<'_>, kind: TextKind) -> Result<Sequence> {
         let refused = |reason| Error::Tokenize { text: at, reason };
         match input {
             Input::Text(text) => self.tokens.ids(&self.prepare(text, kind)).map_err(refused),

@@ -18,6 +18,7 @@ mod distill;
 mod embedding;
 mod files;
 mod gte;
+pub(crate) mod heads;
 mod inputs;
 mod kernels;
 mod model2vec;
@@ -41,7 +42,7 @@ mod stock;
 mod table;
 mod tokens;
 mod transformer;
-mod weights;
+pub(crate) mod weights;
 
 use std::path::Path;
 
@@ -53,6 +54,8 @@ use self::architecture::Architecture;
 use self::cache::{Cache, Known};
 pub use self::distill::{DistillOptions, Distilled};
 use self::files::Folder;
+use self::heads::{Feed, HeadSet, Loading, Numbers};
+pub use self::heads::{HeadEmbeddings, Heads, SparseEmbeddings, SparseVector};
 pub use self::inputs::{Input, Token, TokenEmbeddings};
 use self::model2vec::Static;
 pub use self::native::{Instructions, Precision};
@@ -176,6 +179,9 @@ pub struct Encoder {
     query_prompt: String,
     passage_prompt: String,
     pooling: String,
+    heads: Heads,
+    /// How texts are fed to a late-interaction model.
+    feed: Option<Feed>,
     /// Tokenization of calls with many texts.
     tokenizing: ThreadPool,
 }
@@ -189,6 +195,8 @@ impl Encoder {
     /// `tokenizer_config.json`, `config_sentence_transformers.json`. Pooling,
     /// normalization, limits and prompts are what these say. Without
     /// `modules.json` the vector is the mean of all tokens, not normalized.
+    /// Models for sparse vectors and late interaction are told by their modules,
+    /// their architecture or the files beside them; see [`Encoder::heads`].
     ///
     /// A static model is a folder in the layout of model2vec: `config.json` with
     /// that as its `model_type`, and in `model.safetensors` a tensor
@@ -209,10 +217,34 @@ impl Encoder {
         let folder = folder.or_prompts(architecture.family.prompts());
         let tokens = Tokens::load(&folder.transformer, architecture.config.vocab)?;
         let weights = Weights::open(&folder.transformer)?;
-        let model = Model::load(weights, &folder.transformer, &architecture, options)?;
         let limits = [folder.max_seq_length, folder.model_max_length];
-        let max_tokens = architecture.max_tokens(&limits, tokens.special())?;
-        Encoder::start(folder, model, tokens.limit(max_tokens), options)
+        let mut max_tokens = architecture.max_tokens(&limits, tokens.special())?;
+        let loading = Loading {
+            root: dir,
+            folder: &folder.transformer,
+            weights: &weights,
+            of: &architecture,
+            tokens: &tokens,
+            numbers: Numbers::of(options)?,
+        };
+        let others = loading.heads(&folder.heads)?;
+        let feed = loading.feed(&folder.heads, max_tokens)?;
+        if let Some(feed) = &feed {
+            max_tokens = feed.max(TextKind::Passage);
+        }
+        let mut pooling = folder.pooling.clone();
+        let head = if !folder.heads.dense {
+            Head::Nothing
+        } else if folder.heads.layers.is_empty() {
+            Head::Pool(pooling)
+        } else {
+            let layers = loading.layers(&folder.heads, pooling.dim(architecture.config.hidden))?;
+            let normalize = std::mem::take(&mut pooling.normalize);
+            Head::Project(pooling, layers, normalize)
+        };
+        let model = Model::load(weights, &folder.transformer, &architecture, options)?;
+        let tokens = tokens.limit(max_tokens);
+        Ok(Encoder { feed, ..Encoder::start(folder, (model, head, others), tokens, options)? })
     }
 
     /// The model that is compiled in, by its name or another one it goes by;
@@ -262,15 +294,23 @@ impl Encoder {
     ) -> Result<Encoder> {
         // A token is of a byte or more: what is read of a text is a limit, too.
         let max_tokens = folder.model_max_length.unwrap_or(tokens::MAX_READ).min(tokens::MAX_READ);
-        let encoder = Encoder::start(folder, Model::Static(model.table), tokens.limit(max_tokens), options)?;
+        let head = Head::Pool(folder.pooling.clone());
+        let parts = (Model::Static(model.table), head, HeadSet::default());
+        let encoder = Encoder::start(folder, parts, tokens.limit(max_tokens), options)?;
         let batch_tokens = options.max_batch_tokens.max(STATIC_BATCH_TOKENS);
         Ok(Encoder { batch_tokens, short_tokens: SHORT_STATIC_TOKENS, ..encoder })
     }
 
-    fn start(folder: Folder, model: Model, tokens: Tokens, options: &EncoderOptions) -> Result<Encoder> {
+    fn start(
+        folder: Folder,
+        (model, head, others): (Model, Head, HeadSet),
+        tokens: Tokens,
+        options: &EncoderOptions,
+    ) -> Result<Encoder> {
         let threads = options.threads();
-        let pooling = folder.pooling.name();
-        let runner = Runner::new(model, Head::Pool(folder.pooling), threads)?;
+        let heads = others.heads(folder.heads.dense);
+        let pooling = if heads.dense { folder.pooling.name() } else { others.pooling().to_owned() };
+        let runner = Runner::new(model, head, threads)?.with(others);
         Ok(Encoder {
             queue: Queue::start(runner, threads, options.max_waiting)?,
             cache: Cache::new(options.cache_bytes),
@@ -283,11 +323,13 @@ impl Encoder {
             query_prompt: folder.query_prompt,
             passage_prompt: folder.passage_prompt,
             pooling,
+            heads,
+            feed: None,
             tokenizing: runner::pool(threads)?,
         })
     }
 
-    /// The dimensions of a vector.
+    /// The dimensions of a vector; 0 if the model makes no dense ones.
     pub fn dim(&self) -> usize {
         self.queue.runner().dim()
     }
@@ -299,6 +341,7 @@ impl Encoder {
 
     /// How the vectors of tokens become that of a text: `cls`, `max`, `mean`,
     /// `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`, or several of them joined by `+`.
+    /// Of a model without dense vectors `splade`, or `none`.
     pub fn pooling(&self) -> &str {
         &self.pooling
     }
@@ -320,7 +363,8 @@ impl Encoder {
     ///
     /// # Errors
     /// [`Error::NotFinite`] if the model's weights are damaged; [`Error::Busy`]
-    /// if [`EncoderOptions::max_waiting`] calls wait already.
+    /// if [`EncoderOptions::max_waiting`] calls wait already; [`Error::NoHead`]
+    /// if the model makes other vectors than dense ones (see [`Encoder::heads`]).
     pub fn embed(&self, texts: &[&str], kind: TextKind) -> Result<Embeddings> {
         self.embed_until(texts, kind, &Cancel::new())
     }
@@ -373,6 +417,7 @@ impl Encoder {
         kind: TextKind,
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
+        self.heads.check(Heads::DENSE)?;
         let ids = self.ids(texts, kind, cancel)?;
         let (batches, short, lengths) = self.plan(&ids);
         let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;

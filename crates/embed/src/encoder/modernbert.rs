@@ -86,7 +86,7 @@ impl ModernConfig {
         };
         let half = self.local_attention / 2;
         let window = Sight {
-            reach: Reach { before: half, after: half },
+            reach: Reach::window(half, half),
             rope: Some(self.rope("sliding_attention", self.local_rope_theta.unwrap_or(10_000.0))?),
         };
         if let Some(types) = &self.layer_types {

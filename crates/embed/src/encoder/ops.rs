@@ -10,6 +10,7 @@ use super::parts::HeadNorms;
 use super::reach::{Heads, Reach};
 use super::relative::Relative;
 use super::rotary::Turns;
+use super::tokens::Sequence;
 
 /// Adds the bias of queries, keys and values, then norms and turns them.
 pub(super) struct Settle<'a> {
@@ -18,7 +19,7 @@ pub(super) struct Settle<'a> {
     pub(super) norms: Option<&'a HeadNorms>,
     /// The rotations of each text.
     pub(super) turns: Option<&'a [Arc<Turns>]>,
-    pub(super) lengths: &'a [usize],
+    pub(super) texts: &'a [&'a Sequence],
 }
 
 impl InplaceOp1 for Settle<'_> {
@@ -33,8 +34,8 @@ impl InplaceOp1 for Settle<'_> {
             norms.apply(rows, self.heads);
         }
         let mut rest = rows;
-        for (length, turns) in self.lengths.iter().zip(self.turns.unwrap_or_default()) {
-            let (text, others) = rest.split_at_mut(length * self.heads.wide());
+        for (text, turns) in self.texts.iter().zip(self.turns.unwrap_or_default()) {
+            let (text, others) = rest.split_at_mut(text.len() * self.heads.wide());
             turns.apply(text, self.heads);
             rest = others;
         }
@@ -45,7 +46,7 @@ impl InplaceOp1 for Settle<'_> {
 /// The attention of each text.
 pub(super) struct Attention<'a> {
     pub(super) bias: &'a [f32],
-    pub(super) lengths: &'a [usize],
+    pub(super) texts: &'a [&'a Sequence],
     pub(super) heads: Heads,
     pub(super) reach: Reach,
     pub(super) relative: Option<&'a Relative>,
@@ -64,15 +65,15 @@ impl CustomOp1 for Attention<'_> {
         let mut all = vec![0.0; tokens * hidden];
         let mut out = &mut all[..];
         let mut scratch = self.scratch.lock().expect("no kernel panics");
-        for length in self.lengths {
-            let (text, rest) = qkv.split_at(length * wide);
-            let (mixed, others) = out.split_at_mut(length * hidden);
+        for text in self.texts {
+            let (of_text, rest) = qkv.split_at(text.len() * wide);
+            let (mixed, others) = out.split_at_mut(text.len() * hidden);
             if !mixed.is_empty() {
                 Attend {
-                    qkv: text,
+                    qkv: of_text,
                     bias: self.bias,
                     heads,
-                    reach: self.reach,
+                    reach: self.reach.among(text.seen()),
                     relative: self.relative,
                     out: mixed,
                     scratch: &mut scratch,

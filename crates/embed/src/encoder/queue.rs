@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::runner::{Output, Runner};
+use super::runner::{Made, Output, Runner};
 use super::tokens::Sequence;
 use crate::{Error, Result};
 
@@ -57,7 +57,7 @@ pub(super) struct Call {
 }
 
 struct Progress {
-    vectors: Vec<Vec<f32>>,
+    made: Vec<Made>,
     left: usize,
     error: Option<Error>,
 }
@@ -69,8 +69,8 @@ impl Call {
         batches: Vec<Vec<usize>>,
         cancel: Cancel,
     ) -> Call {
-        let vectors = vec![Vec::new(); texts.len()];
-        let progress = Progress { vectors, left: batches.len(), error: None };
+        let made = vec![Made::default(); texts.len()];
+        let progress = Progress { made, left: batches.len(), error: None };
         let (next, progress) = (AtomicUsize::new(0), Mutex::new(progress));
         Call { texts, output, batches, cancel, next, progress, ended: Condvar::new() }
     }
@@ -95,8 +95,8 @@ impl Call {
         let mut progress = self.progress();
         match found {
             Ok(found) => {
-                for (&text, vector) in batch.iter().zip(found) {
-                    progress.vectors[text] = vector;
+                for (&text, made) in batch.iter().zip(found) {
+                    progress.made[text] = made;
                 }
             }
             // The first error is the cause of the others.
@@ -111,13 +111,13 @@ impl Call {
     }
 
     /// Waits for the last batch.
-    fn wait(&self) -> Result<Vec<Vec<f32>>> {
+    fn wait(&self) -> Result<Vec<Made>> {
         let progress = self.progress();
         let mut progress =
             self.ended.wait_while(progress, |progress| progress.left > 0).expect("nothing panics under it");
         match progress.error.take() {
             Some(error) => Err(error),
-            None => Ok(std::mem::take(&mut progress.vectors)),
+            None => Ok(std::mem::take(&mut progress.made)),
         }
     }
 }
@@ -174,15 +174,20 @@ impl Queue {
         &self.shared.runner
     }
 
+    /// The vectors of a call, as [`Queue::made`].
+    pub(super) fn run(&self, call: Call, short: bool) -> Result<Vec<Vec<f32>>> {
+        Ok(self.made(call, short)?.into_iter().map(|made| made.vector).collect())
+    }
+
     /// Runs a call and waits for it; a `short` one overtakes the others.
     ///
     /// # Errors
     /// [`Error::Busy`] if too many calls wait, [`Error::Cancelled`], or what
     /// the model says.
-    pub(super) fn run(&self, call: Call, short: bool) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn made(&self, call: Call, short: bool) -> Result<Vec<Made>> {
         let shared = &*self.shared;
         if call.batches.is_empty() {
-            return Ok(call.progress().vectors.clone());
+            return Ok(call.progress().made.clone());
         }
         let mut waiting = shared.lock();
         if short && waiting.running < shared.places {

@@ -130,6 +130,6 @@ impl QwenConfig {
             let supported = "false, or true with is_causal and a sliding_window of 1 or more";
             return Err(unsupported("use_sliding_window", "true".into(), supported));
         }
-        Ok(Reach { before: window - 1, after: 0 })
+        Ok(Reach::window(window - 1, 0))
     }
 }

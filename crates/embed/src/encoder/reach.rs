@@ -64,23 +64,37 @@ impl Heads {
     }
 }
 
-/// How many tokens before and after itself a token sees.
+/// How many tokens before and after itself a token sees, and how many of the
+/// first tokens of the text are seen at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reach {
     pub(super) before: usize,
     pub(super) after: usize,
+    /// At least one; `usize::MAX` for all.
+    pub(super) first: usize,
 }
 
 impl Reach {
     /// The whole text.
-    pub(super) const ALL: Reach = Reach { before: usize::MAX, after: usize::MAX };
+    pub(super) const ALL: Reach = Reach { before: usize::MAX, after: usize::MAX, first: usize::MAX };
 
     /// What came before, as decoders do.
-    pub(super) const BACK: Reach = Reach { before: usize::MAX, after: 0 };
+    pub(super) const BACK: Reach = Reach { before: usize::MAX, after: 0, first: usize::MAX };
 
-    /// The tokens that the one at `at` sees, of so many.
+    /// A window of so many tokens to each side.
+    pub(super) const fn window(before: usize, after: usize) -> Reach {
+        Reach { before, after, first: usize::MAX }
+    }
+
+    /// The same in a text of which only the first tokens are seen.
+    pub(super) fn among(self, first: usize) -> Reach {
+        Reach { first: first.max(1), ..self }
+    }
+
+    /// The tokens that the one at `at` sees, of so many; at least one.
     pub(super) fn of(self, at: usize, tokens: usize) -> Range<usize> {
-        at.saturating_sub(self.before)..at.saturating_add(self.after).saturating_add(1).min(tokens)
+        let end = at.saturating_add(self.after).saturating_add(1).min(tokens).min(self.first);
+        at.saturating_sub(self.before).min(end.saturating_sub(1))..end
     }
 
     /// The tokens that any of `rows` sees, and some more: both ends are multiples
@@ -100,13 +114,22 @@ mod tests {
     fn a_token_sees_the_text_what_came_before_or_a_window() {
         assert_eq!(Reach::ALL.of(3, 9), 0..9);
         assert_eq!(Reach::BACK.of(3, 9), 0..4);
-        let window = Reach { before: 2, after: 2 };
+        let window = Reach::window(2, 2);
         assert_eq!([window.of(0, 9), window.of(4, 9), window.of(8, 9)], [0..3, 2..7, 6..9]);
     }
 
     #[test]
+    fn nobody_sees_what_is_not_to_be_seen() {
+        let few = Reach::ALL.among(4);
+        assert_eq!([few.of(0, 9), few.of(8, 9)], [0..4, 0..4]);
+        assert_eq!(few.blocks(3..9, 9, 2), 0..4);
+        // A token that would see nothing sees the last one that is seen.
+        assert_eq!(Reach::window(1, 1).among(4).of(8, 9), 3..4);
+    }
+
+    #[test]
     fn blocks_cover_what_their_rows_see() {
-        for reach in [Reach::ALL, Reach::BACK, Reach { before: 40, after: 40 }, Reach { before: 7, after: 0 }]
+        for reach in [Reach::ALL, Reach::BACK, Reach::window(40, 40), Reach::window(7, 0)]
         {
             for tokens in [1, 32, 33, 150] {
                 for start in 0..tokens {

@@ -6,6 +6,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::architecture::Architecture;
 use super::classifier::Classifier;
+use super::heads::{Dense, HeadSet, Heads, SparseVector};
+use super::kernels;
 use super::native::{Native, Precision};
 use super::pooling::Pooling;
 use super::stock::Stock;
@@ -13,7 +15,7 @@ use super::table::Table;
 use super::tokens::Sequence;
 use super::transformer::Transformer;
 use super::weights::Weights;
-use super::{Backend, EncoderOptions};
+use super::{Backend, EncoderOptions, TextKind};
 use crate::{Error, Result};
 
 pub(super) enum Model {
@@ -58,21 +60,38 @@ impl Model {
 /// What becomes of the states of a text.
 pub(super) enum Head {
     Pool(Pooling),
+    /// Layers after the pooling, and whether the vector then gets length 1.
+    Project(Pooling, Vec<Dense>, bool),
     Classify(Classifier),
+    /// None: the model has other heads.
+    Nothing,
 }
 
 impl Head {
     fn dim(&self, hidden: usize) -> usize {
         match self {
             Head::Pool(pooling) => pooling.dim(hidden),
+            Head::Project(pooling, layers, _) => {
+                layers.last().map_or_else(|| pooling.dim(hidden), Dense::outputs)
+            }
             Head::Classify(classifier) => classifier.labels(),
+            Head::Nothing => 0,
         }
     }
 
     fn apply(&self, rows: &[f32], hidden: usize) -> Vec<f32> {
         match self {
             Head::Pool(pooling) => pooling.apply(rows, hidden),
+            Head::Project(pooling, layers, normalize) => {
+                let pooled = pooling.apply(rows, hidden);
+                let mut vector = layers.iter().fold(pooled, |vector, layer| layer.apply(&vector));
+                if *normalize {
+                    kernels::normalize(&mut vector);
+                }
+                vector
+            }
             Head::Classify(classifier) => classifier.apply(rows, hidden),
+            Head::Nothing => Vec::new(),
         }
     }
 }
@@ -84,12 +103,26 @@ pub(super) enum Output {
     Head,
     /// The states of all tokens, one after the other.
     States,
+    /// What several heads make, of texts of this kind.
+    Heads(Heads, TextKind),
+}
+
+/// What came of a text; what was not asked for is empty.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Made {
+    /// The vector of the head, or the states.
+    pub(super) vector: Vec<f32>,
+    pub(super) sparse: SparseVector,
+    /// The vectors of tokens, one after the other.
+    pub(super) rows: Vec<f32>,
 }
 
 /// A model with what becomes of its states.
 pub(super) struct Runner {
     model: Model,
     head: Head,
+    /// The heads beside it.
+    others: HeadSet,
     /// All threads, for models whose products use more than one.
     wide: Option<ThreadPool>,
 }
@@ -100,7 +133,17 @@ impl Runner {
             Model::Native(_) | Model::Static(_) => None,
             Model::Packed(_) | Model::Stock(_) => Some(pool(threads)?),
         };
-        Ok(Runner { model, head, wide })
+        Ok(Runner { model, head, others: HeadSet::default(), wide })
+    }
+
+    /// The same with more heads.
+    pub(super) fn with(self, others: HeadSet) -> Runner {
+        Runner { others, ..self }
+    }
+
+    /// The dimensions of a token's vector; 0 without a head for those.
+    pub(super) fn multi_dim(&self) -> usize {
+        self.others.multi_dim(self.model.hidden())
     }
 
     /// The dimensions of a vector.
@@ -151,17 +194,19 @@ impl Runner {
         batch: &[usize],
         output: Output,
         going: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Vec<Made>> {
         let texts: Vec<&Sequence> = batch.iter().map(|&text| &texts[text]).collect();
         // A tokenizer without special tokens makes nothing of an empty text.
         if texts.iter().all(|text| text.is_empty()) {
             return Ok(vec![self.of_nothing(output); batch.len()]);
         }
-        let pool = |states: &[f32]| self.finish(states, batch, &texts, output);
+        let finish = |states: &[f32], going: &mut dyn FnMut() -> bool| {
+            self.finish(states, batch, &texts, output, going)
+        };
         match &self.model {
-            Model::Native(model) => model.forward(&texts, going, pool).unwrap_or(Err(Error::Cancelled)),
-            Model::Packed(model) => pool(&model.forward(&texts)?),
-            Model::Stock(model) => pool(&model.forward(&texts)?),
+            Model::Native(model) => model.forward(&texts, going, finish).unwrap_or(Err(Error::Cancelled)),
+            Model::Packed(model) => finish(&model.forward(&texts)?, going),
+            Model::Stock(model) => finish(&model.forward(&texts)?, going),
             Model::Static(table) => {
                 let each = |(&text, sequence): (&usize, &&Sequence)| {
                     if !going() {
@@ -174,20 +219,22 @@ impl Runner {
         }
     }
 
-    fn look_up(&self, table: &Table, text: &Sequence, output: Output) -> Vec<f32> {
-        match output {
-            _ if text.is_empty() => self.of_nothing(output),
+    fn look_up(&self, table: &Table, text: &Sequence, output: Output) -> Made {
+        let vector = match output {
+            _ if text.is_empty() => return self.of_nothing(output),
             // The head has one row left to pool.
-            Output::Head => self.head.apply(&table.mean(&text.ids), table.dim()),
+            Output::Head | Output::Heads(..) => self.head.apply(&table.mean(&text.ids), table.dim()),
             Output::States => table.rows(&text.ids),
-        }
+        };
+        Made { vector, ..Made::default() }
     }
 
-    fn of_nothing(&self, output: Output) -> Vec<f32> {
-        match output {
-            Output::Head => vec![0.0; self.dim()],
-            Output::States => Vec::new(),
-        }
+    fn of_nothing(&self, output: Output) -> Made {
+        let vector = match output {
+            Output::Head | Output::Heads(Heads { dense: true, .. }, _) => vec![0.0; self.dim()],
+            Output::States | Output::Heads(..) => Vec::new(),
+        };
+        Made { vector, ..Made::default() }
     }
 
     fn finish(
@@ -196,7 +243,8 @@ impl Runner {
         batch: &[usize],
         texts: &[&Sequence],
         output: Output,
-    ) -> Result<Vec<Vec<f32>>> {
+        going: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Made>> {
         let hidden = self.model.hidden();
         let mut rest = states;
         let mut vectors = Vec::with_capacity(batch.len());
@@ -207,18 +255,28 @@ impl Runner {
                 vectors.push(self.of_nothing(output));
                 continue;
             }
-            let vector = match output {
-                Output::Head => self.head.apply(rows, hidden),
-                Output::States => rows.to_vec(),
-            };
-            vectors.push(finite(text, vector)?);
+            let mut made = Made::default();
+            match output {
+                Output::Head => made.vector = self.head.apply(rows, hidden),
+                Output::States => made.vector = rows.to_vec(),
+                Output::Heads(wanted, kind) => {
+                    if wanted.dense {
+                        made.vector = self.head.apply(rows, hidden);
+                    }
+                    if !self.others.apply(sequence, rows, (wanted, kind), &mut made, going) {
+                        return Err(Error::Cancelled);
+                    }
+                }
+            }
+            vectors.push(finite(text, made)?);
         }
         Ok(vectors)
     }
 }
 
-fn finite(text: usize, vector: Vec<f32>) -> Result<Vec<f32>> {
-    if vector.iter().all(|x| x.is_finite()) { Ok(vector) } else { Err(Error::NotFinite { text }) }
+fn finite(text: usize, made: Made) -> Result<Made> {
+    let mut all = made.vector.iter().chain(&made.sparse.values).chain(&made.rows);
+    if all.all(|x| x.is_finite()) { Ok(made) } else { Err(Error::NotFinite { text }) }
 }
 
 pub(super) fn pool(threads: usize) -> Result<ThreadPool> {

@@ -14,7 +14,7 @@ use super::architecture::{Family, unsupported};
 use super::config::Config;
 use super::kernels::Activation;
 use super::tokens::Sequence;
-use super::weights::{FILE, compute};
+use super::weights::{FILE, TORCH_FILE, compute};
 use crate::{Error, Result};
 
 pub(super) struct Stock {
@@ -29,10 +29,16 @@ impl Stock {
         if family != Family::Bert {
             return Err(unsupported("model_type", family.name().into(), "bert, with the stock backend"));
         }
-        let path = folder.join(FILE);
+        let safe = folder.join(FILE);
+        let is_safe = safe.is_file();
+        let path = if is_safe { safe } else { folder.join(TORCH_FILE) };
         let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
-        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
-            .map_err(|error| damaged(error.to_string()))?;
+        let tensors = if is_safe {
+            candle_core::safetensors::load(&path, &Device::Cpu)
+        } else {
+            candle_core::pickle::read_all(&path).map(|tensors| tensors.into_iter().collect())
+        };
+        let tensors = tensors.map_err(|error| damaged(error.to_string()))?;
         let tensors: HashMap<String, Tensor> =
             tensors.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
         let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
@@ -58,7 +64,7 @@ impl Stock {
         for (row, text) in texts.iter().enumerate() {
             ids[row * longest..][..text.len()].copy_from_slice(&text.ids);
             types[row * longest..][text.second..text.len()].fill(1);
-            mask[row * longest..][..text.len()].fill(1);
+            mask[row * longest..][..text.seen()].fill(1);
         }
         let shape = (texts.len(), longest);
         let ids = Tensor::from_vec(ids, shape, &self.model.device)?;

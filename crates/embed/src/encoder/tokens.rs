@@ -37,12 +37,20 @@ pub(super) struct Sequence {
     /// The token from which on the token type is 1; the number of tokens if
     /// all have type 0.
     pub(super) second: usize,
+    /// Tokens at the end that see the others but are seen by none, not even by
+    /// themselves.
+    pub(super) unseen: usize,
 }
 
 impl Sequence {
     /// Tokens of one text.
     pub(super) fn one(ids: Vec<u32>) -> Sequence {
-        Sequence { second: ids.len(), ids }
+        Sequence { second: ids.len(), ids, unseen: 0 }
+    }
+
+    /// The tokens that are seen, from the first on.
+    pub(super) fn seen(&self) -> usize {
+        self.len() - self.unseen
     }
 
     pub(super) fn len(&self) -> usize {
@@ -105,7 +113,13 @@ impl Tokens {
         Ok(Tokens { tokenizer, special, special_of_pair, max: usize::MAX, rows, left_out: None })
     }
 
-    fn special_ids(&self) -> impl Iterator<Item = u32> {
+    /// The id of a token, by its name.
+    pub(super) fn id(&self, name: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(name)
+    }
+
+    /// The ids of the special tokens.
+    pub(super) fn special_ids(&self) -> impl Iterator<Item = u32> {
         let added = self.tokenizer.get_added_tokens_decoder();
         added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id)
     }
@@ -150,7 +164,12 @@ impl Tokens {
 
     /// The ids of a text with special tokens, at most the limit.
     pub(super) fn ids(&self, text: &str) -> Result<Sequence, String> {
-        let room = self.max.saturating_sub(self.special);
+        self.ids_within(text, self.max)
+    }
+
+    /// The same for a limit of the call's own.
+    pub(super) fn ids_within(&self, text: &str, max: usize) -> Result<Sequence, String> {
+        let room = max.saturating_sub(self.special);
         let mut encoding = self.encode(text, room)?;
         if self.left_out.is_some() {
             return Ok(self.given(encoding.get_ids()));
@@ -176,7 +195,12 @@ impl Tokens {
 
     /// The same for a text of which the end counts.
     pub(super) fn end(&self, text: &str) -> Result<Sequence, String> {
-        let room = self.max.saturating_sub(self.special);
+        self.end_within(text, self.max)
+    }
+
+    /// The same for a limit of the call's own.
+    pub(super) fn end_within(&self, text: &str, max: usize) -> Result<Sequence, String> {
+        let room = max.saturating_sub(self.special);
         let mut encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
         if self.left_out.is_some() {
             let mut ids: Vec<u32> = self.fed(encoding.get_ids()).rev().take(room).collect();
@@ -271,7 +295,7 @@ impl Tokens {
         let whole = self.tokenizer.post_process(first, second, true).map_err(|error| error.to_string())?;
         let types = whole.get_type_ids();
         let second = types.iter().position(|&kind| kind == 1).unwrap_or(types.len());
-        Ok(Sequence { ids: whole.get_ids().to_vec(), second })
+        Ok(Sequence { ids: whole.get_ids().to_vec(), second, unseen: 0 })
     }
 
     /// All tokens of a text, or at least `room` of them, without special ones.

@@ -75,16 +75,15 @@ impl Transformer {
     /// There is at least one token; no text has more than the model has
     /// positions, and no id is outside its vocabulary.
     pub(super) fn forward(&self, texts: &[&Sequence]) -> Result<Vec<f32>> {
-        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
-        self.run(texts, &lengths).map_err(compute)
+        self.run(texts).map_err(compute)
     }
 
-    fn run(&self, texts: &[&Sequence], lengths: &[usize]) -> candle_core::Result<Vec<f32>> {
-        let tokens: usize = lengths.iter().sum();
+    fn run(&self, texts: &[&Sequence]) -> candle_core::Result<Vec<f32>> {
+        let tokens: usize = texts.iter().map(|text| text.len()).sum();
         let mut state = Tensor::from_vec(self.embed(texts, tokens), (tokens, self.hidden), &Device::Cpu)?;
         let turns = self.rotary.of(texts);
         for (number, layer) in self.layers.iter().enumerate() {
-            let mixed = self.attend(layer, turns.layer(number), &layer.before(&state)?, lengths)?;
+            let mixed = self.attend(layer, turns.layer(number), &layer.before(&state)?, texts)?;
             let output = mixed.matmul(&layer.output.weight)?;
             let (attention, feed) = layer.norms.after();
             output.inplace_op2(&state, &AddNorm { bias: &layer.output.bias, norm: attention })?;
@@ -103,17 +102,17 @@ impl Transformer {
         layer: &Layer,
         turns: Option<&[Arc<Turns>]>,
         input: &Tensor,
-        lengths: &[usize],
+        texts: &[&Sequence],
     ) -> candle_core::Result<Tensor> {
         let heads = self.heads;
         let qkv = input.matmul(&layer.qkv.weight)?;
         let mut bias = &layer.qkv.bias[..];
         if turns.is_some() || layer.heads.is_some() {
-            qkv.inplace_op1(&Settle { bias, heads, norms: layer.heads.as_ref(), turns, lengths })?;
+            qkv.inplace_op1(&Settle { bias, heads, norms: layer.heads.as_ref(), turns, texts })?;
             bias = &self.zero;
         }
         let (reach, relative) = (layer.reach, self.relative.as_ref());
-        qkv.apply_op1_no_bwd(&Attention { bias, lengths, heads, reach, relative, scratch: Mutex::default() })
+        qkv.apply_op1_no_bwd(&Attention { bias, texts, heads, reach, relative, scratch: Mutex::default() })
     }
 
     fn embed(&self, texts: &[&Sequence], tokens: usize) -> Vec<f32> {

@@ -15,7 +15,8 @@ use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::{Agent, Body};
 
 use super::hub_cache::HubCache;
-use super::{Progress, REQUIRED, SpecFile, digest, sync_folder};
+use super::{Progress, REQUIRED, SpecFile, WEIGHTS, digest, sync_folder};
+use crate::encoder::weights::TORCH_FILE;
 use crate::{Error, Result};
 
 /// Tries without any progress before a download is given up.
@@ -111,13 +112,23 @@ impl Hub {
         let [first, others @ ..] = REQUIRED;
         let commit = self.file(wanted, wanted.revision, first, None, progress)?;
         for file in others {
-            self.file(wanted, &commit, file, None, progress)?;
+            match self.file(wanted, &commit, file, None, progress) {
+                // Older models have no other weights than what torch saved.
+                Err(error @ Error::Status { status: 404, .. }) if *file == *WEIGHTS => {
+                    match self.file(wanted, &commit, TORCH_FILE, None, progress) {
+                        Err(Error::Status { status: 404, .. }) => return Err(error),
+                        fetched => drop(fetched?),
+                    }
+                }
+                fetched => drop(fetched?),
+            }
         }
         let snapshot = self.cache.snapshot(wanted.repo, &commit);
         for file in OPTIONAL {
             self.optional(wanted, &commit, file, progress)?;
         }
-        for file in module_files(&snapshot.join("modules.json")) {
+        let modules = module_files(&snapshot.join("modules.json"));
+        for file in modules.into_iter().chain(head_files(&snapshot)) {
             if !snapshot.join(&file).exists() {
                 self.optional(wanted, &commit, &file, progress)?;
             }
@@ -378,15 +389,41 @@ fn try_again<T>(
     }
 }
 
-/// The configurations of the modules `modules.json` names.
+/// Files of heads that no module tells of: the settings of ColBERT, and what
+/// stands beside BGE-M3 and its kin.
+fn head_files(snapshot: &Path) -> Vec<String> {
+    let config = fs::read(snapshot.join("config.json")).ok();
+    let config: Option<Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some(config) = config else { return Vec::new() };
+    let architectures = config["architectures"].as_array();
+    let named = |name: &str| architectures.is_some_and(|names| names.iter().any(|one| one == name));
+    let names: &[&str] = if named("HF_ColBERT") {
+        &["artifact.metadata"]
+    } else if named("XLMRobertaModel") {
+        &["sparse_linear.pt", "colbert_linear.pt", "sparse_linear.safetensors", "colbert_linear.safetensors"]
+    } else {
+        &[]
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The configurations of the modules `modules.json` names, and the weights of
+/// those that have some.
 fn module_files(modules: &Path) -> Vec<String> {
     let modules: Vec<Value> =
         fs::read(modules).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     modules
         .iter()
-        .filter_map(|module| module.get("path")?.as_str())
-        .filter(|path| !path.is_empty() && path.split('/').all(is_plain))
-        .map(|path| format!("{path}/config.json"))
+        .filter_map(|module| Some((module.get("path")?.as_str()?, module["type"].as_str().unwrap_or(""))))
+        .filter(|(path, _)| !path.is_empty() && path.split('/').all(is_plain))
+        .flat_map(|(path, kind)| {
+            let files: &[&str] = if kind.ends_with(".Dense") {
+                &["config.json", WEIGHTS, TORCH_FILE]
+            } else {
+                &["config.json"]
+            };
+            files.iter().map(move |file| format!("{path}/{file}"))
+        })
         .collect()
 }
 

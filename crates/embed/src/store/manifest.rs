@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::builtin;
 use crate::encoder::classifier::classifies;
+use crate::encoder::heads::heads_of;
 
 /// The model used when none is named.
 pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
@@ -24,12 +25,23 @@ pub enum ModelKind {
     Embedding,
     /// Scores of pairs of texts: a [`Reranker`](crate::Reranker).
     Rerank,
+    /// Texts to sparse vectors: [`Encoder::embed_sparse`](crate::Encoder::embed_sparse).
+    Sparse,
+    /// Texts to vectors of their tokens, for late interaction:
+    /// [`Encoder::embed_multi`](crate::Encoder::embed_multi).
+    Multivector,
 }
 
 impl ModelKind {
-    /// The kind of the model in a folder, by its `config.json`; embedding if
-    /// that cannot be read, or if there is a pooling for its vectors.
+    /// The kind of the model in a folder, the main one of [`ModelKind::all_of`].
     pub fn of(folder: &Path) -> ModelKind {
+        ModelKind::all_of(folder)[0]
+    }
+
+    /// All that the model in a folder is for, the main kind first, by its
+    /// `config.json`, its modules and the heads beside it; embedding if those
+    /// cannot be read.
+    pub fn all_of(folder: &Path) -> Vec<ModelKind> {
         #[derive(Deserialize)]
         struct Config {
             #[serde(default)]
@@ -40,17 +52,19 @@ impl ModelKind {
         let pools = folder.join("1_Pooling").is_dir();
         match config {
             Some(config) if !pools && config.architectures.iter().any(|name| classifies(name)) => {
-                ModelKind::Rerank
+                vec![ModelKind::Rerank]
             }
-            _ => ModelKind::Embedding,
+            _ => heads_of(folder).kinds(),
         }
     }
 
-    /// Its name: `embedding` or `rerank`.
+    /// Its name: `embedding`, `rerank`, `sparse` or `multivector`.
     pub fn name(self) -> &'static str {
         match self {
             ModelKind::Embedding => "embedding",
             ModelKind::Rerank => "rerank",
+            ModelKind::Sparse => "sparse",
+            ModelKind::Multivector => "multivector",
         }
     }
 }
@@ -65,9 +79,13 @@ pub struct ModelSpec {
     pub aliases: Vec<String>,
     /// What it is for.
     pub kind: ModelKind,
+    /// What else it is for.
+    #[serde(default)]
+    pub also: Vec<ModelKind>,
     /// The `model_type` of its `config.json`.
     pub architecture: String,
-    /// The dimensions of its vectors; 0 for a model that reranks.
+    /// The dimensions of its vectors, or of those of tokens; 0 for a model that
+    /// reranks or whose vectors are sparse.
     #[serde(default)]
     pub dim: usize,
     /// The tokens it reads of a text, or of a pair, special ones included.
@@ -89,6 +107,11 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// All that it is for, the main kind first.
+    pub fn kinds(&self) -> Vec<ModelKind> {
+        std::iter::once(self.kind).chain(self.also.iter().copied()).collect()
+    }
+
     /// Whether the bytes of its files are known beforehand.
     pub fn is_pinned(&self) -> bool {
         !self.files.is_empty()
@@ -156,7 +179,8 @@ mod tests {
     fn every_model_of_the_manifest_is_complete_or_not_pinned_at_all() {
         let hex = |text: &str, len| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
         for spec in known() {
-            assert_eq!(spec.dim == 0, spec.kind == ModelKind::Rerank, "{}", spec.name);
+            let flat = matches!(spec.kind, ModelKind::Rerank | ModelKind::Sparse);
+            assert_eq!(spec.dim == 0, flat, "{}", spec.name);
             if !spec.is_pinned() {
                 assert_eq!((&spec.revision[..], &spec.package), ("main", &None), "{}", spec.name);
                 continue;

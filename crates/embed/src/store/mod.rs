@@ -26,10 +26,14 @@ use self::hub::{Hub, Wanted};
 use self::hub_cache::{HubCache, folders};
 use self::lock::Lock;
 use crate::builtin;
+use crate::encoder::weights::TORCH_FILE;
 use crate::{Attempt, Error, Result};
 
 /// Files without which there is no model.
-const REQUIRED: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+const REQUIRED: [&str; 3] = ["config.json", "tokenizer.json", WEIGHTS];
+
+/// The weights; what was never saved in this form has [`TORCH_FILE`].
+const WEIGHTS: &str = "model.safetensors";
 
 const HUB_URL: &str = "https://huggingface.co";
 
@@ -85,12 +89,21 @@ pub struct Installed {
     pub name: String,
     /// What it is for.
     pub kind: ModelKind,
+    /// What else it is for.
+    pub also: Vec<ModelKind>,
     /// Where it is kept.
     pub source: Source,
     /// Its folder.
     pub path: PathBuf,
     /// The length of its files together.
     pub bytes: u64,
+}
+
+impl Installed {
+    /// All that it is for, the main kind first.
+    pub fn kinds(&self) -> Vec<ModelKind> {
+        std::iter::once(self.kind).chain(self.also.iter().copied()).collect()
+    }
 }
 
 /// Finds models on this machine and fetches those that are not.
@@ -257,6 +270,7 @@ impl ModelStore {
                 found.push(Installed {
                     name: spec.name.clone(),
                     kind: spec.kind,
+                    also: spec.also.clone(),
                     source: Source::Cache,
                     bytes: folder_bytes(&path),
                     path,
@@ -264,8 +278,12 @@ impl ModelStore {
             }
         }
         for (name, path, bytes) in self.hub_cache().installed() {
-            let kind = ModelKind::of(&path);
-            found.push(Installed { name, kind, source: Source::HubCache, path, bytes });
+            let mut kinds = match manifest::canonical(&name) {
+                Some(spec) => spec.kinds(),
+                None => ModelKind::all_of(&path),
+            };
+            let (kind, also) = (kinds.remove(0), kinds);
+            found.push(Installed { name, kind, also, source: Source::HubCache, path, bytes });
         }
         Ok(found)
     }
@@ -406,7 +424,8 @@ fn given_folder(name: &str) -> Option<PathBuf> {
 }
 
 fn is_model(folder: &Path) -> bool {
-    REQUIRED.iter().all(|file| folder.join(file).is_file())
+    let has = |file: &str| folder.join(file).is_file();
+    REQUIRED.iter().all(|&file| has(file) || (file == WEIGHTS && has(TORCH_FILE)))
 }
 
 /// Whether a folder of our cache is whole; it was checked when it was made.

@@ -48,7 +48,7 @@ const READS: [&str; 24] = [
 ];
 
 /// What computes with a model and touches no collection.
-const MODELS: [&str; 17] = [
+const MODELS: [&str; 18] = [
     "/",
     "/v1/embeddings",
     "/embeddings",
@@ -57,6 +57,7 @@ const MODELS: [&str; 17] = [
     "/v1/models/{organisation}/{model}",
     "/embed",
     "/embed_all",
+    "/embed_sparse",
     "/similarity",
     "/predict",
     "/tokenize",

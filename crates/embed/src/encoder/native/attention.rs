@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn attention_is_that_of_the_paper_for_any_length_and_reach() {
-        let window = Reach { before: 9, after: 9 };
+        let window = Reach::window(9, 9);
         let all = [(Instructions::Avx512, false), (Instructions::Bf16, true), (Instructions::Amx, true)];
         for (level, short) in all {
             if level.resolve().is_err() {
@@ -443,7 +443,7 @@ mod tests {
             }
             let mut scratch = Scratch::default();
             let products = Products::of(short, level);
-            for reach in [Reach::ALL, Reach::BACK, window, Reach { before: 4, after: 0 }] {
+            for reach in [Reach::ALL, Reach::BACK, window, Reach::window(4, 0)] {
                 for (tokens, queries, keys, dim) in [
                     (70, 2, 2, 64),
                     (1, 1, 1, 32),

@@ -154,7 +154,7 @@ impl Layer {
         for (number, text) in texts.iter().enumerate() {
             let to = from + text.len();
             let turns = places.turns.map(|turns| &*turns[number]);
-            self.attend(places.relative, turns, from..to, step);
+            self.attend(places.relative, turns, from..to, text.seen(), step);
             from = to;
             if !pause() {
                 return false;
@@ -208,6 +208,7 @@ impl Layer {
         relative: Option<&Relative>,
         turns: Option<&Turns>,
         text: std::ops::Range<usize>,
+        seen: usize,
         step: &mut Step,
     ) {
         if text.is_empty() {
@@ -222,15 +223,16 @@ impl Layer {
             turns.apply(qkv, heads);
         }
         let out = &mut step.mixed[heads.out() * text.start..heads.out() * text.end];
+        let reach = self.reach.among(seen);
         #[cfg(target_arch = "x86_64")]
         if self.level >= Instructions::Avx512 && heads.dim.is_multiple_of(super::matrix::WIDTH) {
-            let sight = super::attention::Sight { heads, reach: self.reach, relative };
+            let sight = super::attention::Sight { heads, reach, relative };
             let products = super::attention::Products::of(self.short, self.level);
             return super::attention::attend(qkv, &sight, products, out, &mut step.attention);
         }
         grow(&mut step.zeros, wide);
         let bias = &step.zeros[..wide];
-        Attend { qkv, bias, heads, reach: self.reach, relative, out, scratch: &mut step.loops }.run();
+        Attend { qkv, bias, heads, reach, relative, out, scratch: &mut step.loops }.run();
     }
 }
 

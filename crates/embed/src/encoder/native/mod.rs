@@ -20,6 +20,7 @@ mod avx512;
 mod curves;
 mod layer;
 mod level;
+mod linear;
 mod matrix;
 mod product;
 mod rows;
@@ -32,6 +33,7 @@ use std::sync::Mutex;
 
 use self::layer::{Layer, Places, Step};
 pub use self::level::{Instructions, Precision};
+pub(super) use self::linear::Linear;
 use super::config::{Config, Names};
 use super::embedding::Embedding;
 use super::kernels::{self, Norm};
@@ -98,7 +100,7 @@ impl Native {
     }
 
     /// Computes the states of the last layer, a row for each token of each
-    /// text, and gives them to `take`.
+    /// text, and gives them to `take`, with `pause` for what takes long there.
     ///
     /// There is at least one token; no text has more than the model has
     /// positions, and no id is outside its vocabulary. `pause` is called every
@@ -108,13 +110,13 @@ impl Native {
         &self,
         texts: &[&Sequence],
         pause: &mut dyn FnMut() -> bool,
-        take: impl FnOnce(&[f32]) -> R,
+        take: impl FnOnce(&[f32], &mut dyn FnMut() -> bool) -> R,
     ) -> Option<R> {
         let mut scratch = self.scratch.lock().expect("a push does not panic").pop().unwrap_or_default();
         let done = self.run(texts, &mut scratch, pause);
         let result = done.then(|| {
             let tokens: usize = texts.iter().map(|text| text.len()).sum();
-            take(&scratch.state[..tokens * self.hidden])
+            take(&scratch.state[..tokens * self.hidden], pause)
         });
         self.scratch.lock().expect("a push does not panic").push(scratch);
         result

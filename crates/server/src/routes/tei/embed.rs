@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use cairn_embed::{Input, TextKind};
+use cairn_embed::{Heads, Input, TextKind};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -63,15 +63,15 @@ fn yes() -> bool {
 }
 
 /// What was read of a request.
-struct Wanted {
+pub(super) struct Wanted {
     inputs: Vec<One>,
-    kind: TextKind,
-    truncate: bool,
+    pub(super) kind: TextKind,
+    pub(super) truncate: bool,
     end: bool,
 }
 
 impl Reading {
-    fn of(self, inputs: Vec<One>) -> Result<Wanted, TeiError> {
+    pub(super) fn of(self, inputs: Vec<One>) -> Result<Wanted, TeiError> {
         Ok(Wanted {
             inputs,
             kind: kind_of(self.prompt_name.as_deref())?,
@@ -82,7 +82,7 @@ impl Reading {
 }
 
 impl Wanted {
-    fn inputs(&self) -> Vec<Input<'_>> {
+    pub(super) fn inputs(&self) -> Vec<Input<'_>> {
         self.inputs.iter().map(|input| input.input(self.end)).collect()
     }
 
@@ -146,7 +146,7 @@ pub(crate) struct EmbedAllRequest {
 }
 
 /// A vector for each token of each text, special ones included, neither pooled
-/// nor normalized.
+/// nor normalized; of a model for late interaction, the vectors that it compares.
 #[utoipa::path(
     post, path = "/embed_all", tag = "tei",
     request_body = EmbedAllRequest,
@@ -161,10 +161,14 @@ pub(crate) async fn embed_all(
 ) -> Result<Json<Vec<Vec<Vec<f32>>>>, TeiError> {
     let Body(request) = body?;
     let wanted = request.reading.of(checked(request.inputs)?)?;
-    let vectors = app.with_encoder(request.model, move |loaded| {
+    let vectors = app.with_any_encoder(request.model, move |loaded| {
         let inputs = wanted.inputs();
         if !wanted.truncate {
             check_lengths(&loaded.model, &inputs, wanted.kind)?;
+        }
+        let heads = loaded.model.heads();
+        if heads.multi && !heads.dense {
+            return Ok(loaded.model.embed_heads(&inputs, Heads::MULTI, wanted.kind, &loaded.cancel)?.multi);
         }
         Ok(loaded.model.embed_all(&inputs, wanted.kind, &loaded.cancel)?.vectors)
     });

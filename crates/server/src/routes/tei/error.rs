@@ -27,6 +27,11 @@ impl TeiError {
         Self { error: ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text.to_string()), kind: "Validation" }
     }
 
+    /// What the model cannot do.
+    pub(crate) fn backend(text: impl std::fmt::Display) -> Self {
+        Self { error: ApiError::new(StatusCode::FAILED_DEPENDENCY, text.to_string()), kind: "Backend" }
+    }
+
     /// The error with the message in one more place, where clients of Cohere
     /// look for it.
     pub(crate) fn into_rerank_response(self) -> Response {
@@ -83,10 +88,11 @@ impl IntoResponse for TeiError {
 /// Whether who asks so expects this shape, also of errors that come from before
 /// the handler.
 pub(crate) fn is_spoken_at(method: &Method, path: &str) -> bool {
-    const PATHS: [&str; 11] = [
+    const PATHS: [&str; 12] = [
         "/",
         "/embed",
         "/embed_all",
+        "/embed_sparse",
         "/similarity",
         "/rerank",
         "/v1/rerank",

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use cairn_embed::Precision;
+use cairn_embed::{Encoder, ModelKind, Precision};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -32,9 +32,8 @@ pub(crate) async fn info(
     which: Result<Params<Which>, ApiError>,
 ) -> Result<Json<Value>, TeiError> {
     let Params(Which { model }) = which?;
-    let reranks =
-        model.as_deref().and_then(|name| app.engine.model_kind(name)) == Some(cairn_embed::ModelKind::Rerank);
-    let about = if reranks {
+    let kind = model.as_deref().and_then(|name| app.engine.model_kind(name));
+    let about = if kind == Some(ModelKind::Rerank) {
         app.with_reranker(model, |loaded| {
             let labels: serde_json::Map<String, Value> = (0..)
                 .zip(loaded.model.labels())
@@ -51,15 +50,15 @@ pub(crate) async fn info(
             })
         })
         .await?
+    } else if matches!(kind, Some(ModelKind::Sparse | ModelKind::Multivector)) {
+        app.with_any_encoder(model, |loaded| {
+            Ok(About::of(loaded.name, Some(&loaded.model), loaded.model.max_tokens()))
+        })
+        .await?
     } else {
         app.with_embedder(model, |loaded| {
-            let encoder = loaded.model.encoder();
-            Ok(About {
-                kind: json!({ "embedding": { "pooling": encoder.map(|encoder| encoder.pooling()) } }),
-                precision: encoder.map_or(Precision::F32, |encoder| encoder.precision()),
-                max_tokens: loaded.model.max_tokens(),
-                name: loaded.name,
-            })
+            let encoder = loaded.model.encoder().map(|encoder| &**encoder);
+            Ok(About::of(loaded.name, encoder, loaded.model.max_tokens()))
         })
         .await?
     };
@@ -74,6 +73,16 @@ struct About {
 }
 
 impl About {
+    /// What is said of a model for vectors; one behind an address says little.
+    fn of(name: String, encoder: Option<&Encoder>, max_tokens: usize) -> About {
+        About {
+            kind: json!({ "embedding": { "pooling": encoder.map(Encoder::pooling) } }),
+            precision: encoder.map_or(Precision::F32, Encoder::precision),
+            max_tokens,
+            name,
+        }
+    }
+
     fn render(self, app: &App) -> Value {
         let dtype = match self.precision {
             Precision::Bf16 => "bfloat16",

@@ -5,6 +5,7 @@ pub(crate) mod embed;
 pub(crate) mod error;
 pub(crate) mod info;
 pub(crate) mod predict;
+pub(crate) mod sparse;
 pub(crate) mod tokens;
 
 use cairn_embed::{Embedder, Encoder, Input, TextKind};
@@ -36,7 +37,7 @@ pub(crate) fn check_lengths(
     inputs: &[Input<'_>],
     kind: TextKind,
 ) -> cairn_rag::Result<()> {
-    let limit = encoder.max_tokens();
+    let limit = encoder.max_tokens_of(kind);
     for (text, input) in inputs.iter().enumerate() {
         // No tokenizer here makes more tokens than there are bytes, but for those it adds.
         if input.text().is_some_and(|text| text.len() + 16 < limit) {

@@ -71,7 +71,7 @@ pub(crate) async fn tokenize(
         Texts::Many(texts) => texts,
     };
     check_count("inputs", texts.len())?;
-    let tokens = app.with_encoder(request.model, move |loaded| {
+    let tokens = app.with_any_encoder(request.model, move |loaded| {
         let tokens = |text: &String| {
             let found = loaded.model.tokenize(text, request.add_special_tokens)?;
             Ok(found.into_iter().map(Token::from).collect())
@@ -119,7 +119,7 @@ pub(crate) async fn decode(
         Ids::Many(many) => many,
     };
     check_count("ids", ids.len())?;
-    let texts = app.with_encoder(request.model, move |loaded| {
+    let texts = app.with_any_encoder(request.model, move |loaded| {
         let text = |ids: &Vec<u32>| Ok(loaded.model.decode(ids, request.skip_special_tokens)?);
         ids.iter().map(text).collect()
     });

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::auth::{Access, Level};
 use crate::error::{ApiError, ApiResult, at_least_one};
-use crate::infer::Inferring;
+use crate::infer::{Inferring, Wanted};
 use crate::wire::points::parts;
 use crate::wire::vector::{Inference, InferenceInput, TargetInput};
 
@@ -171,12 +171,9 @@ impl Asking<'_> {
         }
     }
 
-    fn inferred(&mut self, mut inference: Inference, using: &str) -> ApiResult<Target> {
-        // Without a model, a sparse vector's texts are counted as words.
-        if inference.model.is_none() && self.collection.config().sparse_vectors.contains_key(using) {
-            inference.model = Some("bm25".to_owned());
-        }
-        Ok(Target::Vector(self.inferring.vector(inference)?))
+    fn inferred(&mut self, inference: Inference, using: &str) -> ApiResult<Target> {
+        let wanted = Wanted::new(&self.collection.config(), using, inference)?;
+        Ok(Target::Vector(self.inferring.vector(wanted)?))
     }
 
     fn lookup(&self, from: LookupInput) -> ApiResult<LookupFrom> {
