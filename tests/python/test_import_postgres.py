@@ -29,7 +29,8 @@ def programs() -> Path | None:
         places.append(Path(packaged.origin).parent / "pginstall/bin")
     places.append(os.path.dirname(shutil.which("initdb") or ""))
     places += sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
-    found = [Path(place) for place in places if place and (Path(place) / "initdb").is_file()]
+    needed = ("initdb", "postgres", "psql")
+    found = [Path(place) for place in places if place and all((Path(place) / one).is_file() for one in needed)]
     return found[0] if found else None
 
 

@@ -26,7 +26,8 @@ def test_a_list_of_texts_becomes_unit_vectors_in_its_order(sdk, model):
     assert [math.hypot(*vector) for vector in vectors] == pytest.approx([1] * 3, abs=1e-4)
     for text, vector in zip(TEXTS, vectors):
         [alone] = rows(sdk.embeddings.create(model=model, input=text))
-        assert alone == pytest.approx(vector, abs=1e-4), "a batch changes nothing"
+        # In bfloat16 a short text alone may be summed in another order.
+        assert alone == pytest.approx(vector, abs=1e-3), "a batch changes nothing"
 
 
 def test_base64_and_float_are_the_same_numbers(sdk, model):
