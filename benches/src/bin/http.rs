@@ -69,7 +69,9 @@ fn main() -> Outcome {
     let args = Args::parse();
     match &args.what {
         What::Prepare { dir, points } => prepare(dir, *points),
-        What::Search { dir, seconds, connections, recall } => search(&args, dir, *seconds, *connections, *recall),
+        What::Search { dir, seconds, connections, recall } => {
+            search(&args, dir, *seconds, *connections, *recall)
+        }
         What::Upsert { points } => upsert(&args, *points),
     }
 }

@@ -435,10 +435,22 @@ pub(crate) struct Columns {
     #[arg(long, visible_alias = "vector-column", value_name = "COLUMN", help_heading = "Columns")]
     pub(crate) vector_field: Vec<String>,
     /// The column whose texts are embedded as documents; vectors there are left out
-    #[arg(long, visible_alias = "text-column", value_name = "COLUMN", help_heading = "Columns", conflicts_with = "vector_field")]
+    #[arg(
+        long,
+        visible_alias = "text-column",
+        value_name = "COLUMN",
+        help_heading = "Columns",
+        conflicts_with = "vector_field"
+    )]
     pub(crate) text_field: Option<String>,
     /// The column of the documents' titles; else `title`
-    #[arg(long, visible_alias = "title-column", value_name = "COLUMN", help_heading = "Columns", conflicts_with = "vector_field")]
+    #[arg(
+        long,
+        visible_alias = "title-column",
+        value_name = "COLUMN",
+        help_heading = "Columns",
+        conflicts_with = "vector_field"
+    )]
     pub(crate) title_field: Option<String>,
     /// A column that is left out
     #[arg(long, value_name = "COLUMN", help_heading = "Columns")]

@@ -138,7 +138,7 @@ pub enum Error {
     },
     /// The tokenizer can give ids the embedding table has no row for.
     #[error(
-        "the tokenizer has ids up to {largest}, the model has {rows} token rows: \
+        "the tokenizer (tokenizer.json, or that of the GGUF file) has ids up to {largest}, the model has {rows} token rows: \
          the files belong to different models"
     )]
     Vocabulary {

@@ -74,9 +74,8 @@ impl ApiError {
     /// in seconds.
     pub(crate) fn full(setting: &str, wait: f64) -> Self {
         let retry_after = wait.ceil().max(1.0) as u64;
-        let text = format!(
-            "Too many uploads wait for their turn, try again in {retry_after} s or raise {setting}"
-        );
+        let text =
+            format!("Too many uploads wait for their turn, try again in {retry_after} s or raise {setting}");
         Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
     }
 

@@ -225,10 +225,12 @@ fn sources(db: &Connection) -> rusqlite::Result<Vec<Source>> {
 /// How the vectors of a collection are compared: its metadata says it, or its
 /// configuration.
 fn space(db: &Connection, id: &str) -> rusqlite::Result<Option<Metric>> {
-    let by_metadata = "SELECT str_value FROM collection_metadata WHERE collection_id = ?1 AND key = 'hnsw:space'";
+    let by_metadata =
+        "SELECT str_value FROM collection_metadata WHERE collection_id = ?1 AND key = 'hnsw:space'";
     let mut told: Option<String> = db.query_row(by_metadata, [id], |row| row.get(0)).optional()?.flatten();
     for column in ["config_json_str", "schema_str"] {
-        let has = db.prepare("SELECT 1 FROM pragma_table_info('collections') WHERE name = ?1")?.exists([column])?;
+        let has =
+            db.prepare("SELECT 1 FROM pragma_table_info('collections') WHERE name = ?1")?.exists([column])?;
         if told.is_some() || !has {
             continue;
         }
@@ -268,7 +270,9 @@ fn chosen(mut all: Vec<Source>, wanted: Option<&str>) -> Result<Source, String> 
         None if all.is_empty() => return Err("there is no collection in it".to_owned()),
         None => return Err(format!("name one of its collections with --source-collection: {names}")),
     };
-    let at = at.ok_or_else(|| format!("there is no collection `{}` in it, there are {names}", wanted.unwrap_or("")))?;
+    let at = at.ok_or_else(|| {
+        format!("there is no collection `{}` in it, there are {names}", wanted.unwrap_or(""))
+    })?;
     Ok(all.swap_remove(at))
 }
 

@@ -50,7 +50,8 @@ pub(super) fn of(from: &str) -> Outcome<Vec<Origin>> {
     let mut files = Vec::new();
     collect(path, &mut files)?;
     if files.is_empty() {
-        let reason = "there is no .parquet and no .jsonl file in it, packed (.gz) or not, and no chroma.sqlite3";
+        let reason =
+            "there is no .parquet and no .jsonl file in it, packed (.gz) or not, and no chroma.sqlite3";
         return Err(refused(from, reason).into());
     }
     Ok(files)
@@ -139,7 +140,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("data")).unwrap();
-        for name in ["data/train-1.parquet", "data/train-0.PARQUET", "z.jsonl.gz", ".hidden.jsonl", "README.md"] {
+        for name in
+            ["data/train-1.parquet", "data/train-0.PARQUET", "z.jsonl.gz", ".hidden.jsonl", "README.md"]
+        {
             fs::write(at(name), "").unwrap();
         }
         let found = of(&dir.path().display().to_string()).unwrap();

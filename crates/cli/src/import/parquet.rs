@@ -9,14 +9,14 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use cairn_index::{DateTime, Vector};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use parquet::schema::types::{Type, TypePtr};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use cairn_index::{DateTime, Vector};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
@@ -46,8 +46,7 @@ impl Intake<'_> {
         let bar = counting("importing", rows);
         for number in 0.. {
             let Some(record) = guarded(|| records.next().transpose()).map_err(unreadable)? else { break };
-            let item =
-                row(record, &types, &roles).and_then(|row| row.into_item(self.rows_before + number));
+            let item = row(record, &types, &roles).and_then(|row| row.into_item(self.rows_before + number));
             // Rows are counted from 1, as lines are.
             match item {
                 Ok(item) => self.offer(Some(number + 1), Some(item))?,
@@ -161,7 +160,11 @@ fn numbers(fields: &[Field]) -> Result<Vec<f32>, String> {
             _ => return None,
         })
     };
-    fields.iter().map(number).collect::<Option<_>>().ok_or_else(|| "has something that is no number".to_owned())
+    fields
+        .iter()
+        .map(number)
+        .collect::<Option<_>>()
+        .ok_or_else(|| "has something that is no number".to_owned())
 }
 
 /// As JSON; `of` is the type of a column, where that says more than the value.

@@ -4,10 +4,10 @@
 //! time. Vectors are read in their text form, which gives every digit; all other
 //! columns are made JSON by the database itself, times in UTC.
 
+use cairn_index::{SparseVector, Vector};
 use postgres::config::SslMode;
 use postgres::error::SqlState;
 use postgres::{Client, Config, IsolationLevel, NoTls, Row as Record};
-use cairn_index::{SparseVector, Vector};
 use serde_json::{Map, Value};
 
 use super::table::{Column, Kind, Role, Row, roles, vector};
@@ -44,7 +44,9 @@ impl Intake<'_> {
         let from = shown(&config);
         self.begin(&from, Unit::Row);
         let Some(table) = self.wanted.table.clone() else {
-            return Err(refused(&from, "name the table with --table TABLE, with its schema if need be").into());
+            return Err(
+                refused(&from, "name the table with --table TABLE, with its schema if need be").into()
+            );
         };
         let mut client = self.connect(config, &from)?;
         let told = |error| failed(&from, &error);
@@ -149,7 +151,9 @@ fn describe(reading: &mut postgres::Transaction<'_>, table: &str, from: &str) ->
     let quoted = format!("\"{}\"", table.replace('"', "\"\""));
     let is_plain = |letter: char| letter.is_alphanumeric() || "_.$".contains(letter);
     let mut record = None;
-    if table.contains('"') || (table.chars().all(is_plain) && !table.starts_with(|letter: char| letter.is_numeric())) {
+    if table.contains('"')
+        || (table.chars().all(is_plain) && !table.starts_with(|letter: char| letter.is_numeric()))
+    {
         record = reading.query_opt(found, &[&table]).map_err(told)?;
     }
     if record.is_none() {
@@ -302,10 +306,15 @@ mod tests {
 
     #[test]
     fn names_are_quoted_and_the_rest_is_one_object() {
-        let columns = [("Id", "int8", false), ("a\"b", "vector", false), ("n", "int4", false), ("m", "text", true)];
+        let columns =
+            [("Id", "int8", false), ("a\"b", "vector", false), ("n", "int4", false), ("m", "text", true)];
         let columns = columns.map(|(name, of, is_text)| column(name.to_owned(), of, is_text));
-        let table =
-            Table { name: "s.\"T\"".to_owned(), columns: columns.to_vec(), key: Some("Id".to_owned()), rows: 0 };
+        let table = Table {
+            name: "s.\"T\"".to_owned(),
+            columns: columns.to_vec(),
+            key: Some("Id".to_owned()),
+            rows: 0,
+        };
         let roles = [Role::Id, Role::Vector(String::new()), Role::Payload, Role::LeftOut];
         assert_eq!(
             query(&table, &roles),

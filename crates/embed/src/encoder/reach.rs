@@ -129,8 +129,7 @@ mod tests {
 
     #[test]
     fn blocks_cover_what_their_rows_see() {
-        for reach in [Reach::ALL, Reach::BACK, Reach::window(40, 40), Reach::window(7, 0)]
-        {
+        for reach in [Reach::ALL, Reach::BACK, Reach::window(40, 40), Reach::window(7, 0)] {
             for tokens in [1, 32, 33, 150] {
                 for start in 0..tokens {
                     let rows = start..(start + 12).min(tokens);

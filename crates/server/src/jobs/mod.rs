@@ -209,11 +209,8 @@ impl Jobs {
         let mut queue = self.queue.lock();
         queue.jobs.insert(job.number, job);
         queue.running = None;
-        queue.usual_seconds = if queue.usual_seconds == 0.0 {
-            seconds
-        } else {
-            0.7 * queue.usual_seconds + 0.3 * seconds
-        };
+        queue.usual_seconds =
+            if queue.usual_seconds == 0.0 { seconds } else { 0.7 * queue.usual_seconds + 0.3 * seconds };
         self.forget_old(&mut queue);
     }
 

@@ -137,6 +137,7 @@ fn jobs_that_have_ended_are_kept_for_some_time_and_no_more_than_so_many() {
         app.jobs.forget_old(&mut queue);
     }
     assert!(app.jobs.get(&ids[1]).is_none());
-    let left: Vec<_> = std::fs::read_dir(dir.path().join("jobs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path().join("jobs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, [std::ffi::OsString::from(format!("{}.json", ids[2]))]);
 }

@@ -51,7 +51,8 @@ impl Header {
             u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
         };
         // The first two say where the entries begin and how many there is room for.
-        let header = Self { entries: number(2), entry_bytes: number(3), label_at: number(4), vector_at: number(5) };
+        let header =
+            Self { entries: number(2), entry_bytes: number(3), label_at: number(4), vector_at: number(5) };
         let fits = header.vector_at < header.label_at
             && (header.label_at - header.vector_at).is_multiple_of(4)
             && header.label_at.checked_add(8) == Some(header.entry_bytes);
@@ -112,7 +113,8 @@ impl Graph {
         let mut bytes = vec![0; self.dim * 4];
         let read = data.seek(SeekFrom::Start(*place)).and_then(|_| data.read_exact(&mut bytes));
         read.map_err(|error| format!("data_level0.bin cannot be read: {error}"))?;
-        let numbers = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")));
+        let numbers =
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")));
         Ok(Some(numbers.collect()))
     }
 }

@@ -100,11 +100,13 @@ impl Queue {
 pub(super) fn numbers(bytes: &[u8], encoding: Option<&str>) -> Option<Vec<f32>> {
     match encoding {
         None | Some("FLOAT32") => {
-            let numbers = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four")));
+            let numbers =
+                bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four")));
             Some(numbers.collect())
         }
         Some("INT32") => {
-            let numbers = bytes.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four")));
+            let numbers =
+                bytes.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four")));
             Some(numbers.map(|number| number as f32).collect())
         }
         Some(_) => None,
@@ -136,7 +138,10 @@ mod tests {
         let change = |id: &str| queue.changes[id].clone();
         assert_eq!(change("new").metadata, map(json!({"a": 1, "b": null, "c": 3})).unwrap());
         assert!(!change("old").anew && change("gone").gone);
-        assert_eq!(change("again"), Change { gone: false, anew: true, metadata: map(json!({"z": 1})).unwrap() });
+        assert_eq!(
+            change("again"),
+            Change { gone: false, anew: true, metadata: map(json!({"z": 1})).unwrap() }
+        );
     }
 
     #[test]

@@ -87,8 +87,8 @@ impl MaskedLm {
             tie_word_embeddings: Option<bool>,
         }
         let wanted = "bert, roberta, xlm-roberta, distilbert or mpnet, for a masked language model";
-        let names = names(of.family)
-            .ok_or_else(|| unsupported("model_type", of.family.name().to_owned(), wanted))?;
+        let names =
+            names(of.family).ok_or_else(|| unsupported("model_type", of.family.name().to_owned(), wanted))?;
         let config = &of.config;
         let (hidden, vocab) = (config.hidden, config.vocab);
         let values = |part: &str, shape: &[usize]| weights.values(part, shape);
