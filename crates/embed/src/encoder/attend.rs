@@ -212,7 +212,10 @@ mod tests {
     #[test]
     fn attention_is_that_of_the_paper_for_any_size_and_reach() {
         let window = Reach::window(5, 5);
-        for reach in [Reach::ALL, Reach::BACK, window, Reach::window(3, 0)] {
+        let few = [1, 5, 32, 33].map(|first| Reach::ALL.among(first));
+        let more = [Reach::BACK.among(20), window.among(40), Reach::window(4, 0).among(3)];
+        let whole = [Reach::ALL, Reach::BACK, window, Reach::window(3, 0)];
+        for reach in whole.into_iter().chain(few).chain(more) {
             for (tokens, queries, keys, dim) in
                 [(1, 1, 1, 1), (3, 2, 2, 8), (5, 3, 1, 33), (31, 1, 1, 32), (70, 4, 2, 64), (99, 2, 2, 6)]
             {

@@ -443,7 +443,10 @@ mod tests {
             }
             let mut scratch = Scratch::default();
             let products = Products::of(short, level);
-            for reach in [Reach::ALL, Reach::BACK, window, Reach::window(4, 0)] {
+            let few = [1, 5, 32, 33].map(|first| Reach::ALL.among(first));
+            let more = [Reach::BACK.among(20), window.among(40), Reach::window(4, 0).among(3)];
+            let whole = [Reach::ALL, Reach::BACK, window, Reach::window(4, 0)];
+            for reach in whole.into_iter().chain(few).chain(more) {
                 for (tokens, queries, keys, dim) in [
                     (70, 2, 2, 64),
                     (1, 1, 1, 32),
