@@ -2,7 +2,7 @@
 
 use cairn_embed::{BUILTIN_MODEL, DEFAULT_MODEL, ModelStore, Silent, StoreOptions, TextKind};
 use cairn_index::Database;
-use cairn_rag::{Document, Engine, Error, Format, ModelOptions, RagOptions, TextSearch};
+use cairn_rag::{Document, Engine, Error, Format, ModelOptions, Question, RagOptions, TextSearch, Turn};
 
 /// Models that are nowhere and cannot be fetched.
 fn nowhere(dir: &std::path::Path) -> ModelOptions {
@@ -141,5 +141,32 @@ fn models_are_unloaded_when_their_weights_exceed_the_budget_and_loaded_again() {
         assert!(is_loaded());
         assert_eq!(here, embed(Some(BUILTIN_MODEL)));
         assert!(!is_loaded());
+    }
+}
+
+#[test]
+fn a_question_is_joined_to_what_was_said_before_only_where_that_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let notes = [
+        document("tapes", "Backup tapes are rotated every Friday. The tapes are kept in a vault."),
+        document("canteen", "Soup is served on Mondays. Fish is served on Fridays."),
+        document("cordouan", "The lighthouse of Cordouan got its lens in 1823. The lens was lit by oil."),
+        document("jument", "The lighthouse of La Jument got its lens in 1911. The lens was lit by gas."),
+    ];
+    engine.add("notes", &notes, Format::Text, &mut |_| {}).unwrap();
+    for (before, question, document) in [
+        ("When are the backup tapes rotated?", "What is served on Mondays?", "canteen"),
+        ("When are the backup tapes rotated?", "Where are they kept?", "tapes"),
+        ("What is served on Mondays?", "And on Fridays?", "canteen"),
+        ("When did Cordouan get a lens?", "How was the lens lit?", "cordouan"),
+        ("When did La Jument get a lens?", "How was the lens lit?", "jument"),
+        ("When did La Jument get a lens?", "When did Cordouan get a lens?", "cordouan"),
+    ] {
+        let turn = Turn { question: before.to_owned(), query: String::new(), answer: String::new(), at_ms: 0 };
+        let question = Question { history: vec![turn], ..Question::new(question) };
+        let answer = engine.ask("notes", &question, &mut |_| Ok(())).unwrap();
+        let searched = &answer.searched.query;
+        assert_eq!(answer.citations[0].document_id, document, "{searched}: {}", answer.answer);
     }
 }
