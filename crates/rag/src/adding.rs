@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cairn_embed::{Cancel, Embedder, Progress};
-use cairn_index::{Collection, CollectionConfig, Metric, Modifier, Point, PointId};
+use cairn_index::{Collection, CollectionConfig, FieldKind, Metric, Modifier, Point, PointId};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
@@ -111,6 +111,8 @@ impl<'e> Target<'e> {
     fn make(&self) -> Result<Collection> {
         let mut config = CollectionConfig::new(self.encoder()?.dim()?, Metric::Cosine);
         config = config.with_sparse(WORDS, Modifier::Idf);
+        // By its first passage a document is counted and listed.
+        config = config.with_index("passage", FieldKind::Integer.into())?;
         let mut ours = json!({ "model": self.model, "bm25": new_options() });
         if self.keep_chunk {
             ours["chunk"] = json!(self.chunk);

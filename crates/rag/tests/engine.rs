@@ -1,8 +1,12 @@
 //! The engine over a real database, as far as it goes without a model.
 
+use std::sync::Arc;
+
 use cairn_embed::{BUILTIN_MODEL, DEFAULT_MODEL, ModelStore, Silent, StoreOptions, TextKind};
 use cairn_index::Database;
-use cairn_rag::{Document, Engine, Error, Format, ModelOptions, Question, RagOptions, TextSearch, Turn};
+use cairn_rag::{
+    Document, Engine, Error, Format, ModelOptions, Models, Question, RagOptions, TextSearch, Turn,
+};
 
 /// Models that are nowhere and cannot be fetched.
 fn nowhere(dir: &std::path::Path) -> ModelOptions {
@@ -169,4 +173,23 @@ fn a_question_is_joined_to_what_was_said_before_only_where_that_is_meant() {
         let searched = &answer.searched.query;
         assert_eq!(answer.citations[0].document_id, document, "{searched}: {}", answer.answer);
     }
+}
+
+#[test]
+fn models_that_were_loaded_stay_so_when_the_database_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let models = Arc::new(Models::new(nowhere(dir.path())));
+    let opened = || {
+        let db = Database::open(dir.path().join("data")).unwrap();
+        Engine::with_models(db, models.clone(), RagOptions::default())
+    };
+    let is_loaded = |engine: &Engine| engine.models().contains(&BUILTIN_MODEL.to_owned());
+    let first = opened();
+    let before = first.default_model();
+    first.add("c", &[document("a", "A cairn is a pile of stones.")], Format::Text, &mut |_| {}).unwrap();
+    assert!(before == DEFAULT_MODEL && is_loaded(&first));
+    drop(first);
+    let again = opened();
+    assert!(again.default_model() == BUILTIN_MODEL && is_loaded(&again));
+    assert_eq!(again.search("c", &TextSearch::new("stones")).unwrap().passages.len(), 1);
 }
