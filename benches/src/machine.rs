@@ -28,6 +28,17 @@ pub fn processor_time_of_all() -> Duration {
     threads.filter_map(|thread| processor_time(thread.path())).sum()
 }
 
+/// Time that the threads alive whose name begins like this have run, and how many
+/// they are; none where the system does not tell.
+pub fn processor_time_of(name: &str) -> (Duration, usize) {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let named = threads.filter(|thread| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.starts_with(name))
+    });
+    let times = named.filter_map(|thread| processor_time(thread.path()));
+    times.fold((Duration::ZERO, 0), |(sum, count), time| (sum + time, count + 1))
+}
+
 /// Time that a thread has run, where the system tells.
 pub fn processor_time(thread: impl AsRef<Path>) -> Option<Duration> {
     let text = fs::read_to_string(thread.as_ref().join("schedstat")).ok()?;

@@ -153,6 +153,21 @@ def test_a_conversation_understands_what_points_back(http, cairn, filled):
         cairn.ask(filled, "And who?", conversation_id=id)
 
 
+def test_a_question_that_stands_by_itself_is_not_mixed_with_the_one_before(http, cairn, collection):
+    texts = {
+        "tapes": "Backup tapes are rotated every Friday. The tapes are kept in a vault.",
+        "canteen": "Soup is served on Mondays. Fish is served on Fridays.",
+    }
+    cairn.add_documents(collection, [Document(id, text) for id, text in texts.items()], format="text")
+    id = cairn.start_conversation(collection)
+    assert "Friday" in cairn.ask(collection, "When are the backup tapes rotated?", conversation_id=id).answer
+    answer = cairn.ask(collection, "What is served on Mondays?", conversation_id=id)
+    assert answer.searched["query"] == "What is served on Mondays?"
+    assert [citation.document_id for citation in answer.citations][:1] == ["canteen"]
+    answer = cairn.ask(collection, "And on Fridays?", conversation_id=id)
+    assert "served" in answer.searched["query"] and "Fish" in answer.answer
+
+
 def test_a_conversation_is_not_seen_from_another_collection(http, cairn, filled):
     other = f"{filled}-other"
     cairn.add_documents(other, documents(), format="text")

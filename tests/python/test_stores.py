@@ -1,8 +1,10 @@
 """The official openai SDK, unmodified: files, vector stores and responses."""
 
 import io
+import json
 import time
 
+import httpx
 import openai
 import pytest
 
@@ -270,3 +272,164 @@ def test_files_and_responses_survive_a_restart(new_server, model):
         assert sdk.files.content(file.id).read() == HUTS.encode()
         assert sdk.responses.retrieve(answer.id).output_text == answer.output_text
         assert sdk.vector_stores.retrieve(store.id).name == "kept"
+
+
+def sizes(size, overlap):
+    return {"type": "static", "static": {"max_chunk_size_tokens": size, "chunk_overlap_tokens": overlap}}
+
+
+def plain(strategy):
+    return strategy.model_dump(exclude_none=True)
+
+
+STONES = " ".join(f"Stone number {n} lies on the northern side of the path over the ridge." for n in range(80))
+
+
+def test_a_chunking_strategy_cuts_the_file_and_no_other(sdk, qdrant):
+    store = sdk.vector_stores.create(name="cut")
+    file = sdk.files.create(file=("stones.md", STONES.encode()), purpose="assistants").id
+
+    def added(**more):
+        before = sdk.vector_stores.files.create_and_poll(file, vector_store_id=store.id, **more)
+        assert before.status == "completed", before.last_error
+        [listed] = sdk.vector_stores.files.list(store.id)
+        assert listed.chunking_strategy == before.chunking_strategy
+        return qdrant.count(store.id).count, plain(before.chunking_strategy)
+
+    usual, told = added()
+    assert told["type"] == "static" and told["static"]["chunk_overlap_tokens"] == 0
+    small, told = added(chunking_strategy=sizes(100, 25))
+    assert small > usual and told == sizes(100, 25)
+    assert added(chunking_strategy={"type": "auto"})[0] == usual
+    batch = sdk.vector_stores.file_batches.create_and_poll(
+        store.id, file_ids=[file], chunking_strategy=sizes(100, 25)
+    )
+    assert batch.file_counts.completed == 1 and qdrant.count(store.id).count == small
+    sdk.vector_stores.delete(store.id)
+
+
+def test_a_store_cuts_its_files_as_it_was_made_to(sdk):
+    file = sdk.files.create(file=("stones.md", STONES.encode()), purpose="assistants").id
+    store = sdk.vector_stores.create(name="small", chunking_strategy=sizes(120, 60))
+    added = sdk.vector_stores.files.create_and_poll(file, vector_store_id=store.id)
+    assert plain(added.chunking_strategy) == sizes(120, 60)
+    sdk.vector_stores.delete(store.id)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        (sizes(99, 0), "from 100 to 4096, got 99"),
+        (sizes(4097, 0), "from 100 to 4096, got 4097"),
+        (sizes(200, 101), "from 0 to 100, half of max_chunk_size_tokens, got 101"),
+        ({"type": "static"}, "max_chunk_size_tokens"),
+        ({"type": "sentences"}, "auto or static"),
+    ],
+)
+def test_a_chunking_strategy_that_cannot_be_is_refused(sdk, store, strategy, told):
+    file = sdk.files.create(file=("a.md", b"text"), purpose="assistants").id
+    for refused in (
+        lambda: sdk.vector_stores.create(chunking_strategy=strategy),
+        lambda: sdk.vector_stores.files.create(store.id, file_id=file, chunking_strategy=strategy),
+        lambda: sdk.vector_stores.file_batches.create(store.id, file_ids=[file], chunking_strategy=strategy),
+    ):
+        with pytest.raises(openai.BadRequestError, match=told):
+            refused()
+    sdk.files.delete(file)
+
+
+def test_a_file_that_is_added_again_unchanged_is_not_written_again(sdk, http):
+    store = sdk.vector_stores.create(name="again")
+    file = sdk.files.create(file=("huts.md", HUTS.encode()), purpose="assistants").id
+
+    def seq_after(attributes):
+        sdk.vector_stores.files.create_and_poll(file, vector_store_id=store.id, attributes=attributes)
+        found = http.post(f"/collections/{store.id}/search", json={"query": "soup"}).json()["result"]
+        return found["seq"], found["hits"][0]["metadata"]["year"]
+
+    first = seq_after({"year": 1})
+    assert seq_after({"year": 1}) == first
+    assert seq_after({"year": 2}) == (first[0] + 1, 2)
+    sdk.vector_stores.delete(store.id)
+
+
+def client(service):
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=300)
+
+
+def test_what_failed_and_what_was_in_progress_is_known_after_a_crash(new_server, model):
+    service = new_server().start()
+    with client(service) as sdk:
+        store = sdk.vector_stores.create(name="crashed").id
+        broken = sdk.files.create(file=("broken.pdf", b"%PDF-1.7 nothing"), purpose="assistants").id
+        failed = sdk.vector_stores.file_batches.create_and_poll(store, file_ids=[broken])
+        assert failed.status == "failed"
+        files = [
+            sdk.files.create(file=(f"{n}.md", f"Batch {n}. {STONES}".encode()), purpose="assistants").id
+            for n in range(30)
+        ]
+        going = sdk.vector_stores.file_batches.create(store, file_ids=files)
+        assert going.file_counts.in_progress > 0
+    service.kill9()
+    service.start()
+    with client(service) as sdk:
+        again = sdk.vector_stores.file_batches.retrieve(failed.id, vector_store_id=store)
+        assert again == failed
+        [file] = sdk.vector_stores.files.list(store, filter="failed")
+        assert file.id == broken and file.last_error.code == "invalid_file" and file.last_error.message
+        done = sdk.vector_stores.file_batches.poll(going.id, vector_store_id=store, poll_interval_ms=100)
+        assert (done.status, done.file_counts.completed, done.file_counts.total) == ("completed", 30, 30)
+        counts = sdk.vector_stores.retrieve(store).file_counts
+        assert (counts.completed, counts.failed, counts.total) == (30, 1, 31)
+
+
+def test_a_cancelled_batch_stays_cancelled_over_a_restart(new_server, model):
+    service = new_server().start()
+    with client(service) as sdk:
+        store = sdk.vector_stores.create(name="cancelled").id
+        files = [
+            sdk.files.create(file=(f"{n}.md", f"Batch {n}. {STONES}".encode()), purpose="assistants").id
+            for n in range(12)
+        ]
+        batch = sdk.vector_stores.file_batches.create(store, file_ids=files).id
+        sdk.vector_stores.file_batches.cancel(batch, vector_store_id=store)
+    service.restart()
+    with client(service) as sdk:
+        done = sdk.vector_stores.file_batches.poll(batch, vector_store_id=store, poll_interval_ms=100)
+        assert done.status == "cancelled" and done.file_counts.cancelled >= 1
+        assert done.file_counts.cancelled + done.file_counts.completed == 12
+
+
+def test_an_expired_store_is_refused_everywhere_until_it_is_given_more_time(new_server, model):
+    service = new_server().start()
+    with client(service) as sdk:
+        store = sdk.vector_stores.create(
+            name="expired", expires_after={"anchor": "last_active_at", "days": 2}
+        ).id
+        sdk.vector_stores.files.upload_and_poll(vector_store_id=store, file=("huts.md", HUTS.encode()))
+    service.stop()
+    [used] = (service.data_dir / "vector_stores" / "uses").glob("*.json")
+    used.write_text(json.dumps({"store": store, "at": int(time.time()) - 3 * 86_400}))
+    service.start()
+    url = f"{service.url}/collections/{store}"
+    with client(service) as sdk, httpx.Client(timeout=60) as http:
+        assert sdk.vector_stores.retrieve(store).status == "expired"
+        question = [{"role": "user", "content": "How many beds has the hut?"}]
+        for refused in (
+            lambda: sdk.vector_stores.search(store, query="beds"),
+            lambda: sdk.chat.completions.create(model=f"cairn/{store}", messages=question),
+            lambda: sdk.responses.create(model=f"cairn/{store}", input="How many beds has the hut?"),
+        ):
+            with pytest.raises(openai.NotFoundError, match="expires_after"):
+                refused()
+        for path, body in [
+            ("search", {"query": "beds"}),
+            ("ask", {"question": "How many beds has the hut?"}),
+            ("ask", {"question": "How many beds has the hut?", "stream": True}),
+        ]:
+            answer = http.post(f"{url}/{path}", json=body)
+            assert answer.status_code == 404 and "expires_after" in answer.text
+        refused = http.put(f"{url}/documents", json={"documents": [{"id": "a", "text": "More."}]})
+        assert refused.status_code == 404
+        assert sdk.vector_stores.update(store, expires_after=None).status == "completed"
+        assert "twelve" in sdk.chat.completions.create(model=f"cairn/{store}", messages=question).choices[0].message.content

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_index::Database;
-use cairn_rag::{Answer, Engine};
+use cairn_rag::{Answer, Engine, Models};
 
 use crate::failure::{Failure, Outcome};
 use crate::out;
@@ -12,8 +12,13 @@ use crate::progress::Download;
 use crate::settings::Settings;
 
 pub(crate) fn open(settings: &Settings) -> Outcome<Engine> {
+    open_with(settings, Arc::new(Models::new(settings.models.clone())))
+}
+
+/// With models that outlive it.
+pub(crate) fn open_with(settings: &Settings, models: Arc<Models>) -> Outcome<Engine> {
     let db = Database::open_with(&settings.data_dir, settings.index.clone())?;
-    Ok(Engine::new(db, settings.models.clone(), settings.rag.clone()))
+    Ok(Engine::with_models(db, models, settings.rag.clone()))
 }
 
 pub(crate) fn serve(engine: &Arc<Engine>, settings: &Settings) -> Outcome {

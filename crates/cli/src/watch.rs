@@ -2,16 +2,17 @@
 //!
 //! A round is `cairn add --prune`: the same walk, which leaves alone what has
 //! not changed. Between two rounds nobody holds the data directory, so that it
-//! can be searched and asked meanwhile.
+//! can be searched and asked meanwhile; the model stays loaded.
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cairn_embed::Cancel;
-use cairn_rag::{Engine, IngestOptions, Ingested};
+use cairn_rag::{Engine, IngestOptions, Ingested, Models};
 use serde_json::json;
 
 use crate::add::{LeftOut, Told, check_paths, stop_on_signal};
@@ -20,7 +21,7 @@ use crate::changes::{Changed, Changes, LOOK_EVERY, Scope};
 use crate::failure::{Failure, Outcome};
 use crate::out;
 use crate::settings::Settings;
-use crate::verbs::open;
+use crate::verbs::open_with;
 
 /// After a round that failed, the next one is tried so much later.
 const AGAIN: Duration = Duration::from_secs(3);
@@ -37,6 +38,7 @@ pub(crate) fn run(settings: &Settings, wanted: &Add, options: IngestOptions, as_
         options: IngestOptions { prune: true, ..options },
         as_json,
         cancel,
+        models: Arc::new(Models::new(settings.models.clone())),
         scope: Scope { folders, but: future_path(&settings.data_dir) },
         left_out: LeftOut::new(),
         sum: Sum::default(),
@@ -77,6 +79,8 @@ struct Watch<'a> {
     options: IngestOptions,
     as_json: bool,
     cancel: Cancel,
+    /// Those that a round has loaded, for the next ones.
+    models: Arc<Models>,
     scope: Scope,
     /// What is known to be left out, so that it is told once.
     left_out: LeftOut,
@@ -168,7 +172,7 @@ impl Watch<'_> {
     fn open(&self) -> Outcome<Engine> {
         let until = Instant::now() + PATIENCE;
         loop {
-            match open(self.settings) {
+            match open_with(self.settings, self.models.clone()) {
                 Err(error) if self.sum.rounds > 0 && is_in_use(&*error) && Instant::now() < until => {
                     thread::sleep(Duration::from_millis(20));
                 }

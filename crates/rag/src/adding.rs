@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cairn_embed::{Cancel, Embedder, Progress};
-use cairn_index::{Collection, CollectionConfig, Metric, Modifier, Point, PointId};
+use cairn_index::{Collection, CollectionConfig, FieldKind, Metric, Modifier, Point, PointId};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::engine::{Engine, METADATA_KEY};
 use crate::error::{Error, Result};
 use crate::ingest::Source;
 use crate::passages::{Chunk, Passage, passages};
-use crate::stored::{Known, Prepared, all_passages, context, embed_passages, known, passage_id};
+use crate::stored::{EmbeddedPoints, Known, Prepared, all_passages, context, embed_passages, known, passage_id};
 use crate::words::{WORDS, Words, new_options};
 
 /// A collection that documents are added to. It is made when the first of them
@@ -111,6 +111,8 @@ impl<'e> Target<'e> {
     fn make(&self) -> Result<Collection> {
         let mut config = CollectionConfig::new(self.encoder()?.dim()?, Metric::Cosine);
         config = config.with_sparse(WORDS, Modifier::Idf);
+        // By its first passage a document is counted and listed.
+        config = config.with_index("passage", FieldKind::Integer.into())?;
         let mut ours = json!({ "model": self.model, "bm25": new_options() });
         if self.keep_chunk {
             ours["chunk"] = json!(self.chunk);
@@ -172,10 +174,9 @@ impl<'e> Target<'e> {
     pub(crate) fn embed(&self, batch: &[Prepared<'_>], cancel: &Cancel) -> Result<Embedded> {
         let words = Words::of(&self.collection_or_new()?.config())?;
         let encoder = self.encoder()?;
-        let began = Instant::now();
-        let (points, tokens) = embed_passages(&encoder, batch, words.as_ref(), cancel)?;
+        let EmbeddedPoints { points, tokens, took } = embed_passages(&encoder, batch, words.as_ref(), cancel)?;
         let documents = batch.iter().map(|one| (one.document.id.clone(), one.passages.len())).collect();
-        Ok(Embedded { documents, points, tokens, took: began.elapsed() })
+        Ok(Embedded { documents, points, tokens, took })
     }
 
     /// How a document would be cut.

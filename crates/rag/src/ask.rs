@@ -5,7 +5,7 @@ use cairn_index::Reading;
 
 use crate::answer::{Answer, Citation, Event, Retrieved, Searched, Sentence, TextSearch};
 use crate::confidence::Evidence;
-use crate::conversation::{Turn, carried_over, now_ms, remembered, transcript};
+use crate::conversation::{Turn, now_ms, remembered};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::extract::{self, Candidate, Cue, ExtractOptions, Signals};
@@ -14,6 +14,7 @@ use crate::overlap::Overlap;
 use crate::provenance::{ModelUsed, Provenance, Used, sha256};
 use crate::retrieval::{Retrieval, SharedRerank, within};
 use crate::similarity::cosine;
+use crate::standalone::Finding;
 use crate::verify::{Unsupported, Verifier, VerifyOptions};
 
 /// A question and how it is to be answered.
@@ -99,9 +100,11 @@ impl Engine {
         let generator = self.generator.as_ref().filter(|_| question.generate);
         let query = self.standalone(generator, &question.search.query, &history, &mut warnings);
         let reading = collection.reading()?;
-        let wanted = TextSearch { query: query.clone(), ..question.search.clone() };
         let asked_at = now_ms() as i64 * 1000;
-        let mut found = self.retriever(&reading, &encoder, &wanted, asked_at, true)?.run(&wanted)?;
+        let finding =
+            Finding { engine: self, reading: &reading, encoder: &encoder, search: &question.search, asked_at };
+        let (wanted, mut found) = finding.find(query)?;
+        let query = wanted.query.clone();
         warnings.append(&mut found.warnings);
         on_event(Event::Retrieval(found.passages.clone()))?;
 
@@ -152,29 +155,6 @@ impl Engine {
             options.min_confidence = confidence;
         }
         Ok(options)
-    }
-
-    /// The question so that it can be understood without the conversation.
-    fn standalone(
-        &self,
-        generator: Option<&Generator>,
-        question: &str,
-        history: &[Turn],
-        warnings: &mut Vec<String>,
-    ) -> String {
-        let Some(last) = history.last() else { return question.to_owned() };
-        if let Some(generator) = generator {
-            let told = remembered(history, self.options.conversation.max_chars);
-            match generator.standalone(&transcript(told, question)) {
-                Ok(query) if !query.is_empty() => return query,
-                Ok(_) => {}
-                Err(error) => {
-                    warnings.push(format!("{error}; the question was completed from the one before"));
-                }
-            }
-        }
-        let before = if last.query.is_empty() { &last.question } else { &last.query };
-        carried_over(question, before)
     }
 }
 
@@ -439,7 +419,7 @@ pub(crate) fn used(passages: &[Retrieved]) -> Vec<Used> {
 }
 
 /// A passage with what it stands under.
-fn whole(passage: &Retrieved) -> String {
+pub(crate) fn whole(passage: &Retrieved) -> String {
     format!("{} {} {}", passage.title, passage.heading.join(" "), passage.text)
 }
 

@@ -3,25 +3,17 @@
 //! Each conversation is a JSON file in the folder `conversations` of the data
 //! directory, replaced as a whole with each turn. It belongs to one collection
 //! and is not seen from another.
-//!
-//! A question such as "and who built it?" says little on its own. With a
-//! language model it is rewritten by that. Without one, a question that points
-//! back (it has a pronoun, begins with "and" or "what about", or has fewer than
-//! three words of its own) gets the words of the question before it that it
-//! lacks.
+//! What a question takes from those before it is said in `follow_up`.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use unicode_segmentation::UnicodeSegmentation;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::stop_words::is_stop_word;
 
 /// How much of a conversation is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,37 +179,6 @@ pub(crate) fn transcript(turns: &[Turn], question: &str) -> String {
     text + &format!("Last question: {question}")
 }
 
-/// A question with the words of the one before it that it lacks, if it points
-/// back; as it is otherwise.
-pub(crate) fn carried_over(question: &str, before: &str) -> String {
-    let words: Vec<String> = question.unicode_words().map(str::to_lowercase).collect();
-    let own: HashSet<&str> =
-        words.iter().map(String::as_str).filter(|word| !is_stop_word(word) && !BACK.contains(word)).collect();
-    let points_back = words.iter().any(|word| BACK.contains(&word.as_str()))
-        || words.first().is_some_and(|word| ["and", "but", "also", "then"].contains(&word.as_str()))
-        || (words.len() > 1 && ["what", "how"].contains(&words[0].as_str()) && words[1] == "about")
-        || own.len() < 3;
-    if !points_back {
-        return question.to_owned();
-    }
-    let mut seen = HashSet::new();
-    let carried: Vec<&str> = before
-        .unicode_words()
-        .filter(|word| {
-            let word = word.to_lowercase();
-            !is_stop_word(&word) && !own.contains(word.as_str()) && seen.insert(word)
-        })
-        .collect();
-    if carried.is_empty() { question.to_owned() } else { format!("{question} {}", carried.join(" ")) }
-}
-
-/// Words that stand for something said before.
-const BACK: [&str; 26] = [
-    "it", "its", "they", "them", "their", "theirs", "he", "him", "his", "she", "her", "hers", "this", "that",
-    "these", "those", "there", "one", "ones", "former", "latter", "same", "such", "another", "others",
-    "else",
-];
-
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
@@ -233,19 +194,6 @@ mod tests {
             query: String::new(),
             answer: "yes".to_owned(),
             at_ms: 0,
-        }
-    }
-
-    #[test]
-    fn a_question_that_points_back_gets_the_words_it_lacks() {
-        let before = "Who built the lighthouse of Cordouan?";
-        for (question, want) in [
-            ("And when was it restored?", "And when was it restored? built lighthouse Cordouan"),
-            ("What about the lamp?", "What about the lamp? built lighthouse Cordouan"),
-            ("How tall?", "How tall? built lighthouse Cordouan"),
-            ("Which metals conduct heat best?", "Which metals conduct heat best?"),
-        ] {
-            assert_eq!(carried_over(question, before), want);
         }
     }
 

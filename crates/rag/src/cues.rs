@@ -77,13 +77,13 @@ fn is_calendar(word: &str) -> bool {
     word.starts_with(char::is_uppercase) && CALENDAR.contains(&word.to_lowercase().as_str())
 }
 
-const MEASURES: &[&str] = &[
+pub(crate) const MEASURES: &[&str] = &[
     "many", "much", "old", "long", "far", "large", "big", "high", "tall", "often", "fast", "deep", "wide",
     "hot", "few", "heavy",
 ];
-const AMOUNTS: &[&str] =
+pub(crate) const AMOUNTS: &[&str] =
     &["percent", "percentage", "number", "amount", "age", "size", "population", "fraction", "proportion"];
-const TIMES: &[&str] =
+pub(crate) const TIMES: &[&str] =
     &["year", "years", "date", "day", "month", "century", "decade", "era", "period", "time"];
 const PLACES: &[&str] = &[
     "country",
@@ -106,7 +106,7 @@ const NUMBERS: &[&str] = &[
     "hundred", "thousand", "million", "billion", "half", "third", "quarter", "dozen", "first", "second",
     "once", "twice", "percent",
 ];
-const CALENDAR: &[&str] = &[
+pub(crate) const CALENDAR: &[&str] = &[
     "january",
     "february",
     "march",

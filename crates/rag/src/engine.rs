@@ -109,8 +109,13 @@ pub(crate) const METADATA_KEY: &str = "cairn";
 impl Engine {
     /// An engine over an open database.
     pub fn new(db: Database, models: ModelOptions, options: RagOptions) -> Self {
+        Self::with_models(db, Arc::new(Models::new(models)), options)
+    }
+
+    /// The same with models that others use, too, or that outlive it: what is
+    /// loaded stays loaded.
+    pub fn with_models(db: Database, models: Arc<Models>, options: RagOptions) -> Self {
         let conversations = Conversations::new(db.path(), options.conversation.clone());
-        let models = Arc::new(Models::new(models));
         let generator = Generator::new(options.generator.clone(), &models);
         let reranker = models.rerank_name().map(|name| {
             let models = models.clone();
@@ -335,6 +340,40 @@ impl Engine {
     ) -> Result<Added> {
         check_documents(documents)?;
         let target = Target::new(self, collection, chunk, &Silent)?;
+        self.add_to(&target, documents, format, cancel, progress)
+    }
+
+    /// As [`Engine::add_until`] to a collection that is there, with these
+    /// documents cut otherwise than its others: `chunk` changes its settings for
+    /// them alone. A document that is there and was cut in another way is
+    /// replaced.
+    ///
+    /// # Errors
+    /// Those of [`Engine::add_until`], and an unknown collection.
+    pub fn add_cut(
+        &self,
+        collection: &str,
+        documents: &[Document],
+        format: Format,
+        chunk: ChunkChange,
+        cancel: &Cancel,
+    ) -> Result<Added> {
+        check_documents(documents)?;
+        self.text_collection(collection)?;
+        let mut target = Target::new(self, collection, None, &Silent)?;
+        target.chunk = target.chunk.with(chunk);
+        target.chunk.check()?;
+        self.add_to(&target, documents, format, cancel, &mut |_| {})
+    }
+
+    fn add_to(
+        &self,
+        target: &Target<'_>,
+        documents: &[Document],
+        format: Format,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Added> {
         let mut added = Added::default();
         let mut done = 0;
         for batch in documents.chunks(BATCH_DOCUMENTS) {
@@ -364,13 +403,15 @@ impl Engine {
         Ok(added)
     }
 
-    /// Makes a collection of texts for the default model, unless it is there.
+    /// Makes a collection of texts for the default model, unless it is there;
+    /// `chunk` are settings of its own, which it keeps.
     ///
     /// # Errors
+    /// Those of [`Engine::add_chunked`] that are about settings;
     /// [`Error::NoTextModel`] where it is a collection of something else, and when
     /// the model cannot be loaded or the disk cannot take the change.
-    pub fn make_text_collection(&self, name: &str) -> Result<()> {
-        Target::new(self, name, None, &Silent)?.collection_or_new().map(drop)
+    pub fn make_text_collection(&self, name: &str, chunk: Option<ChunkChange>) -> Result<()> {
+        Target::new(self, name, chunk, &Silent)?.collection_or_new().map(drop)
     }
 
     /// How a document would be cut: nothing is stored. The settings are those of

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use cairn_embed::{Cancel, Embedder, TextKind};
 use cairn_index::{
@@ -103,34 +104,44 @@ pub(crate) fn passage_id(document: &str, number: usize) -> PointId {
 /// enough that a stop does not wait long.
 const TEXTS_AT_ONCE: usize = 512;
 
-/// The points of documents and the tokens that were embedded for them.
+/// Points of documents, and what embedding them took.
+#[derive(Default)]
+pub(crate) struct EmbeddedPoints {
+    pub(crate) points: Vec<Point>,
+    pub(crate) tokens: usize,
+    /// Time in which texts were in the model.
+    pub(crate) took: Duration,
+}
+
 pub(crate) fn embed_passages(
     encoder: &Embedder,
     prepared: &[Prepared<'_>],
     words: Option<&Words>,
     cancel: &Cancel,
-) -> Result<(Vec<Point>, usize)> {
+) -> Result<EmbeddedPoints> {
     let numbered = prepared
         .iter()
         .flat_map(|one| one.passages.iter().enumerate().map(move |(number, passage)| (one, number, passage)));
     let numbered: Vec<(&Prepared<'_>, usize, &Passage)> = numbered.collect();
-    let (mut points, mut tokens) = (Vec::with_capacity(numbered.len()), 0);
+    let mut done = EmbeddedPoints { points: Vec::with_capacity(numbered.len()), ..EmbeddedPoints::default() };
     for some in numbered.chunks(TEXTS_AT_ONCE) {
         let texts: Vec<String> =
             some.iter().map(|(one, _, passage)| with_context(&one.document, passage)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let began = Instant::now();
         let embedded = encoder.embed_until(&texts, TextKind::Passage, cancel)?;
-        tokens += embedded.tokens;
+        done.took += began.elapsed();
+        done.tokens += embedded.tokens;
         for (((one, number, passage), text), vector) in some.iter().zip(texts).zip(embedded.vectors) {
             let mut point = Point::new(passage_id(&one.document.id, *number), vector);
             if let Some(words) = words {
                 point = point.with_vector(WORDS, words.document(text));
             }
             point.payload = payload(one, *number, passage);
-            points.push(point);
+            done.points.push(point);
         }
     }
-    Ok((points, tokens))
+    Ok(done)
 }
 
 /// What is embedded: a passage alone may not say what it is about.

@@ -1,8 +1,12 @@
 //! The engine over a real database, as far as it goes without a model.
 
+use std::sync::Arc;
+
 use cairn_embed::{BUILTIN_MODEL, DEFAULT_MODEL, ModelStore, Silent, StoreOptions, TextKind};
 use cairn_index::Database;
-use cairn_rag::{Document, Engine, Error, Format, ModelOptions, RagOptions, TextSearch};
+use cairn_rag::{
+    Document, Engine, Error, Format, ModelOptions, Models, Question, RagOptions, TextSearch, Turn,
+};
 
 /// Models that are nowhere and cannot be fetched.
 fn nowhere(dir: &std::path::Path) -> ModelOptions {
@@ -142,4 +146,56 @@ fn models_are_unloaded_when_their_weights_exceed_the_budget_and_loaded_again() {
         assert_eq!(here, embed(Some(BUILTIN_MODEL)));
         assert!(!is_loaded());
     }
+}
+
+#[test]
+fn a_question_is_joined_to_what_was_said_before_only_where_that_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    let notes = [
+        document("tapes", "Backup tapes are rotated every Friday. The tapes are kept in a vault."),
+        document("canteen", "Soup is served on Mondays. Fish is served on Fridays."),
+        document("cordouan", "The lighthouse of Cordouan got its lens in 1823. The lens was lit by oil."),
+        document("jument", "The lighthouse of La Jument got its lens in 1911. The lens was lit by gas."),
+    ];
+    engine.add("notes", &notes, Format::Text, &mut |_| {}).unwrap();
+    for (before, question, document) in [
+        ("When are the backup tapes rotated?", "What is served on Mondays?", "canteen"),
+        ("When are the backup tapes rotated?", "Where are they kept?", "tapes"),
+        ("What is served on Mondays?", "And on Fridays?", "canteen"),
+        ("When did Cordouan get a lens?", "How was the lens lit?", "cordouan"),
+        ("When did La Jument get a lens?", "How was the lens lit?", "jument"),
+        ("When did La Jument get a lens?", "When did Cordouan get a lens?", "cordouan"),
+    ] {
+        let turn = Turn { question: before.to_owned(), query: String::new(), answer: String::new(), at_ms: 0 };
+        let question = Question { history: vec![turn], ..Question::new(question) };
+        let answer = engine.ask("notes", &question, &mut |_| Ok(())).unwrap();
+        let searched = &answer.searched.query;
+        assert_eq!(answer.citations[0].document_id, document, "{searched}: {}", answer.answer);
+    }
+}
+
+#[test]
+fn models_that_were_loaded_stay_so_when_the_database_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ModelStore::new(StoreOptions {
+        cache_dir: Some(dir.path().join("pulled")),
+        offline: true,
+        ..StoreOptions::default()
+    });
+    let folder = place.pull(BUILTIN_MODEL, &Silent).unwrap().display().to_string();
+    let models = Arc::new(Models::new(ModelOptions { default: folder.clone(), ..nowhere(dir.path()) }));
+    let opened = || {
+        let db = Database::open(dir.path().join("data")).unwrap();
+        Engine::with_models(db, models.clone(), RagOptions::default())
+    };
+    // Names of folders are those of models that are loaded.
+    let is_loaded = |engine: &Engine| engine.models().contains(&folder);
+    let first = opened();
+    assert!(!is_loaded(&first));
+    first.add("c", &[document("a", "A cairn is a pile of stones.")], Format::Text, &mut |_| {}).unwrap();
+    drop(first);
+    let again = opened();
+    assert!(is_loaded(&again));
+    assert_eq!(again.search("c", &TextSearch::new("stones")).unwrap().passages.len(), 1);
 }

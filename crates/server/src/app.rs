@@ -20,7 +20,7 @@ use crate::options::ServerOptions;
 use crate::pool::Pool;
 use crate::rates::Rates;
 use crate::routes::responses::Kept;
-use crate::routes::stores::Attaching;
+use crate::routes::stores::{Attaching, Listed};
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Semaphore,
     pub(crate) files: Files,
     pub(crate) attaching: Attaching,
+    pub(crate) listed: Listed,
     pub(crate) jobs: Jobs,
     pub(crate) responses: Records<Kept>,
     pool: Pool,
@@ -59,7 +60,8 @@ impl App {
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
         Ok(Self(Arc::new(Shared {
             files: Files::new(engine.database().path()),
-            attaching: Attaching::default(),
+            attaching: Attaching::open(engine.database().path()),
+            listed: Listed::default(),
             jobs: Jobs::open(engine.database().path(), options.jobs.clone())?,
             responses: Records::new(engine.database().path().join("responses")),
             engine,

@@ -85,6 +85,8 @@ pub async fn serve(
     let app = app::App::new(engine, options)?;
     let upkeep = tokio::spawn(app.metrics.clone().kept_up());
     let worker = jobs::start(&app)?;
+    let resumed = app.clone();
+    tokio::task::spawn_blocking(move || routes::stores::resume(&resumed));
     let router = router::router(app.clone());
     let service = NormalizePathLayer::trim_trailing_slash().layer(router);
     let service = ServiceExt::<Request>::into_make_service(service);
@@ -114,6 +116,7 @@ pub async fn serve(
     };
     upkeep.abort();
     app.jobs.stop();
+    app.attaching.stop();
     let ended = tokio::task::spawn_blocking(move || worker.join());
     if tokio::time::timeout(grace, ended).await.is_err() {
         tracing::warn!("a job did not stop in time, it goes on at the next start");

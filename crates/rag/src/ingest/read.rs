@@ -92,7 +92,7 @@ impl Run<'_> {
         };
         let before = known.as_ref().and_then(|known| known.source.as_ref());
         if before.is_some_and(|before| before.has_bytes(&source.sha256, &source.recipe)) {
-            return self.touch(&entry.id, source, before);
+            return self.touch(&entry.id, &source, before);
         }
         let name = entry.path.to_string_lossy();
         // What a reader of some format does not expect must not end the rest.
@@ -119,7 +119,7 @@ impl Run<'_> {
         let format = self.options.format.unwrap_or(parsed.format);
         let fingerprint = self.target.fingerprint(&document, format)?;
         if let Some(known) = known.as_ref().filter(|known| known.fingerprint == fingerprint) {
-            return self.touch(&document.id, source, known.source.as_ref());
+            return self.touch(&document.id, &source, known.source.as_ref());
         }
         self.hand_on(document, format, fingerprint, Some(source), known.is_some())
     }
@@ -191,7 +191,7 @@ impl Run<'_> {
                 continue;
             }
             if let Some(before) = before.filter(|before| before.fingerprint == fingerprint) {
-                self.touch(&document.id, source, before.source.as_ref())?;
+                self.touch(&document.id, &source, before.source.as_ref())?;
             } else if !self.hand_on(document, format, fingerprint, Some(source), before.is_some())? {
                 return Ok(false);
             }
@@ -209,10 +209,8 @@ impl Run<'_> {
         known: bool,
     ) -> Result<bool> {
         if self.options.dry_run {
-            let chunks = match self.options.show_chunks {
-                true => Some(self.target.chunks(&document, format)?),
-                false => None,
-            };
+            let shown = self.options.show_chunks.then(|| self.target.chunks(&document, format));
+            let chunks = shown.transpose()?;
             return Ok(self.tell(Event::Would { id: document.id, replaces: known, chunks }));
         }
         let prepared = self.target.prepare(Cow::Owned(document), format, fingerprint, source)?;
@@ -220,9 +218,9 @@ impl Run<'_> {
     }
 
     /// The document is as it was; only what is known of its file may be new.
-    fn touch(&self, id: &str, source: Source, before: Option<&Source>) -> Result<bool> {
-        if !self.options.dry_run && before != Some(&source) {
-            self.target.set_source(id, &source)?;
+    fn touch(&self, id: &str, source: &Source, before: Option<&Source>) -> Result<bool> {
+        if !self.options.dry_run && before != Some(source) {
+            self.target.set_source(id, source)?;
         }
         Ok(self.tell(Event::Unchanged(1)))
     }

@@ -1,11 +1,13 @@
 //! The threads of a run and what flows between them.
 
 use std::num::NonZero;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use cairn_embed::Cancel;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 
 use super::budget::Budget;
 use super::read::{Task, stamp, twice};
@@ -42,13 +44,13 @@ pub(super) fn run(
         recipe,
         cancel: cancel.clone(),
         budget: Budget::new(TEXT_ON_ITS_WAY),
-        seen: Default::default(),
-        lost: Default::default(),
-        failed: Default::default(),
-        ended: Default::default(),
+        seen: Mutex::default(),
+        lost: Mutex::default(),
+        failed: Mutex::default(),
+        ended: AtomicBool::default(),
         told,
         ready,
-        embedding: Default::default(),
+        embedding: Mutex::default(),
     };
     let mut done = Ingested::default();
     thread::scope(|scope| {
@@ -120,7 +122,7 @@ impl Run<'_> {
                     drop(tasks);
                 });
             });
-            scope.spawn(move || self.guarded(|| self.embed(&prepared, embedded, &|| reading.is_finished())));
+            scope.spawn(move || self.embed(&prepared, embedded, &|| reading.is_finished()));
             self.guarded(|| self.write(batches));
         });
         self.guarded(|| self.prune(roots));
@@ -199,7 +201,7 @@ impl Run<'_> {
         prepared: &Receiver<Prepared<'static>>,
         embedded: Sender<(Embedded, usize)>,
         all_read: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    ) {
         let embed_all = || -> Result<()> {
             loop {
                 let (batch, over) = next_batch(prepared, all_read);
@@ -216,16 +218,12 @@ impl Run<'_> {
                 }
             }
         };
-        let outcome = embed_all();
-        if outcome.is_err() {
-            self.guarded(|| outcome);
-        }
+        self.guarded(embed_all);
         // Whoever still waits for room may go: what they bring is left.
         self.budget.give(usize::MAX >> 2);
         while !all_read() {
             let _ = prepared.recv_timeout(Duration::from_millis(20));
         }
-        Ok(())
     }
 
     fn write(&self, batches: Receiver<(Embedded, usize)>) -> Result<()> {

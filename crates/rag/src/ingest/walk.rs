@@ -40,10 +40,9 @@ impl Root {
     /// [`Error::Path`] when there is nothing, or it cannot be looked at.
     pub(crate) fn new(path: &Path) -> Result<Self> {
         let failed = |source| Error::Path { path: path.to_owned(), source };
-        let folder = match fs::metadata(path).map_err(failed)?.is_dir() {
-            true => Some(fs::canonicalize(path).map_err(failed)?.display().to_string()),
-            false => None,
-        };
+        let is_folder = fs::metadata(path).map_err(failed)?.is_dir();
+        let folder = is_folder.then(|| fs::canonicalize(path)).transpose().map_err(failed)?;
+        let folder = folder.map(|folder| folder.display().to_string());
         Ok(Self { path: path.to_owned(), folder })
     }
 

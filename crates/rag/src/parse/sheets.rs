@@ -72,10 +72,8 @@ fn table(rows: &[Row]) -> Vec<String> {
     };
     let body = rows.iter().enumerate().filter(|(at, _)| header.is_none() || *at != wide);
     body.map(|(at, row)| {
-        let cells: Vec<String> = match at < wide {
-            true => row.iter().map(|(_, text)| text.clone()).collect(),
-            false => row.iter().map(named).collect(),
-        };
+        let cell = |cell: &(u32, String)| if at < wide { cell.1.clone() } else { named(cell) };
+        let cells: Vec<String> = row.iter().map(cell).collect();
         super::harmless(&cells.join("; "))
     })
     .collect()

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::body::{At, Input, Reply, Started};
 use crate::error::{ApiError, ApiResult};
+use crate::routes::stores::in_use;
 
 /// A search by text.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -126,7 +127,12 @@ pub(crate) async fn search(
         retrieval: body.retrieval,
         explain: body.explain,
     };
-    let found = app.write(move |engine| engine.search(&name, &wanted)).await?;
+    let shared = app.clone();
+    let found = app.write(move |engine| {
+        in_use(&shared, &name)?;
+        Ok::<_, ApiError>(engine.search(&name, &wanted)?)
+    });
+    let found = found.await?;
     Ok(started.reply(SearchHits {
         hits: found.passages,
         seq: found.seq,
@@ -155,6 +161,8 @@ pub(crate) async fn ask(
         .is_some_and(|accept| accept.contains("text/event-stream"));
     let streams = body.stream || accepts_events;
     let question = question(body)?;
+    let (shared, named) = (app.clone(), name.clone());
+    app.write(move |_| in_use(&shared, &named)).await?;
     if streams {
         // What can be refused is refused with a status, before the stream begins.
         app.engine.database().collection(&name)?;

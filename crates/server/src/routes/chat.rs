@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::openai::openai_error;
+use super::stores::in_use;
 use crate::app::App;
 use crate::auth::{Access, Level};
 use crate::body::Input;
@@ -129,6 +130,8 @@ async fn complete(
     }
     // What can be refused is refused with a status, before a stream begins.
     app.engine.about(&collection).map_err(|error| unknown(&app, &access, &request.model, error))?;
+    let (shared, name) = (app.clone(), collection.clone());
+    app.write(move |_| in_use(&shared, &name)).await?;
     let question = question(&request.messages)?;
     let reply = Reply::new(request.model, collection, &question);
     if request.stream == Some(true) {

@@ -262,7 +262,8 @@ async fn called(app: &App, access: Access, params: Value) -> Result<Value, Fault
         return Err(Fault::new(StatusCode::OK, BAD_PARAMS, format!("there is no tool `{name}`")));
     };
     let arguments = params["arguments"].clone();
-    let done = app.write(move |engine| (tool.run)(engine, &access, &arguments));
+    let shared = app.clone();
+    let done = app.write(move |_| (tool.run)(&shared, &access, &arguments));
     // What a tool could not do is for the assistant to read, not a fault of the call.
     Ok(match done.await {
         Ok(value) => {

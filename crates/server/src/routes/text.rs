@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::body::{At, Input, Params, Reply, Started};
 use crate::error::{ApiError, ApiResult};
 use crate::jobs::{About, Kind, Receiving, Shown};
+use crate::routes::stores::in_use;
 
 /// Whether to wait.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -105,6 +106,7 @@ pub(crate) async fn add(
             let AddDocuments { documents, format, chunk } = body;
             let about = About { format, chunk, ..about(engine, &name, Kind::Documents) };
             // What can be refused is refused with a status, also when nobody waits.
+            in_use(&shared, &about.collection)?;
             engine.check_documents(&about.collection, &documents, chunk)?;
             let mut receiving = Receiving::new(&shared)?;
             for document in &documents {
@@ -115,8 +117,10 @@ pub(crate) async fn add(
         });
         return Ok(accepted(&app, &started, &job.await?));
     }
+    let shared = app.clone();
     let added = app.write(move |engine| {
-        engine.add_chunked(&name, &body.documents, body.format, body.chunk, &mut |_| {})
+        in_use(&shared, &name)?;
+        Ok::<_, ApiError>(engine.add_chunked(&name, &body.documents, body.format, body.chunk, &mut |_| {})?)
     });
     Ok(started.reply(added.await?).into_response())
 }

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::body::{At, Params, Reply, Started};
 use crate::error::{ApiError, ApiResult};
 use crate::jobs::{About, Kind, Receiving, Shown};
+use crate::routes::stores::in_use;
 
 /// Whether to wait, and what a body that is no form is called.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -90,8 +91,10 @@ pub(crate) async fn add_files(
         if receiving.is_empty() {
             return Err(no_file());
         }
+        let shared = app.clone();
         let job = app.write(move |engine| {
             let about = about(engine, &collection, Kind::Files);
+            in_use(&shared, &about.collection)?;
             // What can be refused is refused with a status, also when nobody waits.
             engine.check_documents(&about.collection, &[], None)?;
             receiving.queue(about)
@@ -111,6 +114,8 @@ fn no_file() -> ApiError {
 
 /// Adds one file after the other.
 async fn added(app: &App, collection: &str, files: Vec<(String, Vec<u8>)>) -> ApiResult<Vec<FileAdded>> {
+    let (shared, name) = (app.clone(), collection.to_owned());
+    app.write(move |_| in_use(&shared, &name)).await?;
     let mut done = Vec::with_capacity(files.len());
     for (name, bytes) in files {
         let (into, named) = (collection.to_owned(), name.clone());

@@ -11,8 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::app::App;
 use crate::auth::{Access, Level};
 use crate::error::{ApiError, ApiResult};
+use crate::routes::stores::{has_expired, in_use};
 
 /// Documents that `search` names at most.
 const DOCUMENTS: usize = 10;
@@ -30,7 +32,7 @@ pub(crate) struct Tool {
     /// Whether the answer comes as structure besides text.
     pub(crate) structured: bool,
     input: fn() -> Value,
-    pub(crate) run: fn(&Engine, &Access, &Value) -> ApiResult<Value>,
+    pub(crate) run: fn(&App, &Access, &Value) -> ApiResult<Value>,
 }
 
 /// In the order in which they are listed.
@@ -227,10 +229,12 @@ fn readable<'e>(engine: &'e Engine, access: &'e Access) -> impl Iterator<Item = 
     names.filter(|name| access.allows(name, Level::Read) && engine.about(name).is_ok())
 }
 
-fn search(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn search(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     let Query { query } = read(arguments)?;
     let mut found: Vec<(f32, Value)> = Vec::new();
-    for collection in readable(engine, access) {
+    // A store that nobody used for too long is not searched, and not used by that.
+    for collection in readable(engine, access).filter(|name| !has_expired(app, name)) {
         let mut seen = std::collections::HashSet::new();
         for hit in engine.search(&collection, &TextSearch::new(query.as_str()))?.passages {
             if !seen.insert(hit.document_id.clone()) {
@@ -252,7 +256,8 @@ fn url(id: &str, metadata: &Map<String, Value>) -> String {
     metadata.get("url").and_then(Value::as_str).map_or_else(|| format!("cairn://{id}"), str::to_owned)
 }
 
-fn fetch(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn fetch(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Id {
         id: String,
@@ -261,12 +266,14 @@ fn fetch(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value
     let none = || ApiError::not_found(format!("there is no document `{id}`: take an id that `search` gave"));
     let (collection, document) = id.split_once('/').ok_or_else(none)?;
     access.check(collection, Level::Read)?;
+    in_use(app, collection)?;
     let kept = engine.document(collection, document)?.ok_or_else(none)?;
     let url = url(&id, &kept.metadata);
     Ok(json!({ "id": id, "title": kept.title, "text": kept.text, "url": url, "metadata": kept.metadata }))
 }
 
-fn ask(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn ask(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Asked {
         collection: String,
@@ -276,6 +283,7 @@ fn ask(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> 
     }
     let asked: Asked = read(arguments)?;
     access.check(&asked.collection, Level::Read)?;
+    in_use(app, &asked.collection)?;
     let search = TextSearch { limit: 8, filter: asked.filter, ..TextSearch::new(asked.question) };
     let answer = engine.ask(&asked.collection, &Question::from(search), &mut |_| Ok(()))?;
     Ok(json!({
@@ -284,7 +292,8 @@ fn ask(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> 
     }))
 }
 
-fn query(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn query(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Asked {
         collection: String,
@@ -296,6 +305,7 @@ fn query(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value
     }
     let asked: Asked = read(arguments)?;
     access.check(&asked.collection, Level::Read)?;
+    in_use(app, &asked.collection)?;
     let limit = asked.limit.unwrap_or(10);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, got {limit}")));
@@ -306,7 +316,8 @@ fn query(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value
 }
 
 #[allow(clippy::unnecessary_wraps)] // As the other tools.
-fn list(engine: &Engine, access: &Access, _: &Value) -> ApiResult<Value> {
+fn list(app: &App, access: &Access, _: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     let names = engine.database().collections().into_iter();
     let seen = names.filter(|name| access.allows(name, Level::Read));
     let described = seen.map(|name| {
@@ -316,7 +327,8 @@ fn list(engine: &Engine, access: &Access, _: &Value) -> ApiResult<Value> {
     Ok(json!({ "collections": described.collect::<Vec<_>>() }))
 }
 
-fn describe(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn describe(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Named {
         collection: String,
@@ -337,7 +349,8 @@ fn describe(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Va
     }))
 }
 
-fn upsert(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn upsert(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Given {
         collection: String,
@@ -345,11 +358,13 @@ fn upsert(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Valu
     }
     let given: Given = read(arguments)?;
     access.check(&given.collection, Level::Write)?;
+    in_use(app, &given.collection)?;
     let added = engine.add(&given.collection, &given.documents, Format::Markdown, &mut |_| {})?;
     Ok(json!(added))
 }
 
-fn delete(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn delete(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Given {
         collection: String,
@@ -375,7 +390,8 @@ fn memory() -> String {
     MEMORY.to_owned()
 }
 
-fn remember(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn remember(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Given {
         information: String,
@@ -400,7 +416,8 @@ fn remember(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Va
     Ok(json!({ "id": id, "collection": collection }))
 }
 
-fn recall(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Value> {
+fn recall(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
+    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Asked {
         query: String,
@@ -410,6 +427,7 @@ fn recall(engine: &Engine, access: &Access, arguments: &Value) -> ApiResult<Valu
     let asked: Asked = read(arguments)?;
     let collection = asked.place.collection;
     access.check(&collection, Level::Read)?;
+    in_use(app, &collection)?;
     let found = engine.search(&collection, &TextSearch::new(asked.query))?;
     let hits = found.passages.into_iter();
     let hits = hits.map(|hit| json!({ "id": hit.document_id, "text": hit.text, "metadata": hit.metadata }));

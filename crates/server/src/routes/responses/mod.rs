@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use self::output::Made;
 use super::chat::{self, Content, Message};
-use super::stores::{AttributeFilter, Item, Paging, Ranking, refusal, results, shaped};
+use super::stores::{AttributeFilter, Item, Paging, Ranking, in_use, refusal, results, shaped};
 use crate::app::App;
 use crate::auth::{Access, Level};
 use crate::body::{At, Input, Params};
@@ -141,6 +141,7 @@ impl Asked {
         let collection = chat::collection(&request.model, &request.tools)?;
         access.check(&collection, Level::Read)?;
         app.engine.about(&collection).map_err(|error| chat::unknown(app, access, &request.model, error))?;
+        in_use(app, &collection)?;
         let mut question = chat::question(&request.input.messages()?)?;
         let search = match chat::file_search(&request.tools) {
             Some(tool) => FileSearch::deserialize(tool).map_err(|error| {

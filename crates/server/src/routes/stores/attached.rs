@@ -1,5 +1,7 @@
 //! The files of a vector store.
 
+use std::collections::HashSet;
+
 use axum::extract::State;
 use axum::response::Response;
 use cairn_rag::{DocumentEntry, Engine};
@@ -7,10 +9,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::attaching::{Pending, State as FileState, Wanted};
+use super::adding::{self, About};
+use super::chunking::shown;
 use super::filters::attributes;
+use super::pending::{Pending, State as FileState, Wanted};
 use super::shape::{Item, Paging, shaped};
-use super::{Attaching, FILE, Store, used};
+use super::{FILE, Store, used};
 use crate::app::App;
 use crate::auth::{Access, Level};
 use crate::body::{At, Input, Params};
@@ -25,10 +29,10 @@ pub(crate) struct AttachInput {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     attributes: Option<Map<String, Value>>,
-    /// Read and left aside: passages follow the structure of a text.
-    #[serde(default, rename = "chunking_strategy")]
+    /// How it is cut, as in a store; as the others of its store when absent or `auto`.
+    #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    _chunking_strategy: Option<Value>,
+    chunking_strategy: Option<Value>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,18 +50,13 @@ pub(crate) struct Status {
     filter: Option<String>,
 }
 
-/// What the metadata of a passage says of its file, apart from its attributes.
-pub(super) fn of_file(metadata: &mut Map<String, Value>) -> Value {
-    metadata.remove(FILE).unwrap_or(Value::Null)
-}
-
 /// A document of a collection, seen as a file.
 fn document_item(store: &str, mut document: DocumentEntry) -> Item {
-    let about = of_file(&mut document.metadata);
-    let created_at = about["created_at"].as_u64().unwrap_or(0);
-    let bytes = about["bytes"].as_u64().unwrap_or(0);
+    let about = About::take(&mut document.metadata);
+    let (created_at, bytes) = about.as_ref().map_or((0, 0), |about| (about.created_at, about.bytes));
     let mut body = body(store, &document.id, created_at, "completed", bytes, &document.metadata);
-    body["filename"] = about["name"].as_str().map_or(Value::String(document.title), |name| json!(name));
+    body["chunking_strategy"] = shown(about.as_ref().and_then(|about| about.chunk.as_ref()));
+    body["filename"] = json!(about.map_or(document.title, |about| about.name));
     Item { id: document.id, created_at, body }
 }
 
@@ -72,19 +71,22 @@ fn body(
     json!({
         "id": id, "object": "vector_store.file", "created_at": created_at, "vector_store_id": store,
         "status": status, "usage_bytes": bytes, "last_error": null, "attributes": attributes,
-        "chunking_strategy": { "type": "other" },
+        "chunking_strategy": shown(None),
     })
 }
 
-fn pending_item(store: &str, id: &str, pending: &Pending) -> Item {
+fn pending_item(app: &App, pending: &Pending) -> Item {
     let (status, error) = match &pending.state {
         FileState::InProgress => ("in_progress", Value::Null),
         FileState::Cancelled => ("cancelled", Value::Null),
         FileState::Failed { code, message } => ("failed", json!({ "code": code, "message": message })),
     };
-    let mut body = body(store, id, pending.created_at, status, pending.bytes, &pending.attributes);
+    let Pending { store, created_at, adding, .. } = pending;
+    let mut body = body(store, &adding.file, *created_at, status, adding.bytes, &adding.attributes);
     body["last_error"] = error;
-    Item { id: id.to_owned(), created_at: pending.created_at, body }
+    let usual = app.engine.about(store).ok().map(|about| about.chunk);
+    body["chunking_strategy"] = shown(usual.map(|usual| usual.with(adding.chunk.unwrap_or_default())).as_ref());
+    Item { id: adding.file.clone(), created_at: *created_at, body }
 }
 
 fn missing(store: &str, id: &str) -> ApiError {
@@ -94,7 +96,7 @@ fn missing(store: &str, id: &str) -> ApiError {
 /// A file as it stands: on its way, or in the store.
 pub(super) fn file(app: &App, store: &str, id: &str) -> ApiResult<Item> {
     if let Some(pending) = app.attaching.get(store, id) {
-        return Ok(pending_item(store, id, &pending));
+        return Ok(pending_item(app, &pending));
     }
     let found = app.engine.document_entry(store, id)?.map(|found| document_item(store, found));
     found.ok_or_else(|| missing(store, id))
@@ -102,11 +104,12 @@ pub(super) fn file(app: &App, store: &str, id: &str) -> ApiResult<Item> {
 
 fn files(app: &App, store: &str) -> ApiResult<Vec<Item>> {
     let pending = app.attaching.all(store);
-    let there = app.engine.documents(store)?.into_iter();
     // One that replaces another is on its way.
-    let there = there.filter(|document| !pending.iter().any(|(id, _)| *id == document.id));
-    let mut items: Vec<Item> = there.map(|document| document_item(store, document)).collect();
-    items.extend(pending.iter().map(|(id, pending)| pending_item(store, id, pending)));
+    let replaced: HashSet<&str> = pending.iter().map(|pending| pending.adding.file.as_str()).collect();
+    let there = app.listed.documents(app, store)?;
+    let there = there.iter().filter(|document| !replaced.contains(document.id.as_str()));
+    let mut items: Vec<Item> = there.map(|document| document_item(store, document.clone())).collect();
+    items.extend(pending.iter().map(|pending| pending_item(app, pending)));
     Ok(items)
 }
 
@@ -140,9 +143,10 @@ pub(crate) async fn attach(
         let shared = app.clone();
         app.write(move |_: &Engine| {
             used(&shared, &store)?;
-            let wanted = Wanted { file_id: input.file_id.clone(), attributes: input.attributes };
-            Attaching::start(&shared, &store, vec![wanted], None)?;
-            file(&shared, &store, &input.file_id).map(|item| item.body)
+            let AttachInput { file_id, attributes, chunking_strategy } = input;
+            let wanted = Wanted { file_id: file_id.clone(), attributes, chunking_strategy };
+            adding::start(&shared, &store, vec![wanted], None)?;
+            file(&shared, &store, &file_id).map(|item| item.body)
         })
         .await
     };
@@ -219,11 +223,9 @@ pub(crate) async fn change_attached(
             used(&shared, &store)?;
             let found = engine.document_entry(&store, &id)?;
             let mut found = found.ok_or_else(|| missing(&store, &id))?;
-            let about = of_file(&mut found.metadata);
+            let about = found.metadata.remove(FILE);
             found.metadata = wanted;
-            if !about.is_null() {
-                found.metadata.insert(FILE.to_owned(), about);
-            }
+            found.metadata.extend(about.map(|about| (FILE.to_owned(), about)));
             if !engine.set_document_metadata(&store, &id, found.metadata.clone())? {
                 return Err(missing(&store, &id));
             }
@@ -250,7 +252,7 @@ pub(crate) async fn detach(
         let shared = app.clone();
         app.write(move |engine| {
             used(&shared, &store)?;
-            let was_known = shared.attaching.remove(&store, &id);
+            let was_known = shared.attaching.remove(&store, &id)?;
             let passages = engine.delete_document(&store, &id)?;
             if passages == 0 && !was_known {
                 return Err(missing(&store, &id));

@@ -1,5 +1,4 @@
-//! Files that are added to a vector store together. Batches are known until the
-//! process ends; their files are files of the store.
+//! Files that are added to a vector store together; they are files of the store.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -9,21 +8,21 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::attached::{Status, file, having};
-use super::attaching::{Batch, Wanted};
+use super::adding;
+use super::pending::{Batch, Wanted};
 use super::shape::{Item, Paging, shaped};
-use super::{Attaching, used};
+use super::used;
 use crate::app::App;
 use crate::auth::{Access, Level};
 use crate::body::{At, Input, Params};
 use crate::error::{ApiError, ApiResult};
-use crate::files::now;
 
 /// Files to be added.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct BatchInput {
     #[serde(default)]
     file_ids: Vec<String>,
-    /// Each with `file_id` and `attributes`, in place of `file_ids`.
+    /// Each with `file_id`, `attributes` and `chunking_strategy`, in place of `file_ids`.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>)]
     files: Vec<Wanted>,
@@ -31,11 +30,15 @@ pub(crate) struct BatchInput {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     attributes: Option<Map<String, Value>>,
+    /// How all files of `file_ids` are cut, as in a store.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    chunking_strategy: Option<Value>,
 }
 
 const MAX_FILES: usize = 2000;
 
-fn body(app: &App, id: &str, batch: &Batch) -> Value {
+fn body(app: &App, batch: &Batch) -> Value {
     let mut counts = [("in_progress", 0), ("completed", 0), ("failed", 0), ("cancelled", 0)];
     for item in items(app, batch) {
         let status = counts.iter_mut().find(|(status, _)| item.body["status"] == *status);
@@ -51,7 +54,7 @@ fn body(app: &App, id: &str, batch: &Batch) -> Value {
         counts.into_iter().map(|(status, count)| (status.to_owned(), json!(count))).collect();
     told.insert("total".to_owned(), json!(batch.files.len()));
     json!({
-        "id": id, "object": "vector_store.files_batch", "created_at": batch.created_at,
+        "id": batch.id, "object": "vector_store.files_batch", "created_at": batch.created_at,
         "vector_store_id": batch.store, "status": status, "file_counts": told,
     })
 }
@@ -80,9 +83,13 @@ pub(crate) async fn create(
     input: Result<Input<BatchInput>, ApiError>,
 ) -> Response {
     let made = async move {
-        let Input(BatchInput { file_ids, mut files, attributes }) = input?;
+        let Input(BatchInput { file_ids, mut files, attributes, chunking_strategy }) = input?;
         access.check(&store, Level::Write)?;
-        let named = file_ids.into_iter().map(|id| Wanted { file_id: id, attributes: attributes.clone() });
+        let named = file_ids.into_iter().map(|file_id| Wanted {
+            file_id,
+            attributes: attributes.clone(),
+            chunking_strategy: chunking_strategy.clone(),
+        });
         files.extend(named);
         if files.is_empty() || files.len() > MAX_FILES {
             return Err(ApiError::bad_request(format!(
@@ -94,11 +101,8 @@ pub(crate) async fn create(
         app.write(move |_| {
             used(&shared, &store)?;
             let id = format!("vsfb_{}", Uuid::new_v4().simple());
-            let names = files.iter().map(|file| file.file_id.clone()).collect();
-            let batch = Batch { store: store.clone(), created_at: now(), files: names, cancelled: false };
-            shared.attaching.add_batch(id.clone(), batch.clone());
-            Attaching::start(&shared, &store, files, Some(id.clone()))?;
-            Ok::<_, ApiError>(body(&shared, &id, &batch))
+            adding::start(&shared, &store, files, Some(&id))?;
+            Ok::<_, ApiError>(body(&shared, &known(&shared, &store, &id)?))
         })
         .await
     };
@@ -119,7 +123,7 @@ pub(crate) async fn get(
     let found = async move {
         access.check(&store, Level::Read)?;
         let shared = app.clone();
-        app.write(move |_| Ok::<_, ApiError>(body(&shared, &id, &known(&shared, &store, &id)?))).await
+        app.write(move |_| Ok::<_, ApiError>(body(&shared, &known(&shared, &store, &id)?))).await
     };
     shaped(found.await)
 }
@@ -140,8 +144,8 @@ pub(crate) async fn cancel(
         let shared = app.clone();
         app.write(move |_| {
             known(&shared, &store, &id)?;
-            shared.attaching.cancel_batch(&id);
-            Ok::<_, ApiError>(body(&shared, &id, &known(&shared, &store, &id)?))
+            shared.attaching.cancel_batch(&id)?;
+            Ok::<_, ApiError>(body(&shared, &known(&shared, &store, &id)?))
         })
         .await
     };

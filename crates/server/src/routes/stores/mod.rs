@@ -4,28 +4,37 @@
 //! What other endpoints added is seen here and the other way round: the id of a
 //! store is the collection's name, that of a file the document's id. A store's
 //! own name and metadata lie in the collection's metadata, a file's name, size
-//! and attributes in that of its passages. What is still being added, and what
-//! could not be, is known to the process alone.
+//! and attributes in that of its passages. What is still being added, what could
+//! not be, and when a store was used last are records of their own.
 
+mod adding;
 pub(crate) mod attached;
 mod attaching;
 pub(crate) mod batches;
+mod chunking;
 mod filters;
+mod listed;
+mod pending;
 pub(crate) mod search;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use axum::extract::State;
 use axum::response::Response;
 use cairn_index::ConfigChange;
 use cairn_rag::Engine;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use self::adding::resume;
 pub(crate) use self::attaching::Attaching;
-use self::attaching::Wanted;
+use self::chunking::strategy;
 pub(crate) use self::filters::AttributeFilter;
+pub(crate) use self::listed::Listed;
+use self::pending::Wanted;
 pub(crate) use self::search::{Ranking, filename, result, results};
 pub(crate) use self::shape::{Item, Paging, refusal, shaped};
 use crate::app::App;
@@ -48,16 +57,23 @@ pub(crate) struct StoreInput {
     #[serde(default)]
     file_ids: Vec<String>,
     /// `{"anchor": "last_active_at", "days": 1 to 365}`
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Object>)]
+    expires_after: Option<Option<ExpiresAfter>>,
+    /// `{"type": "auto"}`, or `{"type": "static", "static": {"max_chunk_size_tokens":
+    /// 100 to 4096, "chunk_overlap_tokens": up to half of that}}`: how files are cut
+    /// that do not say otherwise. It stays as it was made.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    expires_after: Option<ExpiresAfter>,
-    /// Read and left aside: passages follow the structure of a text.
-    #[serde(default, rename = "chunking_strategy")]
-    #[schema(value_type = Option<Object>)]
-    _chunking_strategy: Option<Value>,
+    chunking_strategy: Option<Value>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+}
+
+/// Tells `null`, which takes away what there is, from nothing said.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<ExpiresAfter>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -105,14 +121,29 @@ impl Store {
 
     /// Seconds since 1970 at which it has not been used for too long.
     fn expires_at(&self, app: &App, id: &str) -> Option<u64> {
-        self.expires_after.map(|after| app.attaching.last_active(id, self.created_at) + after.days * 86_400)
+        self.expires_after.map(|after| self.last_active(app, id) + after.days * 86_400)
+    }
+
+    fn last_active(&self, app: &App, id: &str) -> u64 {
+        app.attaching.last_active(id, self.created_at, self.expires_after.is_some())
+    }
+
+    /// Refuses it where it has not been used for too long, and notes a use.
+    fn used(&self, app: &App, id: &str) -> ApiResult<()> {
+        if self.expires_at(app, id).is_some_and(|at| at <= now()) {
+            return Err(ApiError::not_found(format!(
+                "Vector store '{id}' has expired, give it another expires_after at /v1/vector_stores/{id}"
+            )));
+        }
+        app.attaching.touch(id, self.expires_after.is_some());
+        Ok(())
     }
 
     fn body(&self, app: &App, id: &str) -> ApiResult<Value> {
         let collection = app.engine.database().collection(id)?;
         let bytes = collection.stored_bytes();
         let counts = app.attaching.counts(id);
-        let completed = app.engine.count_documents(id)?;
+        let completed = app.listed.count(app, id)?;
         let expires_at = self.expires_at(app, id);
         let status = match expires_at {
             Some(at) if at <= now() => "expired",
@@ -129,7 +160,7 @@ impl Store {
                 "total": counts.in_progress + completed + counts.failed + counts.cancelled,
             },
             "status": status, "expires_after": self.expires_after, "expires_at": expires_at,
-            "last_active_at": app.attaching.last_active(id, self.created_at), "metadata": self.metadata,
+            "last_active_at": self.last_active(app, id), "metadata": self.metadata,
         }))
     }
 }
@@ -138,20 +169,33 @@ fn missing(id: &str) -> ApiError {
     ApiError::not_found(format!("Vector store with id '{id}' not found."))
 }
 
-/// Refuses a store that has not been used for too long, and notes a use.
+/// Refuses a store that is none or has not been used for too long, and notes a use.
 fn used(app: &App, id: &str) -> ApiResult<()> {
-    let store = Store::of(&app.engine, id)?;
-    if store.expires_at(app, id).is_some_and(|at| at <= now()) {
-        return Err(ApiError::not_found(format!(
-            "Vector store '{id}' has expired, change its expires_after"
-        )));
-    }
-    app.attaching.touch(id);
-    Ok(())
+    Store::of(&app.engine, id)?.used(app, id)
+}
+
+/// The store of a collection, by the collection's name or an alias; none where it
+/// is no store, or is not there, which is for others to refuse.
+fn store_of(app: &App, name: &str) -> Option<(String, Store)> {
+    let collection = app.engine.database().collection(name).ok()?;
+    let config = collection.config();
+    let store = config.metadata.get(STORE).and_then(|kept| Store::deserialize(kept).ok())?;
+    Some((collection.name().to_owned(), store))
+}
+
+/// As `used`, for a collection that may be no store.
+pub(crate) fn in_use(app: &App, name: &str) -> ApiResult<()> {
+    store_of(app, name).map_or(Ok(()), |(id, store)| store.used(app, &id))
+}
+
+/// Whether a collection is a store that has not been used for too long.
+pub(crate) fn has_expired(app: &App, name: &str) -> bool {
+    let at = store_of(app, name).and_then(|(id, store)| store.expires_at(app, &id));
+    at.is_some_and(|at| at <= now())
 }
 
 fn checked(input: &StoreInput) -> ApiResult<()> {
-    if let Some(after) = input.expires_after.filter(|after| !(1..=365).contains(&after.days)) {
+    if let Some(after) = input.expires_after.flatten().filter(|after| !(1..=365).contains(&after.days)) {
         return Err(ApiError::bad_request(format!(
             "expires_after.days must be 1 to 365, got {}",
             after.days
@@ -177,6 +221,7 @@ pub(crate) async fn create(
         let Input(input) = input?;
         access.check_global(Level::Manage)?;
         checked(&input)?;
+        let chunk = strategy(input.chunking_strategy.as_ref())?;
         let wanted = input.file_ids.into_iter().map(Wanted::plain).collect::<Vec<_>>();
         let shared = app.clone();
         app.write(move |engine| {
@@ -184,15 +229,16 @@ pub(crate) async fn create(
                 shared.files.get(&file.file_id)?;
             }
             let id = format!("vs_{}", Uuid::new_v4().simple());
-            engine.make_text_collection(&id)?;
+            engine.make_text_collection(&id, chunk)?;
             let store = Store {
                 name: input.name,
                 created_at: now(),
-                expires_after: input.expires_after,
+                expires_after: input.expires_after.flatten(),
                 metadata: input.metadata.unwrap_or_default(),
             };
             store.keep(engine, &id)?;
-            Attaching::start(&shared, &id, wanted, None)?;
+            store.used(&shared, &id)?;
+            adding::start(&shared, &id, wanted, None)?;
             store.body(&shared, &id)
         })
         .await
@@ -256,14 +302,19 @@ pub(crate) async fn change(
         let Input(input) = input?;
         access.check(&id, Level::Write)?;
         checked(&input)?;
+        if input.chunking_strategy.is_some() {
+            return Err(ApiError::bad_request(
+                "chunking_strategy: a store cuts its files as it was made to, give it with a file",
+            ));
+        }
         let shared = app.clone();
         app.write(move |engine| {
             let mut store = Store::of(engine, &id)?;
             store.name = input.name.or(store.name);
-            store.expires_after = input.expires_after.or(store.expires_after);
+            store.expires_after = input.expires_after.unwrap_or(store.expires_after);
             store.metadata = input.metadata.unwrap_or(store.metadata);
             store.keep(engine, &id)?;
-            shared.attaching.touch(&id);
+            shared.attaching.touch(&id, store.expires_after.is_some());
             store.body(&shared, &id)
         })
         .await
@@ -283,7 +334,7 @@ pub(crate) async fn delete(State(app): State<App>, access: Access, At(id): At<St
         app.write(move |engine| {
             Store::of(engine, &id)?;
             engine.database().drop_collection(&id)?;
-            shared.attaching.forget(&id);
+            shared.attaching.forget(&id)?;
             Ok::<_, ApiError>(json!({ "id": id, "object": "vector_store.deleted", "deleted": true }))
         })
         .await

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::attached::of_file;
+use super::FILE;
 use super::filters::AttributeFilter;
 use super::shape::shaped;
 use super::used;
@@ -99,7 +99,7 @@ pub(crate) fn results(wanted: Option<usize>, usual: usize) -> ApiResult<usize> {
 
 /// The name of the file that a passage is of.
 pub(crate) fn filename(passage: &Retrieved) -> String {
-    let named = passage.metadata.get(super::FILE).and_then(|file| file["name"].as_str());
+    let named = passage.metadata.get(FILE).and_then(|file| file["name"].as_str());
     let title = Some(passage.title.as_str()).filter(|title| !title.is_empty());
     named.or(title).unwrap_or(&passage.document_id).to_owned()
 }
@@ -107,7 +107,7 @@ pub(crate) fn filename(passage: &Retrieved) -> String {
 /// A passage as a result.
 pub(crate) fn result(mut passage: Retrieved) -> Value {
     let filename = filename(&passage);
-    of_file(&mut passage.metadata);
+    passage.metadata.remove(FILE);
     json!({
         "file_id": passage.document_id, "filename": filename, "score": passage.score,
         "attributes": passage.metadata, "content": [{ "type": "text", "text": passage.text }],
