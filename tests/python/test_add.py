@@ -135,12 +135,12 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(binary, model, tmp_path):
     folder, data = tmp_path / "many", tmp_path / "data"
     for number in range(600):
         sentence = f"Stone {number} is heavier than stone {number - 1} and lies beside it in the field. "
-        write(folder / f"{number // 100}/{number}.md", sentence * 6)
+        write(folder / f"{number // 100}/{number}.md", sentence * 30)
     adding = Adding(binary, data)
     process = subprocess.Popen(
         [*adding.command, "add", "c", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_env()
     )
-    time.sleep(3)
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode != 0 and "goes on behind it" in err, err
