@@ -17,7 +17,9 @@ use crate::engine::{Engine, METADATA_KEY};
 use crate::error::{Error, Result};
 use crate::ingest::Source;
 use crate::passages::{Chunk, Passage, passages};
-use crate::stored::{EmbeddedPoints, Known, Prepared, all_passages, context, embed_passages, known, passage_id};
+use crate::stored::{
+    EmbeddedPoints, Known, Prepared, all_passages, context, embed_passages, known, passage_id,
+};
 use crate::words::{WORDS, Words, new_options};
 
 /// A collection that documents are added to. It is made when the first of them
@@ -174,7 +176,8 @@ impl<'e> Target<'e> {
     pub(crate) fn embed(&self, batch: &[Prepared<'_>], cancel: &Cancel) -> Result<Embedded> {
         let words = Words::of(&self.collection_or_new()?.config())?;
         let encoder = self.encoder()?;
-        let EmbeddedPoints { points, tokens, took } = embed_passages(&encoder, batch, words.as_ref(), cancel)?;
+        let EmbeddedPoints { points, tokens, took } =
+            embed_passages(&encoder, batch, words.as_ref(), cancel)?;
         let documents = batch.iter().map(|one| (one.document.id.clone(), one.passages.len())).collect();
         Ok(Embedded { documents, points, tokens, took })
     }

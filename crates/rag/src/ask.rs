@@ -101,8 +101,13 @@ impl Engine {
         let query = self.standalone(generator, &question.search.query, &history, &mut warnings);
         let reading = collection.reading()?;
         let asked_at = now_ms() as i64 * 1000;
-        let finding =
-            Finding { engine: self, reading: &reading, encoder: &encoder, search: &question.search, asked_at };
+        let finding = Finding {
+            engine: self,
+            reading: &reading,
+            encoder: &encoder,
+            search: &question.search,
+            asked_at,
+        };
         let (wanted, mut found) = finding.find(query)?;
         let query = wanted.query.clone();
         warnings.append(&mut found.warnings);

@@ -139,9 +139,7 @@ impl<'q> Words<'q> {
     /// A word with a capital where words have none; the days and months are no
     /// names of subjects.
     fn is_name(&self, at: usize) -> bool {
-        at > 0
-            && self.shown[at].starts_with(char::is_uppercase)
-            && !is_calendar(&self.lower[at])
+        at > 0 && self.shown[at].starts_with(char::is_uppercase) && !is_calendar(&self.lower[at])
     }
 
     /// "a cairn", "the price of coffee": named for the first time.
@@ -247,13 +245,14 @@ fn is_calendar(word: &str) -> bool {
 }
 
 fn is_plural(word: &str) -> bool {
-    let ends = word.ends_with('s') && !["ss", "us", "is", "as", "lens", "news"].iter().any(|end| word.ends_with(end));
+    let ends = word.ends_with('s')
+        && !["ss", "us", "is", "as", "lens", "news"].iter().any(|end| word.ends_with(end));
     ends || ["people", "children", "men", "women", "mice", "data"].contains(&word)
 }
 
 const AUXILIARIES: [&str; 24] = [
-    "is", "are", "was", "were", "be", "been", "do", "does", "did", "has", "have", "had", "can", "could", "will",
-    "would", "should", "may", "might", "must", "shall", "isn", "doesn", "don",
+    "is", "are", "was", "were", "be", "been", "do", "does", "did", "has", "have", "had", "can", "could",
+    "will", "would", "should", "may", "might", "must", "shall", "isn", "doesn", "don",
 ];
 const BE: [&str; 7] = ["is", "are", "was", "were", "be", "been", "isn"];
 const PREPOSITIONS: [&str; 20] = [
@@ -262,13 +261,13 @@ const PREPOSITIONS: [&str; 20] = [
 ];
 /// What begins another clause.
 const CLAUSES: [&str; 17] = [
-    "when", "if", "while", "because", "and", "before", "after", "once", "that", "which", "who", "where", "but",
-    "until", "so", "than", "or",
+    "when", "if", "while", "because", "and", "before", "after", "once", "that", "which", "who", "where",
+    "but", "until", "so", "than", "or",
 ];
 /// A noun follows.
 const LEAD_TO_NOUNS: [&str; 26] = [
-    "the", "a", "an", "each", "every", "any", "all", "my", "our", "your", "no", "some", "many", "most", "which",
-    "do", "does", "did", "is", "are", "was", "were", "can", "could", "should", "would",
+    "the", "a", "an", "each", "every", "any", "all", "my", "our", "your", "no", "some", "many", "most",
+    "which", "do", "does", "did", "is", "are", "was", "were", "can", "could", "should", "would",
 ];
 /// After "those" and "the one": what is meant follows.
 const RELATIVES: [&str; 8] = ["who", "that", "which", "with", "without", "of", "in", "on"];
@@ -279,39 +278,235 @@ const ONE_OF: [&str; 12] =
     ["the", "which", "that", "this", "other", "another", "first", "second", "last", "next", "best", "what"];
 /// After "this": a time, told from now.
 const NOW: [&str; 14] = [
-    "week", "month", "year", "morning", "afternoon", "evening", "spring", "summer", "autumn", "winter", "time",
-    "days", "quarter", "century",
+    "week",
+    "month",
+    "year",
+    "morning",
+    "afternoon",
+    "evening",
+    "spring",
+    "summer",
+    "autumn",
+    "winter",
+    "time",
+    "days",
+    "quarter",
+    "century",
 ];
 const JUDGED: [&str; 14] = [
-    "possible", "safe", "allowed", "necessary", "true", "better", "best", "legal", "wise", "common", "normal",
-    "important", "hard", "easy",
+    "possible",
+    "safe",
+    "allowed",
+    "necessary",
+    "true",
+    "better",
+    "best",
+    "legal",
+    "wise",
+    "common",
+    "normal",
+    "important",
+    "hard",
+    "easy",
 ];
 /// Ask for more of what was told.
-const MORE: [&str; 9] =
-    ["else", "too", "instead", "another", "others", "other", "same", "either", "neither"];
+const MORE: [&str; 9] = ["else", "too", "instead", "another", "others", "other", "same", "either", "neither"];
 /// Words besides stop words that name no subject.
 const LIGHT: [&str; 123] = [
-    "i", "am", "again", "all", "already", "always", "another", "anyone", "anything", "around", "because", "both",
-    "came", "come", "comes", "during", "each", "either", "else", "ever", "every", "everyone", "everything",
-    "exactly", "explain", "few", "former", "further", "get", "gets", "give", "go", "goes", "got", "happen",
-    "happened", "happens", "her", "hers", "herself", "him", "himself", "his", "in", "instead", "isn", "itself",
-    "just", "kind", "kinds", "know", "known", "last", "later", "latter", "let", "like", "list", "made", "make",
-    "makes", "mean", "means", "mention", "mentioned", "aforementioned", "more", "most", "must", "name", "near",
-    "neither", "never", "next", "now", "off", "one", "ones", "only", "other", "others", "out", "over", "own",
-    "per", "please", "put", "same", "say", "says", "shall", "show", "since", "some", "someone", "something",
-    "sort", "still", "such", "tell", "them", "themselves", "theirs", "thing", "things", "too", "type", "types",
-    "under", "until", "up", "use", "used", "uses", "very", "want", "well", "while", "with", "without", "doesn",
-    "don", "yes",
+    "i",
+    "am",
+    "again",
+    "all",
+    "already",
+    "always",
+    "another",
+    "anyone",
+    "anything",
+    "around",
+    "because",
+    "both",
+    "came",
+    "come",
+    "comes",
+    "during",
+    "each",
+    "either",
+    "else",
+    "ever",
+    "every",
+    "everyone",
+    "everything",
+    "exactly",
+    "explain",
+    "few",
+    "former",
+    "further",
+    "get",
+    "gets",
+    "give",
+    "go",
+    "goes",
+    "got",
+    "happen",
+    "happened",
+    "happens",
+    "her",
+    "hers",
+    "herself",
+    "him",
+    "himself",
+    "his",
+    "in",
+    "instead",
+    "isn",
+    "itself",
+    "just",
+    "kind",
+    "kinds",
+    "know",
+    "known",
+    "last",
+    "later",
+    "latter",
+    "let",
+    "like",
+    "list",
+    "made",
+    "make",
+    "makes",
+    "mean",
+    "means",
+    "mention",
+    "mentioned",
+    "aforementioned",
+    "more",
+    "most",
+    "must",
+    "name",
+    "near",
+    "neither",
+    "never",
+    "next",
+    "now",
+    "off",
+    "one",
+    "ones",
+    "only",
+    "other",
+    "others",
+    "out",
+    "over",
+    "own",
+    "per",
+    "please",
+    "put",
+    "same",
+    "say",
+    "says",
+    "shall",
+    "show",
+    "since",
+    "some",
+    "someone",
+    "something",
+    "sort",
+    "still",
+    "such",
+    "tell",
+    "them",
+    "themselves",
+    "theirs",
+    "thing",
+    "things",
+    "too",
+    "type",
+    "types",
+    "under",
+    "until",
+    "up",
+    "use",
+    "used",
+    "uses",
+    "very",
+    "want",
+    "well",
+    "while",
+    "with",
+    "without",
+    "doesn",
+    "don",
+    "yes",
 ];
 /// What something has: the question is about that something.
 const ATTRIBUTES: [&str; 68] = [
-    "height", "width", "length", "depth", "weight", "price", "prices", "cost", "costs", "colour", "colours",
-    "color", "colors", "purpose", "author", "owner", "address", "capacity", "capital", "result", "results",
-    "difference", "differences", "advantage", "advantages", "disadvantage", "disadvantages", "example",
-    "examples", "meaning", "effect", "effects", "cause", "causes", "reason", "reasons", "role", "origin",
-    "history", "status", "limit", "limits", "detail", "details", "rest", "answer", "question", "source",
-    "definition", "biggest", "largest", "smallest", "oldest", "newest", "tallest", "longest", "best", "worst",
-    "cheapest", "cheap", "expensive", "small", "short", "new", "beginning", "end", "names", "dates",
+    "height",
+    "width",
+    "length",
+    "depth",
+    "weight",
+    "price",
+    "prices",
+    "cost",
+    "costs",
+    "colour",
+    "colours",
+    "color",
+    "colors",
+    "purpose",
+    "author",
+    "owner",
+    "address",
+    "capacity",
+    "capital",
+    "result",
+    "results",
+    "difference",
+    "differences",
+    "advantage",
+    "advantages",
+    "disadvantage",
+    "disadvantages",
+    "example",
+    "examples",
+    "meaning",
+    "effect",
+    "effects",
+    "cause",
+    "causes",
+    "reason",
+    "reasons",
+    "role",
+    "origin",
+    "history",
+    "status",
+    "limit",
+    "limits",
+    "detail",
+    "details",
+    "rest",
+    "answer",
+    "question",
+    "source",
+    "definition",
+    "biggest",
+    "largest",
+    "smallest",
+    "oldest",
+    "newest",
+    "tallest",
+    "longest",
+    "best",
+    "worst",
+    "cheapest",
+    "cheap",
+    "expensive",
+    "small",
+    "short",
+    "new",
+    "beginning",
+    "end",
+    "names",
+    "dates",
 ];
 
 #[cfg(test)]
@@ -409,7 +604,8 @@ mod tests {
         let tower = turn("Who built the tower of Pisa?", "");
         let tall = turn("How tall is it?", "How tall is it?");
         let known = turn("How tall is it?", "How tall is the tower of Pisa?");
-        let before = |turns: &[&Turn]| asked_before(&turns.iter().copied().cloned().collect::<Vec<_>>()).unwrap();
+        let before =
+            |turns: &[&Turn]| asked_before(&turns.iter().copied().cloned().collect::<Vec<_>>()).unwrap();
         assert_eq!(before(&[&tower, &tall]), "How tall is it? built tower Pisa");
         assert_eq!(before(&[&tower, &known]), "How tall is the tower of Pisa?");
         assert_eq!(before(&[&known, &turn("What is a cairn?", "")]), "What is a cairn?");

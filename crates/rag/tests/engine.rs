@@ -167,7 +167,8 @@ fn a_question_is_joined_to_what_was_said_before_only_where_that_is_meant() {
         ("When did La Jument get a lens?", "How was the lens lit?", "jument"),
         ("When did La Jument get a lens?", "When did Cordouan get a lens?", "cordouan"),
     ] {
-        let turn = Turn { question: before.to_owned(), query: String::new(), answer: String::new(), at_ms: 0 };
+        let turn =
+            Turn { question: before.to_owned(), query: String::new(), answer: String::new(), at_ms: 0 };
         let question = Question { history: vec![turn], ..Question::new(question) };
         let answer = engine.ask("notes", &question, &mut |_| Ok(())).unwrap();
         let searched = &answer.searched.query;

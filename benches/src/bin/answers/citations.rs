@@ -128,8 +128,14 @@ impl<'c> Written<'c> {
         let db = Database::open_with(dir.join("data"), options)?;
         let engine = Engine::new(db, ModelOptions::default(), RagOptions::default());
         let (options, cancel) = (IngestOptions::default(), Cancel::new());
-        let done =
-            engine.ingest(COLLECTION, std::slice::from_ref(&folder), &options, &Silent, &cancel, &mut |_| {})?;
+        let done = engine.ingest(
+            COLLECTION,
+            std::slice::from_ref(&folder),
+            &options,
+            &Silent,
+            &cancel,
+            &mut |_| {},
+        )?;
         if done.added.documents != files.len() {
             return Err(format!("{} of {} files were added", done.added.documents, files.len()).into());
         }
@@ -168,7 +174,12 @@ impl<'c> Written<'c> {
     fn stands(&self, citation: &Citation) -> bool {
         let Some((parsed, _)) = self.files.get(&citation.document_id) else { return false };
         let quote: Vec<char> = citation.quote.chars().collect();
-        let is_read = parsed.text.chars().skip(citation.start).take(citation.end - citation.start).eq(quote.iter().copied());
+        let is_read = parsed
+            .text
+            .chars()
+            .skip(citation.start)
+            .take(citation.end - citation.start)
+            .eq(quote.iter().copied());
         let page = parsed.pages.partition_point(|start| *start <= citation.start);
         let is_on_page = citation.page.unwrap_or(0) as usize == page;
         let passages = self.stored.get(&citation.document_id);

@@ -59,10 +59,7 @@ fn page(title: &str, text: &str) -> String {
 
 fn docx(title: &str, text: &str) -> zip::result::ZipResult<Vec<u8>> {
     let paragraph = |style: &str, text: &str| {
-        format!(
-            r#"<w:p>{style}<w:r><w:t xml:space="preserve">{}</w:t></w:r></w:p>"#,
-            escaped(text)
-        )
+        format!(r#"<w:p>{style}<w:r><w:t xml:space="preserve">{}</w:t></w:r></w:p>"#, escaped(text))
     };
     let heading = r#"<w:pPr><w:pStyle w:val="Heading1"/></w:pPr>"#;
     let space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main";
@@ -181,8 +178,8 @@ fn in_pdf(line: &str) -> String {
 /// for what it lacks.
 fn western(letter: char) -> u8 {
     const FROM_128: [char; 32] = [
-        '€', '?', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '?', 'Ž', '?', '?', '‘', '’', '“', '”',
-        '•', '–', '—', '˜', '™', 'š', '›', 'œ', '?', 'ž', 'Ÿ',
+        '€', '?', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '?', 'Ž', '?', '?', '‘', '’', '“',
+        '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '?', 'ž', 'Ÿ',
     ];
     match u8::try_from(letter) {
         Ok(byte) if !(128..160).contains(&byte) => byte,

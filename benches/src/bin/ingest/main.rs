@@ -79,10 +79,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let changed = changed?;
     let written = first.done.added.documents;
     if written != args.pages {
-        return Err(format!("{written} of {} pages were written: look at what is in {}", args.pages, folder.display()).into());
+        return Err(format!(
+            "{written} of {} pages were written: look at what is in {}",
+            args.pages,
+            folder.display()
+        )
+        .into());
     }
     println!("model  {}, {} threads\n", first.model.name, first.model.threads);
-    println!("| run | written | unchanged | passages | tokens | s | model's share | a batch with it | memory MiB |");
+    println!(
+        "| run | written | unchanged | passages | tokens | s | model's share | a batch with it | memory MiB |"
+    );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     for (name, run) in [("first", &first), ("again", &again), ("one page changed", &changed)] {
         let (added, wall) = (run.done.added, run.wall.as_secs_f64());

@@ -197,8 +197,7 @@ fn is_there(app: &App, order: &Order, adding: &Adding) -> Result<bool, Failure> 
 fn add(app: &App, order: &Order, adding: &Adding) -> Result<(), Failure> {
     let file = app.files.get(&adding.file)?;
     let bytes = app.files.content(&adding.file)?;
-    let parsed =
-        parse(&file.filename, &bytes).map_err(|error| Failure::Unreadable(error.to_string()))?;
+    let parsed = parse(&file.filename, &bytes).map_err(|error| Failure::Unreadable(error.to_string()))?;
     drop(bytes);
     let metadata = about(app, order, adding, file.filename.clone())?.with(&adding.attributes)?;
     let title = if parsed.title.trim().is_empty() { file.filename } else { parsed.title };

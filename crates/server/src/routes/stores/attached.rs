@@ -85,7 +85,8 @@ fn pending_item(app: &App, pending: &Pending) -> Item {
     let mut body = body(store, &adding.file, *created_at, status, adding.bytes, &adding.attributes);
     body["last_error"] = error;
     let usual = app.engine.about(store).ok().map(|about| about.chunk);
-    body["chunking_strategy"] = shown(usual.map(|usual| usual.with(adding.chunk.unwrap_or_default())).as_ref());
+    body["chunking_strategy"] =
+        shown(usual.map(|usual| usual.with(adding.chunk.unwrap_or_default())).as_ref());
     Item { id: adding.file.clone(), created_at: *created_at, body }
 }
 

@@ -265,13 +265,12 @@ impl Attaching {
 
     /// When a store was used last. One that nothing was written down of counts as
     /// used now, so that a restart never expires it.
-    pub(crate) fn last_active(&self, store: &str, created_at: u64, keep: bool) -> u64 {
+    pub(crate) fn last_active(&self, store: &str, keep: bool) -> u64 {
         let known = self.active.lock().get(store).map(|active| active.at);
-        let at = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             self.touch(store, keep);
             now()
-        });
-        at.max(created_at)
+        })
     }
 
     /// Forgets a store that was deleted.
@@ -325,12 +324,8 @@ mod tests {
     use super::*;
 
     fn order(id: &str, batch: Option<&str>, files: &[&str]) -> Order {
-        let adding = |file: &&str| Adding {
-            file: (*file).to_owned(),
-            bytes: 4,
-            attributes: Map::new(),
-            chunk: None,
-        };
+        let adding =
+            |file: &&str| Adding { file: (*file).to_owned(), bytes: 4, attributes: Map::new(), chunk: None };
         Order {
             id: id.to_owned(),
             number: 0,
@@ -434,14 +429,13 @@ mod tests {
         let first = Attaching::open(dir.path());
         first.touch("kept", true);
         first.touch("another", false);
-        let at = first.last_active("kept", 0, true);
+        let at = first.last_active("kept", true);
         let again = Attaching::open(dir.path());
         assert_eq!(again.stores(), ["kept"]);
-        assert_eq!(again.last_active("kept", 0, true), at);
+        assert_eq!(again.last_active("kept", true), at);
         again.uses.put(&record("kept", ""), &Use { store: "kept".to_owned(), at: 5 }).unwrap();
         let later = Attaching::open(dir.path());
-        assert_eq!(later.last_active("kept", 3, true), 5);
-        assert_eq!(later.last_active("kept", 9, true), 9);
-        assert!(later.last_active("new", 3, false) >= at);
+        assert_eq!(later.last_active("kept", true), 5);
+        assert!(later.last_active("new", false) >= at);
     }
 }

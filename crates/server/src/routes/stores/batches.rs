@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::attached::{Status, file, having};
 use super::adding;
+use super::attached::{Status, file, having};
 use super::pending::{Batch, Wanted};
 use super::shape::{Item, Paging, shaped};
 use super::used;

@@ -65,9 +65,7 @@ mod tests {
 
     #[test]
     fn a_strategy_is_auto_or_sizes_within_bounds() {
-        let sizes = |size: usize, overlap: usize| {
-            json!({ "type": "static", "static": { "max_chunk_size_tokens": size, "chunk_overlap_tokens": overlap } })
-        };
+        let sizes = |size: usize, overlap: usize| json!({ "type": "static", "static": { "max_chunk_size_tokens": size, "chunk_overlap_tokens": overlap } });
         for auto in [None, Some(Value::Null), Some(json!({ "type": "auto" }))] {
             assert_eq!(strategy(auto.as_ref()).unwrap(), None);
         }

@@ -125,7 +125,7 @@ impl Store {
     }
 
     fn last_active(&self, app: &App, id: &str) -> u64 {
-        app.attaching.last_active(id, self.created_at, self.expires_after.is_some())
+        app.attaching.last_active(id, self.expires_after.is_some())
     }
 
     /// Refuses it where it has not been used for too long, and notes a use.

@@ -157,7 +157,7 @@ fn an_expired_store_is_refused_wherever_it_is_asked_until_it_is_given_more_time(
     store.expires_after = Some(ExpiresAfter { anchor: Anchor::LastActiveAt, days: 4 });
     store.keep(&app.engine, "store").unwrap();
     in_use(&app, "other name").unwrap();
-    assert!(app.attaching.last_active("store", 0, true) >= now() - 5);
+    assert!(app.attaching.last_active("store", true) >= now() - 5);
 }
 
 #[test]
