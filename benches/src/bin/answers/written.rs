@@ -196,12 +196,12 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_word_by_word() {
         let title = "Wings & flaps";
-        let text = "A (thin) wing at M < 1 is \"swept\" – see café, 5 € \\ m. ".repeat(90);
+        let text = "A (thin) wing at M < 1 is \"swept\" – see café, 5 € m. ".repeat(90);
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         for kind in Kind::ALL {
             let file = kind.file(title, text.trim()).unwrap();
             let parsed = parse(&format!("a.{}", kind.end()), &file).unwrap();
-            let read = parsed.text.replace("\\\\", "\u{0}").replace('\\', "").replace('\u{0}', "\\");
+            let read = parsed.text.replace('\\', "");
             let read = if kind == Kind::Pdf || kind == Kind::Markdown { &parsed.text } else { &read };
             let all = words(&format!("{title} {text}"));
             let got: Vec<String> = words(read).into_iter().filter(|word| word != "#").collect();
