@@ -118,6 +118,15 @@ def test_info_tells_what_a_model_is(client):
     assert about["model_type"] == {"embedding": {"pooling": "splade"}}
 
 
+def test_info_without_a_name_tells_what_the_default_is_of_any_kind(new_model_server, tmp_path_factory):
+    home = tmp_path_factory.mktemp("hub")
+    tiny_models.install(SPLADE, "tiny/splade", home)
+    settings = {"CAIRN__MODELS__STORE__HUB_HOME": str(home), "CAIRN__MODELS__DEFAULT": "tiny/splade"}
+    about = httpx.get(new_model_server("bert", settings).url + "/info", timeout=60).json()
+    assert about["model_id"] == "tiny/splade"
+    assert about["model_type"] == {"embedding": {"pooling": "splade"}}
+
+
 def test_one_model_fills_all_three_vectors_of_a_point_in_one_pass(client, collection):
     def document(at):
         return {"text": TEXTS[at], "model": "tiny/m3"}

@@ -197,41 +197,11 @@ impl Engine {
     }
 
     /// As [`Engine::embedder`], for what needs the model itself, such as its
-    /// tokens.
+    /// tokens; its vectors may be of any kind, which [`Encoder::heads`] tells.
     ///
     /// # Errors
     /// Those of [`Engine::embedder`], and [`Error::NotHere`] for a model behind
     /// an address.
-    pub fn encoder(&self, model: Option<&str>) -> Result<(String, Arc<Encoder>)> {
-        let (name, embedder) = self.embedder(model)?;
-        match embedder.encoder() {
-            Some(encoder) => Ok((name, encoder.clone())),
-            None => Err(Error::NotHere { name }),
-        }
-    }
-
-    /// The same for a model with vectors of this kind: what else it makes is told
-    /// by [`Encoder::heads`].
-    ///
-    /// # Errors
-    /// Those of [`Engine::encoder`].
-    pub fn encoder_of(
-        &self,
-        model: Option<&str>,
-        kind: cairn_embed::ModelKind,
-    ) -> Result<(String, Arc<Encoder>)> {
-        let name = match model {
-            Some(name) => self.models.canonical(name),
-            None => self.models.settled(&Silent)?,
-        };
-        let encoder = self.models.of_kind_by_name(&name, kind)?;
-        Ok((name, encoder))
-    }
-
-    /// The same for a model with vectors of any kind.
-    ///
-    /// # Errors
-    /// Those of [`Engine::encoder`].
     pub fn any_encoder(&self, model: Option<&str>) -> Result<(String, Arc<Encoder>)> {
         let name = match model {
             Some(name) => self.models.canonical(name),

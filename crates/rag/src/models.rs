@@ -233,23 +233,17 @@ impl Models {
         Err(Error::ModelKind { name, kind, want: ModelKind::Embedding })
     }
 
-    /// The model of this name from outside, for vectors of any kind but scores; it
-    /// must be here.
-    pub(crate) fn of_kind_by_name(&self, name: &str, want: ModelKind) -> Result<Arc<Encoder>> {
+    /// The model of this name from outside, whatever vectors it makes; it must be
+    /// here.
+    pub(crate) fn any_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
         self.check_outside(name)?;
-        if want != ModelKind::Embedding {
-            return self.of_kind(name, want, &Silent);
+        if let Some(kind @ (ModelKind::Sparse | ModelKind::Multivector)) = self.kind(name) {
+            return self.of_kind(name, kind, &Silent);
         }
         match self.get(name)?.encoder() {
             Some(encoder) => Ok(encoder.clone()),
             None => Err(Error::NotHere { name: self.canonical(name) }),
         }
-    }
-
-    /// The model of this name from outside, whatever vectors it makes.
-    pub(crate) fn any_by_name(&self, name: &str) -> Result<Arc<Encoder>> {
-        let want = self.kind(name).filter(|kind| *kind != ModelKind::Rerank);
-        self.of_kind_by_name(name, want.unwrap_or(ModelKind::Embedding))
     }
 
     /// A model that is here, or is fetched, and makes vectors of this kind.

