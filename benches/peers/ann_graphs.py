@@ -11,7 +11,7 @@ from ann_system import ALONE, Bytes, System
 
 
 class Svs(System):
-    """Intel's Vamana. Its own codes, LVQ and LeanVec, refuse other makers' processors."""
+    """Intel's Vamana."""
 
     package = "scalable-vs"
     module = "svs"
@@ -70,6 +70,41 @@ class SvsInt8(Svs):
 
     def questions(self, queries):
         return self.bytes.queries(queries)
+
+
+class SvsOwnCodes(Svs):
+    """Codes of its own, which refuse other makers' processors and take rows out of a file."""
+
+    def __init__(self, base, task, folder):
+        super().__init__(base, task, folder)
+        self.file = str(folder / "rows.fvecs")
+        self.library.write_vecs(base, self.file)
+
+    def rows(self):
+        kind = self.library.DataType.float32
+        return self.codes(self.library.VectorDataLoader(self.file, kind, dims=self.dim))
+
+
+class SvsLvq8(SvsOwnCodes):
+    note = "Vamana, 64 links, window 200, LVQ8"
+
+    def codes(self, rows):
+        return self.library.LVQLoader(rows, 8)
+
+
+class SvsLvq4x8(SvsOwnCodes):
+    note = "Vamana, 64 links, window 200, LVQ4x8, rescored by itself"
+
+    def codes(self, rows):
+        return self.library.LVQLoader(rows, 4, 8, strategy=self.library.LVQStrategy.Turbo)
+
+
+class SvsLeanVec(SvsOwnCodes):
+    note = "Vamana, 64 links, window 200, LeanVec to half the values, LVQ4 and LVQ8"
+
+    def codes(self, rows):
+        kinds = self.library.LeanVecKind
+        return self.library.LeanVecLoader(rows, self.dim // 2, kinds.lvq4, kinds.lvq8)
 
 
 class Hnswlib(System):

@@ -30,10 +30,14 @@ enum Asked {
 use Asked::{Always, ByName, WithAll};
 
 /// Every peer, with the versions it was driven with.
-const PEERS: [System; 16] = [
+const PEERS: [System; 19] = [
     peer("svs-int8", &["scalable-vs==0.5.0"], Always),
     peer("svs-f16", &["scalable-vs==0.5.0"], Always),
     peer("svs-f32", &["scalable-vs==0.5.0"], WithAll),
+    // Left out, with the reason, where the processor is not Intel's.
+    peer("svs-lvq8", &["scalable-vs==0.5.0"], Always),
+    peer("svs-lvq4x8", &["scalable-vs==0.5.0"], Always),
+    peer("svs-leanvec", &["scalable-vs==0.5.0"], WithAll),
     peer("scann", &["scann==1.4.2"], Always),
     peer("faiss-hnsw", &["faiss-cpu==1.15.1"], WithAll),
     peer("faiss-hnsw-sq8", &["faiss-cpu==1.15.1"], Always),
