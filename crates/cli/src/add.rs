@@ -21,7 +21,7 @@ pub(crate) fn run(settings: &Settings, wanted: &Add, as_json: bool) -> Outcome {
     check_paths(wanted)?;
     let options = options(wanted);
     if wanted.watch {
-        return watch::run(settings, wanted, options, as_json);
+        return watch::run(settings, wanted, &options, as_json);
     }
     let engine = open(settings)?;
     let cancel = Cancel::new();

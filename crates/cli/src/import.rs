@@ -137,7 +137,7 @@ impl<'e> Intake<'e> {
         let bar = counting("importing", points);
         let mut from = None;
         loop {
-            let page = remote.page(from)?;
+            let page = remote.page(from.as_ref())?;
             for point in page.points {
                 self.offer(None, Some(Item::Point(point)))?;
             }

@@ -57,7 +57,7 @@ impl Remote {
         Ok((info.config()?, points))
     }
 
-    pub(crate) fn page(&self, from: Option<WrittenId>) -> Outcome<Page> {
+    pub(crate) fn page(&self, from: Option<&WrittenId>) -> Outcome<Page> {
         let mut request = self.agent.post(format!("{}/points/scroll", self.url));
         if let Some(key) = &self.key {
             request = request.header("api-key", key);

@@ -28,14 +28,14 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// How long a round waits for the data directory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(settings: &Settings, wanted: &Add, options: IngestOptions, as_json: bool) -> Outcome {
+pub(crate) fn run(settings: &Settings, wanted: &Add, options: &IngestOptions, as_json: bool) -> Outcome {
     let folders = wanted.paths.iter().map(|path| full_path(path)).collect::<Outcome<Vec<_>>>()?;
     let cancel = Cancel::new();
     stop_on_signal(&cancel)?;
     let mut watch = Watch {
         settings,
         wanted,
-        options: IngestOptions { prune: true, ..options },
+        options: IngestOptions { prune: true, ..options.clone() },
         as_json,
         cancel,
         models: Arc::new(Models::new(settings.models.clone())),

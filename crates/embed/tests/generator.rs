@@ -193,7 +193,6 @@ fn logits_are_those_of_the_reference_for_every_family() {
         let options = GeneratorOptions { context_tokens: 32, ..GeneratorOptions::default() };
         let got = case.load_with(&options).unwrap().scores(&case.ids).unwrap();
         let off = furthest(&got, &case.logits());
-        println!("{}: off by {off:.1e} at most", case.name);
         assert!(off < 1e-3, "{}: off by {off}", case.name);
     }
 }
@@ -223,8 +222,7 @@ fn half_precision_weights_stay_near_the_reference_and_8_bits_near_that() {
         let generator = Generator::load(&path, &GeneratorOptions::default()).unwrap();
         for (count, want) in [(ids.len(), &want[..]), (14, &want[..14])] {
             let off = furthest(&generator.scores(&ids[..count]).unwrap(), want) / spread.sqrt();
-            println!("{kind:?}, {count} tokens: off by {off:.1e} of the spread");
-            assert!(off < part, "{kind:?}: off by {off} of the spread");
+            assert!(off < part, "{kind:?}: {count} tokens are off by {off} of the spread");
         }
     }
 }

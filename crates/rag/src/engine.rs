@@ -310,7 +310,7 @@ impl Engine {
     ) -> Result<Added> {
         check_documents(documents)?;
         let target = Target::new(self, collection, chunk, &Silent)?;
-        self.add_to(&target, documents, format, cancel, progress)
+        add_to(&target, documents, format, cancel, progress)
     }
 
     /// As [`Engine::add_until`] to a collection that is there, with these
@@ -333,44 +333,7 @@ impl Engine {
         let mut target = Target::new(self, collection, None, &Silent)?;
         target.chunk = target.chunk.with(chunk);
         target.chunk.check()?;
-        self.add_to(&target, documents, format, cancel, &mut |_| {})
-    }
-
-    fn add_to(
-        &self,
-        target: &Target<'_>,
-        documents: &[Document],
-        format: Format,
-        cancel: &Cancel,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Added> {
-        let mut added = Added::default();
-        let mut done = 0;
-        for batch in documents.chunks(BATCH_DOCUMENTS) {
-            if cancel.is_cancelled() {
-                return Err(cairn_embed::Error::Cancelled.into());
-            }
-            let known = target.known(batch.iter().map(|document| document.id.as_str()))?;
-            let mut fresh = Vec::new();
-            for document in batch {
-                let fingerprint = target.fingerprint(document, format)?;
-                if known.get(&document.id).is_some_and(|known| known.fingerprint == fingerprint) {
-                    added.unchanged += 1;
-                    continue;
-                }
-                fresh.push(target.prepare(Cow::Borrowed(document), format, fingerprint, None)?);
-            }
-            if !fresh.is_empty() {
-                let embedded = target.embed(&fresh, cancel)?;
-                added.tokens += embedded.tokens;
-                let written = target.commit(embedded)?;
-                added.documents += written.documents;
-                added.passages += written.passages;
-            }
-            done += batch.len();
-            progress(done);
-        }
-        Ok(added)
+        add_to(&target, documents, format, cancel, &mut |_| {})
     }
 
     /// Makes a collection of texts for the default model, unless it is there;
@@ -566,6 +529,43 @@ impl Engine {
         let model = model.ok_or_else(|| Error::NoTextModel { name: name.to_owned() })?.to_owned();
         Ok((collection, model))
     }
+}
+
+/// Adds documents to an open target, batch by batch.
+fn add_to(
+    target: &Target<'_>,
+    documents: &[Document],
+    format: Format,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Added> {
+    let mut added = Added::default();
+    let mut done = 0;
+    for batch in documents.chunks(BATCH_DOCUMENTS) {
+        if cancel.is_cancelled() {
+            return Err(cairn_embed::Error::Cancelled.into());
+        }
+        let known = target.known(batch.iter().map(|document| document.id.as_str()))?;
+        let mut fresh = Vec::new();
+        for document in batch {
+            let fingerprint = target.fingerprint(document, format)?;
+            if known.get(&document.id).is_some_and(|known| known.fingerprint == fingerprint) {
+                added.unchanged += 1;
+                continue;
+            }
+            fresh.push(target.prepare(Cow::Borrowed(document), format, fingerprint, None)?);
+        }
+        if !fresh.is_empty() {
+            let embedded = target.embed(&fresh, cancel)?;
+            added.tokens += embedded.tokens;
+            let written = target.commit(embedded)?;
+            added.documents += written.documents;
+            added.passages += written.passages;
+        }
+        done += batch.len();
+        progress(done);
+    }
+    Ok(added)
 }
 
 /// Whether a reading is of this collection.

@@ -93,7 +93,7 @@ pub(crate) struct Generator {
 
 enum Source {
     Local(Box<Local>),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A model and where it is.
@@ -121,7 +121,7 @@ impl Generator {
         let source = if !options.gguf.is_empty() {
             Source::Local(Box::new(Local::new(options, models.clone())))
         } else if !options.url.is_empty() {
-            Source::Remote(Remote::new(options))
+            Source::Remote(Box::new(Remote::new(options)))
         } else {
             return None;
         };

@@ -141,10 +141,7 @@ impl Models {
         if self.remote(&name).is_some() || self.is_built_in(&name) || self.encoders.has(&name) {
             return Ok(name);
         }
-        let error = match self.folder(&name, progress) {
-            Ok(_) => return Ok(name),
-            Err(error) => error,
-        };
+        let Err(error) = self.folder(&name, progress) else { return Ok(name) };
         let fallback = self.canonical(&self.options.fallback);
         let known = self.store.canonical(&name).is_some();
         let Some(reason) = absent(&error).filter(|_| known && !fallback.is_empty() && fallback != name)

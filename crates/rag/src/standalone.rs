@@ -107,6 +107,6 @@ impl Finding<'_> {
         let words = Overlap::new(&wanted.query, self.reading)?.share(&whole(passage));
         let retriever = self.engine.retriever(self.reading, self.encoder, wanted, self.asked_at, true)?;
         let vector = retriever.vectors([passage.id].into_iter())?.remove(&passage.id);
-        Ok((words + vector.map_or(0.0, |vector| cosine(&found.vector, &vector))) / 2.0)
+        Ok(words.midpoint(vector.map_or(0.0, |vector| cosine(&found.vector, &vector))))
     }
 }

@@ -191,11 +191,14 @@ impl<'c> Written<'c> {
     }
 }
 
+/// Of each document its passages: where they begin, and their characters.
+type Stored = HashMap<String, Vec<(usize, Vec<char>)>>;
+
 /// The passages as a client reads them.
-fn stored(engine: &Engine) -> Outcome<HashMap<String, Vec<(usize, Vec<char>)>>> {
+fn stored(engine: &Engine) -> Outcome<Stored> {
     let collection = engine.database().collection(COLLECTION)?;
     let everything = Scroll { filter: None, limit: usize::MAX - 1, parts: Parts::payload(), from: None };
-    let mut stored: HashMap<String, Vec<(usize, Vec<char>)>> = HashMap::new();
+    let mut stored = Stored::new();
     for record in collection.scroll(&everything)?.records {
         let payload = record.payload.ok_or("a passage has no payload")?;
         let document = payload["document_id"].as_str().ok_or("a passage has no document")?;

@@ -241,7 +241,7 @@ fn space(db: &Connection, id: &str) -> rusqlite::Result<Option<Metric>> {
             Value::Null => json,
             embedding => embedding,
         });
-        told = json.as_ref().and_then(|json| first_space(json));
+        told = json.as_ref().and_then(first_space);
     }
     Ok(match told.as_deref() {
         Some("cosine") => Some(Metric::Cosine),
@@ -252,13 +252,9 @@ fn space(db: &Connection, id: &str) -> rusqlite::Result<Option<Metric>> {
 }
 
 fn first_space(json: &Value) -> Option<String> {
-    match json {
-        Value::Object(object) => match object.get("space").and_then(Value::as_str) {
-            Some(space) => Some(space.to_owned()),
-            None => object.values().find_map(first_space),
-        },
-        _ => None,
-    }
+    let object = json.as_object()?;
+    let space = object.get("space").and_then(Value::as_str).map(str::to_owned);
+    space.or_else(|| object.values().find_map(first_space))
 }
 
 fn chosen(mut all: Vec<Source>, wanted: Option<&str>) -> Result<Source, String> {

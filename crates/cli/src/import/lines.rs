@@ -85,9 +85,10 @@ fn item(line: &[u8]) -> Result<Option<Item>, String> {
 /// Where in its line something is wrong; the number of the line is told anyway.
 fn in_line(error: &serde_json::Error) -> String {
     let told = error.to_string().replace(" at line 1 column ", " at column ");
-    match told.starts_with("missing field `vector`") {
-        true => "it has no `vector`, no `vectors` and no `text`".to_owned(),
-        false => told,
+    if told.starts_with("missing field `vector`") {
+        "it has no `vector`, no `vectors` and no `text`".to_owned()
+    } else {
+        told
     }
 }
 

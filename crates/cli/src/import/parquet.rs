@@ -86,21 +86,17 @@ fn holds_floats(of: &Type) -> bool {
     }
     // A list has one repeated group, which has the elements.
     let [inner] = of.get_fields() else { return false };
-    let element = match inner.is_group() {
-        true => match inner.get_fields() {
-            [element] => element,
-            _ => return false,
-        },
-        false => inner,
+    let element = if inner.is_group() {
+        let [element] = inner.get_fields() else { return false };
+        element
+    } else {
+        inner
     };
-    match element.is_primitive() {
-        true => {
-            let info = element.get_basic_info();
-            matches!(element.get_physical_type(), Physical::FLOAT | Physical::DOUBLE)
-                || info.logical_type_ref() == Some(&LogicalType::Float16)
-        }
-        false => holds_floats(element),
+    if !element.is_primitive() {
+        return holds_floats(element);
     }
+    matches!(element.get_physical_type(), Physical::FLOAT | Physical::DOUBLE)
+        || element.get_basic_info().logical_type_ref() == Some(&LogicalType::Float16)
 }
 
 fn is_text(of: &Type) -> bool {
@@ -285,6 +281,8 @@ mod tests {
 
     #[test]
     fn a_column_of_floats_is_told_from_other_lists() {
+        use Kind::{Other, Text, Vector};
+
         let message = "message m {
             optional group a (LIST) { repeated group list { optional float element; } }
             optional group b (LIST) { repeated group list { optional group element (LIST) {
@@ -296,7 +294,6 @@ mod tests {
         }";
         let schema = parse_message_type(message).unwrap();
         let kinds: Vec<Kind> = schema.get_fields().iter().map(|of| column(of).kind).collect();
-        use Kind::{Other, Text, Vector};
         assert_eq!(kinds, [Vector, Vector, Other, Other, Text, Other]);
     }
 

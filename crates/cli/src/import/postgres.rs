@@ -191,10 +191,10 @@ fn tables(reading: &mut postgres::Transaction<'_>, from: &str) -> Outcome<String
                WHERE a.attrelid = c.oid AND t.typname IN ('vector', 'halfvec', 'sparsevec')), 1 LIMIT 20";
     let all = reading.query(all, &[]).map_err(|error| failed(from, &error))?;
     let names: Vec<String> = all.iter().map(|one| one.get(0)).collect();
-    Ok(match names.is_empty() {
-        true => "the database has none".to_owned(),
-        false => format!("there are {}", names.join(", ")),
-    })
+    if names.is_empty() {
+        return Ok("the database has none".to_owned());
+    }
+    Ok(format!("there are {}", names.join(", ")))
 }
 
 fn column(name: String, type_name: &str, is_text: bool) -> (Column, Form) {
@@ -221,9 +221,10 @@ fn query(table: &Table, roles: &[Role]) -> String {
             _ => selected.push(format!("to_json({name})::text")),
         }
     }
-    selected.push(match payload.is_empty() {
-        true => "NULL::text".to_owned(),
-        false => format!("(SELECT row_to_json(p)::text FROM (SELECT {}) AS p)", payload.join(", ")),
+    selected.push(if payload.is_empty() {
+        "NULL::text".to_owned()
+    } else {
+        format!("(SELECT row_to_json(p)::text FROM (SELECT {}) AS p)", payload.join(", "))
     });
     format!("SELECT {} FROM {} AS t", selected.join(", "), table.name)
 }

@@ -186,7 +186,7 @@ impl Config {
 
     /// How many positions back a layer sees, itself included; all when none.
     pub(super) fn window(&self, layer: usize) -> Option<usize> {
-        self.window.filter(|_| (layer + 1) % self.layers_a_full_one != 0)
+        self.window.filter(|_| !(layer + 1).is_multiple_of(self.layers_a_full_one))
     }
 
     pub(super) fn rope(&self, layer: usize) -> &Rope {

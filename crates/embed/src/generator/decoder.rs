@@ -62,9 +62,10 @@ impl Decoder {
         const EMBEDDINGS: &str = "token_embd.weight";
         let (rows, hidden) = (config.vocabulary, config.hidden);
         let embeddings = gguf.product(EMBEDDINGS, rows, hidden)?;
-        let output = match gguf.has_tensor("output.weight") {
-            true => gguf.product("output.weight", rows, hidden)?,
-            false => embeddings.clone(),
+        let output = if gguf.has_tensor("output.weight") {
+            gguf.product("output.weight", rows, hidden)?
+        } else {
+            embeddings.clone()
         };
         let norm = gguf.vector("output_norm.weight", hidden)?;
         let layers =
@@ -268,7 +269,7 @@ impl Joined {
 /// Whether candle has a product of tiles for such weights; otherwise it goes through
 /// all of them again for each row.
 fn is_tiled(weights: &QTensor, inputs: usize) -> bool {
-    matches!(weights.dtype(), GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0) && inputs % 256 == 0
+    matches!(weights.dtype(), GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0) && inputs.is_multiple_of(256)
 }
 
 /// Bounds values softly from both sides.

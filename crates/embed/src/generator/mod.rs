@@ -290,6 +290,7 @@ impl Generator {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // As `map_err` gives it.
 fn compute(error: candle_core::Error) -> Error {
     Error::Compute { reason: plain(&error) }
 }

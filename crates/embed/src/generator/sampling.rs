@@ -52,9 +52,8 @@ impl Sampling {
     /// # Errors
     /// [`Error::Option`].
     pub fn check(&self) -> Result<()> {
-        let check = |option, value: f32, fits: bool, want| match fits {
-            true => Ok(()),
-            false => Err(Error::Option { option, value: value.to_string(), want }),
+        let check = |option, value: f32, fits: bool, want| {
+            if fits { Ok(()) } else { Err(Error::Option { option, value: value.to_string(), want }) }
         };
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::Option { option: "stop", value: "an empty text".into(), want: "a text" });

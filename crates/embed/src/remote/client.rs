@@ -126,23 +126,10 @@ impl Client {
                 // What one was told holds for all.
                 self.pace.hold(then);
             } else {
-                self.sleep(then, going)?;
+                sleep(then, going)?;
             }
             last = Some(refusal);
             tried += 1;
-        }
-    }
-
-    fn sleep(&self, until: Instant, going: &dyn Fn() -> bool) -> Result<()> {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if !going() {
-                return Err(Error::Cancelled);
-            }
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
         }
     }
 
@@ -218,6 +205,20 @@ fn asked(value: &str, now: SystemTime) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+/// Waits until then, unless it is no longer wanted.
+fn sleep(until: Instant, going: &dyn Fn() -> bool) -> Result<()> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if !going() {
+            return Err(Error::Cancelled);
+        }
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ impl Remote {
             sent => sent?,
         };
         let wrong = |reason: String| self.client.failed(None, reason);
-        let answer = wire::answer(self.options.protocol, answer, items).map_err(wrong)?;
+        let answer = wire::answer(self.options.protocol, &answer, items).map_err(wrong)?;
         for vector in &answer.vectors {
             let want = *self.dim.get_or_init(|| match self.options.dimensions {
                 0 => vector.len(),

@@ -84,7 +84,7 @@ struct Usage {
 ///
 /// # Errors
 /// In words, what is wrong with it.
-pub(super) fn answer(protocol: Protocol, sent: Sent, items: &[Item<'_>]) -> Result<Answer, String> {
+pub(super) fn answer(protocol: Protocol, sent: &Sent, items: &[Item<'_>]) -> Result<Answer, String> {
     let not = |error: serde_json::Error| {
         let shown: String = String::from_utf8_lossy(&sent.bytes).chars().take(120).collect();
         format!("its answer is not what an embedding service sends ({error}): {shown}")
@@ -163,16 +163,16 @@ mod tests {
         let text = r#"{"data": [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1, 2]}],
             "usage": {"prompt_tokens": 9, "total_tokens": 9}}"#;
         let want = Answer { vectors: vec![vec![1.0, 2.0], vec![3.0, 4.0]], tokens: 9 };
-        assert_eq!(answer(Protocol::OpenAi, sent(text), &two()), Ok(want));
+        assert_eq!(answer(Protocol::OpenAi, &sent(text), &two()), Ok(want));
         let want = Answer { vectors: vec![vec![1.0], vec![2.0]], tokens: 2 };
-        assert_eq!(answer(Protocol::Tei, sent("[[1], [2]]"), &two()), Ok(want));
+        assert_eq!(answer(Protocol::Tei, &sent("[[1], [2]]"), &two()), Ok(want));
         let told = Sent { tokens: Some(5), ..sent("[[1], [2]]") };
-        assert_eq!(answer(Protocol::Tei, told, &two()).map(|answer| answer.tokens), Ok(5));
+        assert_eq!(answer(Protocol::Tei, &told, &two()).map(|answer| answer.tokens), Ok(5));
     }
 
     #[test]
     fn an_answer_that_is_none_is_refused_in_words() {
-        let refused = |protocol, text: &str| answer(protocol, sent(text), &two()).expect_err("refused");
+        let refused = |protocol, text: &str| answer(protocol, &sent(text), &two()).expect_err("refused");
         assert!(refused(Protocol::Tei, "<html>").contains("<html>"));
         assert!(refused(Protocol::Tei, "[[1]]").contains("1 vectors for 2 texts"));
         assert!(refused(Protocol::Tei, "[[1], []]").contains("without numbers"));

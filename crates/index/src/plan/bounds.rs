@@ -5,6 +5,9 @@ use crate::bits::Bits;
 use crate::fields::Answer;
 use crate::filter::prepared::Clauses;
 
+/// Hears what is known of a condition.
+type Told<'a> = &'a mut dyn FnMut(&Bounds);
+
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     pub(super) sure: Bits,
@@ -69,7 +72,7 @@ impl Bounds {
 
     /// What is known of a whole filter about `len` rows, or entries of an index;
     /// `see` shows what is known of one condition.
-    pub(super) fn of<N>(tree: &Clauses<N>, len: u32, see: &dyn Fn(&N, &mut dyn FnMut(&Bounds))) -> Self {
+    pub(super) fn of<N>(tree: &Clauses<N>, len: u32, see: &dyn Fn(&N, Told<'_>)) -> Self {
         let mut all = Self::exactly(Bits::full(len));
         for node in &tree.must {
             see(node, &mut |bounds| all.and(bounds));
@@ -97,7 +100,7 @@ impl Bounds {
         all
     }
 
-    fn of_enough<N>(enough: usize, nodes: &[N], len: u32, see: &dyn Fn(&N, &mut dyn FnMut(&Bounds))) -> Self {
+    fn of_enough<N>(enough: usize, nodes: &[N], len: u32, see: &dyn Fn(&N, Told<'_>)) -> Self {
         if enough > nodes.len() {
             return Self::exactly(Bits::default());
         }

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::auth::{Access, Level};
 use crate::body::{At, Params, Reply, Started};
-use crate::error::{ApiError, ApiResult, at_least_one};
+use crate::error::{ApiResult, at_least_one};
 use crate::jobs::{Job, Shown, State as JobState, unknown};
 
 /// Which jobs are wanted.
@@ -105,6 +105,6 @@ pub(crate) async fn cancel(
 ) -> ApiResult<Reply<Shown>> {
     allowed(&app, &access, &id, Level::Write)?;
     let shared = app.clone();
-    let job = app.write(move |_| shared.jobs.cancel(&id).map_err(ApiError::from)).await?;
+    let job = app.write(move |_| shared.jobs.cancel(&id)).await?;
     Ok(started.reply(job.shown(None)))
 }

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn map(value: Value) -> Option<Map<String, Value>> {
-        value.as_object().cloned()
+        if let Value::Object(map) = value { Some(map) } else { None }
     }
 
     #[test]

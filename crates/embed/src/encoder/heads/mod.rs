@@ -176,7 +176,7 @@ pub(super) struct HeadSet {
 }
 
 enum Sparse {
-    Masked(MaskedLm),
+    Masked(Box<MaskedLm>),
     Lexical(Lexical),
 }
 
@@ -207,7 +207,7 @@ impl Loading<'_> {
         let hidden = self.of.config.hidden;
         let masked = |splade: Splade| {
             let head = MaskedLm::load(self.weights, self.folder, self.of, splade, self.numbers);
-            head.map(Sparse::Masked).map(Some)
+            head.map(|head| Some(Sparse::Masked(Box::new(head))))
         };
         let sparse = match files.sparse {
             Some(SparseFiles::Masked(splade)) => masked(splade)?,

@@ -327,8 +327,8 @@ fn fill_int8_rows(into: &mut Rows, values: &[f32], inputs: usize) {
             let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
             // SAFETY: a line is 64 bytes.
             unsafe {
-                _mm512_storeu_epi32(line.0.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, bytes))
-            };
+                _mm512_storeu_epi32(line.0.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, bytes));
+            }
         }
     }
 }
@@ -363,8 +363,8 @@ fn store(values: [__m512; 4], into: &mut [f32]) {
     for (quarter, values) in values.into_iter().enumerate() {
         // SAFETY: the mask ends where the slice does.
         unsafe {
-            _mm512_mask_storeu_ps(into.as_mut_ptr().wrapping_add(16 * quarter), lanes[quarter], values)
-        };
+            _mm512_mask_storeu_ps(into.as_mut_ptr().wrapping_add(16 * quarter), lanes[quarter], values);
+        }
     }
 }
 

@@ -122,10 +122,11 @@ mod tests {
 
     #[test]
     fn auto_is_a_level_of_its_own_accord_and_higher_ones_are_refused() {
+        use Instructions::{Amx, Avx2, Avx512, Bf16, Vnni};
+
         let best = Instructions::Auto.resolve().expect("there is always one");
         assert!(best >= Instructions::Portable);
         assert_eq!(Instructions::Portable.resolve().expect("everywhere"), Instructions::Portable);
-        use Instructions::{Amx, Avx2, Avx512, Bf16, Vnni};
         for level in [Avx2, Avx512, Vnni, Bf16, Amx] {
             assert_eq!(level.resolve().is_ok(), level <= best, "{level:?}");
         }

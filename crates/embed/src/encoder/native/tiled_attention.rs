@@ -62,7 +62,7 @@ impl Head {
             scores: scratch.scores.as_mut_ptr().cast(),
             weights: scratch.weights.as_mut_ptr().cast(),
             score_stride: self.keys + 16,
-            weight_stride: (self.keys / 32 | 1) * 16,
+            weight_stride: ((self.keys / 32) | 1) * 16,
         };
         // SAFETY: as the caller says.
         unsafe {
@@ -198,21 +198,21 @@ impl Work<'_> {
         // SAFETY: a row has `keys` values, a multiple of 32.
         unsafe {
             for block in blocks.clone().step_by(WIDTH) {
-                for half in 0..2 {
+                for (half, most) in most.iter_mut().enumerate() {
                     let at = block + 16 * half;
                     let x = _mm512_mask_blend_ps(mask(at), lowest, _mm512_loadu_ps(scores.add(at)));
-                    most[half] = _mm512_max_ps(most[half], x);
+                    *most = _mm512_max_ps(*most, x);
                 }
             }
             let log2 = _mm512_set1_ps(std::f32::consts::LOG2_E);
             let most = _mm512_set1_ps(_mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1])));
             let most = _mm512_mul_ps(most, log2);
             for block in blocks.step_by(WIDTH) {
-                for half in 0..2 {
+                for (half, sum) in sums.iter_mut().enumerate() {
                     let at = block + 16 * half;
                     let x = _mm512_fmsub_ps(_mm512_loadu_ps(scores.add(at)), log2, most);
                     let x = _mm512_maskz_mov_ps(mask(at), exp2_short(x));
-                    sums[half] = _mm512_add_ps(sums[half], x);
+                    *sum = _mm512_add_ps(*sum, x);
                     let short = core::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
                     _mm256_storeu_si256(into.add(at / 2).cast(), short);
                 }

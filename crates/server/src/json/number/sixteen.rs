@@ -83,10 +83,10 @@ fn with_sse(window: &[u8; WINDOW]) -> Option<(f32, usize)> {
 /// The number that sixteen digits write, the first in the lowest byte.
 #[target_feature(enable = "sse4.1")]
 fn number(digits: __m128i) -> u64 {
-    let pairs = _mm_maddubs_epi16(digits, _mm_set1_epi16(10 | 1 << 8));
-    let fours = _mm_madd_epi16(pairs, _mm_set1_epi32(100 | 1 << 16));
+    let pairs = _mm_maddubs_epi16(digits, _mm_set1_epi16(0x010a));
+    let fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001_0064));
     let fours = _mm_packus_epi32(fours, fours);
-    let eights = _mm_madd_epi16(fours, _mm_set1_epi32(10_000 | 1 << 16));
+    let eights = _mm_madd_epi16(fours, _mm_set1_epi32(0x0001_2710));
     let both = _mm_cvtsi128_si64(eights) as u64;
     (both & 0xffff_ffff) * 100_000_000 + (both >> 32)
 }

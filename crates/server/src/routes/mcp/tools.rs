@@ -257,11 +257,12 @@ fn url(id: &str, metadata: &Map<String, Value>) -> String {
 }
 
 fn fetch(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Id {
         id: String,
     }
+
+    let engine = &*app.engine;
     let Id { id } = read(arguments)?;
     let none = || ApiError::not_found(format!("there is no document `{id}`: take an id that `search` gave"));
     let (collection, document) = id.split_once('/').ok_or_else(none)?;
@@ -273,7 +274,6 @@ fn fetch(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
 }
 
 fn ask(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Asked {
         collection: String,
@@ -281,6 +281,8 @@ fn ask(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
         #[serde(default)]
         filter: Option<Filter>,
     }
+
+    let engine = &*app.engine;
     let asked: Asked = read(arguments)?;
     access.check(&asked.collection, Level::Read)?;
     in_use(app, &asked.collection)?;
@@ -293,7 +295,6 @@ fn ask(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
 }
 
 fn query(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Asked {
         collection: String,
@@ -303,6 +304,8 @@ fn query(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
         #[serde(default)]
         filter: Option<Filter>,
     }
+
+    let engine = &*app.engine;
     let asked: Asked = read(arguments)?;
     access.check(&asked.collection, Level::Read)?;
     in_use(app, &asked.collection)?;
@@ -328,11 +331,12 @@ fn list(app: &App, access: &Access, _: &Value) -> ApiResult<Value> {
 }
 
 fn describe(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Named {
         collection: String,
     }
+
+    let engine = &*app.engine;
     let Named { collection } = read(arguments)?;
     access.check(&collection, Level::Read)?;
     let info = engine.database().collection(&collection)?.info();
@@ -350,12 +354,13 @@ fn describe(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
 }
 
 fn upsert(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Given {
         collection: String,
         documents: Vec<Document>,
     }
+
+    let engine = &*app.engine;
     let given: Given = read(arguments)?;
     access.check(&given.collection, Level::Write)?;
     in_use(app, &given.collection)?;
@@ -364,12 +369,13 @@ fn upsert(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
 }
 
 fn delete(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Given {
         collection: String,
         ids: Vec<String>,
     }
+
+    let engine = &*app.engine;
     let given: Given = read(arguments)?;
     access.check(&given.collection, Level::Write)?;
     let mut removed = 0;
@@ -391,7 +397,6 @@ fn memory() -> String {
 }
 
 fn remember(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Given {
         information: String,
@@ -400,6 +405,8 @@ fn remember(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
         #[serde(flatten)]
         place: Kept,
     }
+
+    let engine = &*app.engine;
     let given: Given = read(arguments)?;
     let collection = given.place.collection;
     access.check(&collection, Level::Write)?;
@@ -417,13 +424,14 @@ fn remember(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
 }
 
 fn recall(app: &App, access: &Access, arguments: &Value) -> ApiResult<Value> {
-    let engine = &*app.engine;
     #[derive(Deserialize)]
     struct Asked {
         query: String,
         #[serde(flatten)]
         place: Kept,
     }
+
+    let engine = &*app.engine;
     let asked: Asked = read(arguments)?;
     let collection = asked.place.collection;
     access.check(&collection, Level::Read)?;

@@ -23,7 +23,7 @@ pub(super) struct Made {
 
 impl Made {
     /// The response around what it says.
-    pub(super) fn response(&self, status: &str, output: Vec<Value>) -> Value {
+    pub(super) fn response(&self, status: &str, output: &[Value]) -> Value {
         let mut response = json!({
             "id": self.id, "object": "response", "created_at": self.created_at, "status": status,
             "background": false, "error": null, "incomplete_details": null, "max_output_tokens": null,
@@ -53,14 +53,14 @@ impl Made {
         })
     }
 
-    pub(super) fn message(&self, status: &str, content: Vec<Value>) -> Value {
+    pub(super) fn message(&self, status: &str, content: &[Value]) -> Value {
         json!({
             "id": self.message, "type": "message", "status": status, "role": "assistant",
             "content": content,
         })
     }
 
-    pub(super) fn text(text: &str, annotations: Vec<Value>) -> Value {
+    pub(super) fn text(text: &str, annotations: &[Value]) -> Value {
         json!({ "type": "output_text", "text": text, "annotations": annotations, "logprobs": [] })
     }
 
@@ -81,9 +81,9 @@ impl Made {
     }
 
     pub(super) fn whole(&self, engine: &Engine, answer: &Answer, passages: &[Retrieved]) -> Value {
-        let text = Self::text(&answer.answer, Self::annotations(answer, passages));
-        let output = vec![self.call("completed", Some(passages)), self.message("completed", vec![text])];
-        let mut response = self.response("completed", output);
+        let text = Self::text(&answer.answer, &Self::annotations(answer, passages));
+        let output = vec![self.call("completed", Some(passages)), self.message("completed", &[text])];
+        let mut response = self.response("completed", &output);
         let count = |text: &str| engine.count_tokens(&self.collection, text).unwrap_or(0);
         let (input, output) = (count(&self.query), count(&answer.answer));
         response["usage"] = json!({

@@ -36,7 +36,7 @@ impl Events {
     }
 
     fn begin(&mut self, made: &Made) -> Result<(), Error> {
-        let response = made.response("in_progress", Vec::new());
+        let response = made.response("in_progress", &[]);
         self.send("response.created", json!({ "response": response }))?;
         self.send("response.in_progress", json!({ "response": response }))?;
         let call = made.call("in_progress", None);
@@ -54,9 +54,9 @@ impl Events {
         self.send("response.file_search_call.completed", place)?;
         let call = made.call("completed", Some(&passages));
         self.send("response.output_item.done", json!({ "output_index": 0, "item": call }))?;
-        let message = made.message("in_progress", Vec::new());
+        let message = made.message("in_progress", &[]);
         self.send("response.output_item.added", json!({ "output_index": 1, "item": message }))?;
-        let part = Made::text("", Vec::new());
+        let part = Made::text("", &[]);
         self.send("response.content_part.added", placed(made, json!({ "part": part })))?;
         self.passages = Some(passages);
         Ok(())
@@ -79,7 +79,7 @@ impl Events {
     fn failed(&mut self, made: &Made, error: &ApiError) -> Result<(), Error> {
         let told = json!({ "code": "server_error", "message": error.text, "param": null });
         self.send("error", told)?;
-        let mut response = made.response("failed", Vec::new());
+        let mut response = made.response("failed", &[]);
         response["error"] = json!({ "code": "server_error", "message": error.text });
         self.send("response.failed", json!({ "response": response }))
     }

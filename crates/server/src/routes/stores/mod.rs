@@ -59,6 +59,7 @@ pub(crate) struct StoreInput {
     /// `{"anchor": "last_active_at", "days": 1 to 365}`
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
+    #[allow(clippy::option_option)] // Nothing said, `null`, or a time.
     expires_after: Option<Option<ExpiresAfter>>,
     /// `{"type": "auto"}`, or `{"type": "static", "static": {"max_chunk_size_tokens":
     /// 100 to 4096, "chunk_overlap_tokens": up to half of that}}`: how files are cut
@@ -72,6 +73,7 @@ pub(crate) struct StoreInput {
 }
 
 /// Tells `null`, which takes away what there is, from nothing said.
+#[allow(clippy::option_option)]
 fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<ExpiresAfter>>, D::Error> {
     Option::deserialize(value).map(Some)
 }
