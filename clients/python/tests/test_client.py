@@ -240,6 +240,9 @@ def test_an_answer_has_its_citations(fake, client):
     fake.answers(ANSWER)
     answer = client(fake.url).ask("c", "q")
     assert (answer.answer, answer.refused, answer.citations[0].quote) == ("text", False, "text")
+    assert answer.citations[0].page is None
+    fake.answers(ANSWER | {"citations": [CITATION | {"page": 7}]})
+    assert client(fake.url).ask("c", "q").citations[0].page == 7
     assert fake.request == ("POST", "/collections/c/ask", {"question": "q", "stream": False})
 
 

@@ -119,6 +119,8 @@ export interface Hit {
   start: number;
   end: number;
   text: string;
+  /** From 1, where the document has pages. */
+  page?: number;
   score: number;
   /** What each stage gave: `dense` (cosine), `sparse` (BM25), `fused`, `rerank`. */
   scores?: { dense?: number; sparse?: number; fused?: number; rerank?: number };
@@ -133,6 +135,8 @@ export interface Citation {
   start: number;
   end: number;
   quote: string;
+  /** From 1, where the document has pages. */
+  page?: number;
   score: number;
 }
 

@@ -305,6 +305,7 @@ def _hit(hit: Any) -> Hit:
         metadata=hit.get("metadata") or {},
         scores=hit.get("scores") or {},
         path=tuple(hit.get("path") or ()),
+        page=hit.get("page"),
     )
 
 
@@ -316,6 +317,7 @@ def _citation(citation: Any) -> Citation:
         end=citation["end"],
         quote=citation["quote"],
         score=citation["score"],
+        page=citation.get("page"),
     )
 
 

@@ -99,11 +99,15 @@ class Hit:
     metadata: Mapping[str, Any]
     scores: Mapping[str, float] = field(default_factory=dict)
     path: tuple[Mapping[str, Any], ...] = ()
+    page: int | None = None
 
 
 @dataclass(frozen=True)
 class Citation:
-    """The words of a document that support an answer: `quote == source[start:end]`."""
+    """The words of a document that support an answer: `quote == source[start:end]`.
+
+    `page` counts from 1 where the document has pages.
+    """
 
     document_id: str
     title: str
@@ -111,6 +115,7 @@ class Citation:
     end: int
     quote: str
     score: float
+    page: int | None = None
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ impl Row {
         let id = self.id.unwrap_or_else(|| Value::from(number));
         let Some(text) = self.text else {
             let called = point_id(&id)?;
-            let point = Point { vectors: self.vectors, payload: self.payload, ..Point::new(called) };
+            let point = Point { vectors: self.vectors, payload: self.payload, ..Point::empty(called) };
             return Ok(Item::Point(if strings { point } else { without_label(point, id) }));
         };
         let id = match id {
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(point_id(&json!(7)), Ok(7.into()));
         let uuid = "936da01f-9abd-4d9d-80c7-02af85c822a8";
         assert_eq!(point_id(&json!(uuid)).unwrap().label, None);
-        let named = |id: Value| Point::new(point_id(&id).unwrap());
+        let named = |id: Value| Point::empty(point_id(&id).unwrap());
         assert_eq!(named(json!("doc-1")).label.as_deref(), Some("doc-1"));
         assert!(point_id(&json!("")).is_err() && point_id(&Value::Null).is_err());
 

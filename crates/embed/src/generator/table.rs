@@ -6,7 +6,7 @@
 //! A version or a field that this walk does not know is left to candle.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use candle_core::quantized::GgmlDType;
