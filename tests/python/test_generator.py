@@ -4,6 +4,7 @@ file."""
 
 import hashlib
 import json
+import struct
 import subprocess
 
 import httpx
@@ -144,6 +145,44 @@ def test_llama_cpp_writes_the_same_tokens_from_8_bits(binary, tmp_path):
         theirs = server.complete(case["ids"], 8)
     ours = run(binary, path, ",".join(map(str, case["ids"])), "--ids")
     assert ours["tokens"][:8] == theirs
+
+
+def mixed(name: str) -> str:
+    """The types of a file called Q4_K_M."""
+    if "attn_v" in name or "ffn_down" in name or name == "output.weight":
+        return "Q6_K"
+    return "Q4_K"
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", [*tiny_gguf.BLOCKS, "Q4_K_M"])
+def test_llama_cpp_writes_the_same_tokens_from_few_bits(binary, tmp_path, kind, name):
+    case = tiny_gguf.wide(tiny_gguf.case(name))
+    tensors = tiny_gguf.few_bits(case, mixed if kind == "Q4_K_M" else lambda _: kind)
+    path = tiny_gguf.write(tmp_path / "model.gguf", tiny_gguf.fields(case), tensors)
+    # The second is long enough for tiles, and for weights that are unpacked first.
+    for ids, count in [(case["ids"], 8), (case["ids"] * 3, 1)]:
+        with llama_server.server(path) as server:
+            theirs = server.complete(ids, count)
+        ours = run(binary, path, ",".join(map(str, ids)), "--ids")
+        assert ours["tokens"][:count] == theirs
+
+
+def test_types_of_weights_that_do_not_run_are_named_with_their_tensor(binary, tmp_path):
+    case = tiny_gguf.wide(tiny_gguf.case("llama"))
+    tensors = tiny_gguf.few_bits(case, lambda _: "Q4_K")
+    path = tiny_gguf.write(tmp_path / "model.gguf", tiny_gguf.fields(case), tensors)
+    whole, name = path.read_bytes(), b"blk.1.attn_v.weight"
+    # Behind the name: two sizes of 8 bytes, how many there are before them, then the type.
+    at = whole.index(name) + len(name) + 4 + 16
+    for number, said in [(23, "IQ4_XS"), (39, "MXFP4")]:
+        path.write_bytes(whole[:at] + struct.pack("<I", number) + whole[at + 4 :])
+        command = [str(binary), "model", "run", str(path), "x"]
+        failed = subprocess.run(command, capture_output=True, text=True, env=clean_env())
+        assert failed.returncode == 1
+        assert "blk.1.attn_v.weight" in failed.stderr and said in failed.stderr, failed.stderr
+        assert "model.gguf" in failed.stderr and "Q2_K to Q6_K" in failed.stderr, failed.stderr
 
 
 @needs_llama_cpp

@@ -96,6 +96,28 @@ def test_lines_with_a_text_become_documents(cairn_command, tmp_path):
     assert "points" in cairn_command("import", "points", "-", stdin=texts, env=env, fails=True)
 
 
+def test_strings_as_ids_come_over_as_they_are_or_as_is_asked(cairn_command, tmp_path):
+    given = lines([{"id": 1, "vector": [1, 0]}, {"id": "quarry/1", "vector": [0, 1], "payload": {"n": 2}}])
+    ids = lambda of: [json.loads(line)["id"] for line in cairn_command("export", of, "-").splitlines()]
+    cairn_command("import", "strings", "-", stdin=given)
+    assert ids("strings") == [1, "quarry/1"]
+    cairn_command("import", "uuids", "-", "--string-ids=false", stdin=given)
+    made = str(uuid.uuid5(uuid.NAMESPACE_OID, "quarry/1"))
+    assert ids("uuids") == [1, made]
+    [kept] = [json.loads(line) for line in cairn_command("export", "uuids", "-").splitlines()][1:]
+    assert kept["payload"] == {"n": 2, "_id": "quarry/1"}
+    # One that takes none refuses them, with the way out, and takes them from when it is told to.
+    told = cairn_command("import", "uuids", "-", stdin=given, fails=True)
+    assert "quarry/1" in told and "string_ids" in told and "--string-ids" in told
+    cairn_command("import", "uuids", "-", "--string-ids", stdin=given)
+    assert set(ids("uuids")) == {1, made, "quarry/1"}
+    # A collection that is made takes them if that is asked for, though the source has none.
+    cairn_command("import", "numbers", "-", "--string-ids", stdin=lines([{"id": 1, "vector": [1, 0]}]))
+    cairn_command("import", "numbers", "-", stdin=given)
+    assert ids("numbers") == [1, "quarry/1"]
+    assert "BOOL" in cairn_command("import", "c", "-", "--string-ids=maybe", stdin=given, fails=True)
+
+
 def test_a_collection_of_another_server_is_brought_over(cairn_command, qdrant, server, collection):
     qdrant.create_collection(
         collection,

@@ -31,11 +31,10 @@ def test_a_collection_comes_over_as_chroma_tells_it(cairn_command, unpacked, nam
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     done = json.loads(cairn_command("--json", "import", "c", folder, "--source-collection", name))
     assert done["points"] == len(told[name]) and done["skipped"] == []
-    points = {point["payload"].pop("_id"): point for point in exported(cairn_command, "c")}
+    points = {point["id"]: point for point in exported(cairn_command, "c")}
     assert points.keys() == told[name].keys()
     for id, want in told[name].items():
         point = points[id]
-        assert point["id"] == str(uuid.uuid5(uuid.NAMESPACE_OID, id))
         assert point["payload"] == (want["metadata"] or {}) | {"document": want["document"]}
         vector = want["vector"]
         if name == "few":
@@ -44,6 +43,20 @@ def test_a_collection_comes_over_as_chroma_tells_it(cairn_command, unpacked, nam
             vector = [value / norm for value in vector]
         assert point["vector"] == pytest.approx(vector, abs=1e-6), id
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_ids_become_uuids_where_a_collection_takes_no_strings(cairn_command, unpacked):
+    folder, told = unpacked
+    stones = [folder, "--source-collection", "stones"]
+    cairn_command("import", "c", *stones, "--string-ids=false")
+    points = {point["payload"].pop("_id"): point["id"] for point in exported(cairn_command, "c")}
+    assert points == {id: str(uuid.uuid5(uuid.NAMESPACE_OID, id)) for id in told["stones"]}
+    # A collection that is there keeps its way: the same points once more, no others.
+    cairn_command("import", "c", *stones)
+    assert {point["id"] for point in exported(cairn_command, "c")} == set(points.values())
+    # Unless it is told to take them from now on.
+    cairn_command("import", "c", *stones, "--string-ids")
+    assert {point["id"] for point in exported(cairn_command, "c")} == set(points.values()) | told["stones"].keys()
 
 
 def test_its_texts_can_be_embedded_instead(cairn_command, unpacked, tmp_path):

@@ -73,7 +73,7 @@ def test_every_kind_of_value_becomes_json(cairn_command, tmp_path):
     pq.write_table(pa.table(columns), file)
     cairn_command("import", "c", file, "--distance", "euclid")
     by_id = {point["id"]: point for point in exported(cairn_command, "c")}
-    [made] = [point for point in by_id.values() if point["payload"].get("_id") == "doc-1"]
+    made = by_id["doc-1"]
     assert made["vector"] == [1.0, 2.0] and by_id[str(a_uuid)]["vector"] == [3.0, 4.0]
     payload = made["payload"]
     assert payload == {
@@ -81,10 +81,30 @@ def test_every_kind_of_value_becomes_json(cairn_command, tmp_path):
         "date": "1969-12-31", "time": "01:02:03", "seconds": "2024-02-29T12:00:00Z",
         "millis": "2024-02-29T12:00:00.123Z", "micros": "2024-02-29T12:00:00.123456Z",
         "nanos": "2024-02-29T12:00:00.123456Z", "tags": ["a", "b"], "deep": {"x": 1, "y": {"z": ["q"]}},
-        "map": {"k": 1, "l": 2}, "word": "x", "bytes": "/wA=", "long": "large", "_id": "doc-1",
+        "map": {"k": 1, "l": 2}, "word": "x", "bytes": "/wA=", "long": "large",
     }
     other = by_id[str(a_uuid)]["payload"]
     assert other["bool"] is None and other["tags"] == [] and other["bytes"] == "text" and "_id" not in other
+
+
+def test_strings_are_ids_as_they_are_also_when_the_first_of_them_comes_late(cairn_command, tmp_path):
+    # The first batch has nothing but UUIDs, and makes the collection.
+    ids = [str(uuid.UUID(int=number)) for number in range(1500)] + ["quarry/1", "7"]
+    table = pa.table({"id": ids, "vector": pa.array(vectors(len(ids)), pa.list_(pa.float32()))})
+    file = tmp_path / "ids.parquet"
+    pq.write_table(table, file)
+    assert "1502 points imported" in cairn_command("import", "c", file, "--distance", "dot")
+    out = exported(cairn_command, "c")
+    assert {point["id"] for point in out} == set(ids) and all(point["payload"] == {} for point in out)
+    # The same rows again are the same points.
+    cairn_command("import", "c", file)
+    assert len(exported(cairn_command, "c")) == 1502
+    # Asked for the other way, there is a UUID made from each, and the string in the payload.
+    cairn_command("import", "d", file, "--string-ids=false")
+    kept = [point for point in exported(cairn_command, "d") if point["payload"]]
+    assert {point["payload"]["_id"]: point["id"] for point in kept} == {
+        id: str(uuid.uuid5(uuid.NAMESPACE_OID, id)) for id in ids[1500:]
+    }
 
 
 def test_a_folder_of_shards_with_texts_is_embedded_and_goes_on_behind_itself(cairn_command, tmp_path, small_model):

@@ -146,9 +146,9 @@ def test_names_keys_and_columns_of_any_spelling(cairn_command, pgvector):
     options = ["--vector-column", 'a"b', *(word for name in ("c", "D 2", "secret") for word in ("--leave-out", name))]
     cairn_command("import", "c", pgvector.url, *table, *options, "--distance", "dot")
     out = sorted(exported(cairn_command, "c"), key=lambda point: point["vector"])
-    assert [(point["vector"], point["payload"]) for point in out] == [
-        ([1.0, 2.0], {"_id": "k1"}),
-        ([5.0, 6.0], {"_id": "k2"}),
+    assert [(point["id"], point["vector"], point["payload"]) for point in out] == [
+        ("k1", [1.0, 2.0], {}),
+        ("k2", [5.0, 6.0], {}),
     ]
     two = ["--vector-column", "c", "--vector-column", "D 2"]
     told = cairn_command("import", "d", pgvector.url, *table, *two, fails=True)

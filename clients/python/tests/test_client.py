@@ -44,25 +44,51 @@ ANSWER = {
 }
 
 
+JOB = {
+    "id": "job-7",
+    "collection": "docs",
+    "state": "queued",
+    "before": 2,
+    "created_at": "2026-01-02T03:04:05.006Z",
+    "started_at": None,
+    "ended_at": None,
+    "files": 3,
+    "files_done": 0,
+    "bytes": 90,
+    "bytes_done": 0,
+    "documents": 0,
+    "unchanged": 0,
+    "passages": 0,
+    "tokens": 0,
+    "failed": 0,
+    "new_key": True,
+}
+
+
 class Fake:
     """Keeps the last request; answers with `status` and `body`."""
 
     def __init__(self):
         self.status, self.body = 200, b""
+        self.turns = []  # results that are answered one after the other
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self):
                 size = int(self.headers.get("content-length", 0))
                 sent = self.rfile.read(size)
-                fake.request = (self.command, self.path, json.loads(sent) if sent else None)
+                form = self.headers.get("content-type", "").startswith("multipart/")
+                body = sent if form else json.loads(sent) if sent else None
+                fake.request = (self.command, self.path, body)
                 fake.headers = dict(self.headers)
+                if fake.turns:
+                    fake.answers(fake.turns.pop(0))
                 self.send_response(fake.status)
                 self.send_header("content-length", str(len(fake.body)))
                 self.end_headers()
                 self.wfile.write(fake.body)
 
-            do_GET = do_PUT = do_POST = do_DELETE = answer
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = answer
 
             def log_message(self, *args):
                 pass
@@ -128,6 +154,67 @@ def test_documents_are_sent_as_they_are_and_counted(fake, client):
     assert fake.headers["api-key"] == "k"
 
 
+def test_an_upload_that_is_queued_is_a_job(fake, client, tmp_path):
+    fake.answers(JOB, status=202)
+    job = client(fake.url).queue_documents("my docs", [Document("a", "text")], format="text")
+    assert (job.id, job.state, job.before, job.files, job.ended) == ("job-7", "queued", 2, 3, False)
+    assert fake.request == (
+        "PUT",
+        "/collections/my%20docs/documents?wait=false",
+        {"documents": [{"id": "a", "text": "text", "metadata": {}}], "format": "text"},
+    )
+    note = tmp_path / "n\u00f6te.md"
+    note.write_bytes(b"# Note")
+    for files in ([note, ("b.pdf", b"%PDF")], [str(note), ("b.pdf", b"%PDF")]):
+        assert client(fake.url).queue_files("docs", files).id == "job-7"
+        method, path, body = fake.request
+        assert (method, path) == ("POST", "/collections/docs/documents/files?wait=false")
+        assert b"# Note" in body and b'filename="b.pdf"' in body and b"%PDF" in body
+    assert client(fake.url).queue_files("docs", note).id == "job-7"
+    with pytest.raises(CairnError, match="no file"):
+        client(fake.url).queue_files("docs", [])
+    with pytest.raises(CairnError, match="cannot read .*none.md"):
+        client(fake.url).queue_files("docs", [tmp_path / "none.md"])
+
+
+def test_jobs_are_looked_at_listed_and_cancelled(fake, client):
+    failures = [{"name": "c.pdf", "reason": "it is encrypted"}]
+    fake.answers(JOB | {"state": "done", "failed": 1, "failures": failures})
+    job = client(fake.url).job("job-7")
+    assert job.ended and [(one.name, one.reason) for one in job.failures] == [
+        ("c.pdf", "it is encrypted")
+    ]
+    assert fake.request == ("GET", "/jobs/job-7", None)
+    fake.answers({"jobs": [JOB]})
+    assert [job.id for job in client(fake.url).jobs("my docs", state="queued", limit=5)] == ["job-7"]
+    assert fake.request == ("GET", "/jobs?collection=my+docs&state=queued&limit=5", None)
+    client(fake.url).jobs()
+    assert fake.request == ("GET", "/jobs", None)
+    fake.answers(JOB | {"state": "running", "cancel_asked": True})
+    assert client(fake.url).cancel_job("job-7").cancel_asked
+    assert fake.request == ("DELETE", "/jobs/job-7", None)
+
+
+def test_a_job_is_waited_for_until_it_has_ended_or_it_is_late(fake, client):
+    fake.turns = [JOB, JOB | {"state": "running"}, JOB | {"state": "failed", "error": "gone"}]
+    job = client(fake.url).wait_for_job("job-7", timeout=30)
+    assert (job.state, job.error) == ("failed", "gone") and fake.turns == []
+    fake.answers(JOB | {"state": "running", "files_done": 1})
+    with pytest.raises(CairnError, match="job-7 is running .* 1 of 3 files; it goes on"):
+        client(fake.url).wait_for_job("job-7", timeout=0.3)
+
+
+def test_a_collection_can_take_strings_as_ids(fake, client):
+    fake.answers(True)
+    vectors = {"size": 2, "distance": "Dot"}
+    assert client(fake.url).create_collection("c", vectors, string_ids=True) is True
+    assert fake.request == ("PUT", "/collections/c", {"vectors": vectors, "string_ids": True})
+    client(fake.url).create_collection("c", vectors)
+    assert fake.request[2] == {"vectors": vectors}
+    assert client(fake.url).take_string_ids("c") is True
+    assert fake.request == ("PATCH", "/collections/c", {"string_ids": True})
+
+
 def test_a_document_id_may_have_slashes_but_cannot_climb_out_of_its_path(fake, client):
     fake.answers({"deleted": 3})
     assert client(fake.url).delete_document("c", "a/b?c#d%e") == 3
@@ -153,6 +240,9 @@ def test_an_answer_has_its_citations(fake, client):
     fake.answers(ANSWER)
     answer = client(fake.url).ask("c", "q")
     assert (answer.answer, answer.refused, answer.citations[0].quote) == ("text", False, "text")
+    assert answer.citations[0].page is None
+    fake.answers(ANSWER | {"citations": [CITATION | {"page": 7}]})
+    assert client(fake.url).ask("c", "q").citations[0].page == 7
     assert fake.request == ("POST", "/collections/c/ask", {"question": "q", "stream": False})
 
 

@@ -12,8 +12,16 @@ import type {
   Document,
   Format,
   Hit,
+  Job,
+  JobsOptions,
   SearchOptions,
+  UploadFile,
+  VectorParams,
+  WaitOptions,
 } from "./types.js";
+
+/** Milliseconds between two questions whether a job has ended. */
+const POLL_MS = 200;
 
 /** A Cairn server. A request that does not succeed throws a `CairnError`. */
 export class Cairn {
@@ -28,6 +36,24 @@ export class Cairn {
   }
 
   /**
+   * Makes a collection for points. With `stringIds` they may be called by any
+   * string; without, by numbers and UUIDs. For documents none needs to be made.
+   */
+  async createCollection(
+    collection: string,
+    vectors: VectorParams,
+    options: { stringIds?: boolean } = {},
+  ): Promise<boolean> {
+    const ids = options.stringIds === true ? { string_ids: true } : {};
+    return this.#result("PUT", collectionPath(collection), { vectors, ...ids });
+  }
+
+  /** Lets points of a collection be called by any string from now on. */
+  async takeStringIds(collection: string): Promise<boolean> {
+    return this.#result("PATCH", collectionPath(collection), { string_ids: true });
+  }
+
+  /**
    * Splits documents into passages and makes them searchable. Creates the
    * collection when it is missing. Without `format` texts are read as Markdown,
    * which plain prose also is.
@@ -39,6 +65,68 @@ export class Cairn {
   ): Promise<Added> {
     const path = `${collectionPath(collection)}/documents`;
     return this.#result("PUT", path, { documents, ...options });
+  }
+
+  /** Like `addDocuments`, but answers as soon as they are on the server's disk. */
+  async queueDocuments(
+    collection: string,
+    documents: Document[],
+    options: { format?: Format } = {},
+  ): Promise<Job> {
+    const path = `${collectionPath(collection)}/documents?wait=false`;
+    return this.#result("PUT", path, { documents, ...options });
+  }
+
+  /** Uploads files of any known format; answers as soon as they are on the server's disk. */
+  async queueFiles(collection: string, files: UploadFile[]): Promise<Job> {
+    if (files.length === 0) {
+      throw new CairnError(400, "there is no file to upload");
+    }
+    const form = new FormData();
+    for (const { name, content } of files) {
+      form.append("file", content instanceof Blob ? content : new Blob([content as BlobPart]), name);
+    }
+    return this.#result("POST", `${collectionPath(collection)}/documents/files?wait=false`, form);
+  }
+
+  /** How far an upload is that was queued. */
+  async job(id: string): Promise<Job> {
+    return this.#result("GET", `/jobs/${segment("job id", id)}`);
+  }
+
+  /** Jobs that wait, run or have ended lately, the newest first. */
+  async jobs(options: JobsOptions = {}): Promise<Job[]> {
+    const wanted = new URLSearchParams();
+    for (const [key, value] of Object.entries(options)) {
+      if (value !== undefined) {
+        wanted.set(key, String(value));
+      }
+    }
+    const path = wanted.size === 0 ? "/jobs" : `/jobs?${wanted}`;
+    return (await this.#result<{ jobs: Job[] }>("GET", path)).jobs;
+  }
+
+  /** Ends a job: a queued one at once, a running one within a batch; what it wrote stays. */
+  async cancelJob(id: string): Promise<Job> {
+    return this.#result("DELETE", `/jobs/${segment("job id", id)}`);
+  }
+
+  /** The job when it has ended, however it did. */
+  async waitForJob(id: string, options: WaitOptions = {}): Promise<Job> {
+    const limitMs = options.timeoutMs ?? Infinity;
+    const start = Date.now();
+    for (;;) {
+      const job = await this.job(id);
+      if (job.state === "done" || job.state === "failed" || job.state === "cancelled") {
+        return job;
+      }
+      if (Date.now() - start >= limitMs) {
+        const done = `${job.files_done} of ${job.files} files`;
+        const text = `job ${id} is ${job.state} after ${limitMs} ms, with ${done}; it goes on`;
+        throw new CairnError(0, text);
+      }
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
   }
 
   /** Removes a document; returns how many passages it had. */
@@ -146,11 +234,13 @@ export class Cairn {
     body: unknown,
     signal: AbortSignal,
   ): Promise<Response> {
-    const json = body === undefined ? {} : { "content-type": "application/json" };
+    // Of a form, fetch itself says where its parts begin.
+    const form = body instanceof FormData;
+    const json = body === undefined || form ? {} : { "content-type": "application/json" };
     const response = await fetch(this.#url + path, {
       method,
       headers: { ...this.#headers, ...json },
-      body: body === undefined ? null : JSON.stringify(body),
+      body: body === undefined ? null : form ? body : JSON.stringify(body),
       signal,
     });
     if (!response.ok) {

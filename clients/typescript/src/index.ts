@@ -18,5 +18,11 @@ export type {
   Filter,
   Format,
   Hit,
+  Job,
+  JobsOptions,
+  JobState,
   SearchOptions,
+  UploadFile,
+  VectorParams,
+  WaitOptions,
 } from "./types.js";

@@ -50,6 +50,60 @@ export interface Added {
   tokens: number;
 }
 
+/** Vectors of a collection in Qdrant's words: `{ size: 384, distance: "Cosine" }`, or several by name. */
+export type VectorParams = Record<string, unknown>;
+
+/** A file to upload: its name tells its format. */
+export interface UploadFile {
+  name: string;
+  content: Blob | Uint8Array | string;
+}
+
+/** `done`, `failed` and `cancelled` stay. */
+export type JobState = "queued" | "running" | "done" | "failed" | "cancelled";
+
+export interface JobsOptions {
+  collection?: string;
+  state?: JobState;
+  /** Jobs at most; 100 when left out. */
+  limit?: number;
+}
+
+export interface WaitOptions {
+  /** Gives up after so long; never when left out. */
+  timeoutMs?: number;
+}
+
+/**
+ * An upload that nobody waits for. `files` counts documents too; some that
+ * cannot be read, which `failures` names, leave a job `done`.
+ */
+export interface Job {
+  id: string;
+  collection: string;
+  state: JobState;
+  /** It runs and ends soon, because it is to be cancelled. */
+  cancel_asked?: boolean;
+  /** While it is queued: jobs that come first. */
+  before?: number;
+  created_at: string;
+  started_at: string | null;
+  ended_at: string | null;
+  files: number;
+  files_done: number;
+  bytes: number;
+  bytes_done: number;
+  documents: number;
+  unchanged: number;
+  passages: number;
+  tokens: number;
+  failed: number;
+  /** Not in lists. */
+  failures?: { name: string; reason: string }[];
+  /** Why it failed. */
+  error?: string;
+}
+
 /**
  * A passage that was found; a larger `score` is better.
  *
@@ -65,6 +119,8 @@ export interface Hit {
   start: number;
   end: number;
   text: string;
+  /** From 1, where the document has pages. */
+  page?: number;
   score: number;
   /** What each stage gave: `dense` (cosine), `sparse` (BM25), `fused`, `rerank`. */
   scores?: { dense?: number; sparse?: number; fused?: number; rerank?: number };
@@ -79,6 +135,8 @@ export interface Citation {
   start: number;
   end: number;
   quote: string;
+  /** From 1, where the document has pages. */
+  page?: number;
   score: number;
 }
 

@@ -24,6 +24,18 @@ const ANSWER = {
   generator: "extractive",
 };
 
+const JOB = {
+  id: "job-7",
+  collection: "docs",
+  state: "queued",
+  before: 2,
+  created_at: "2026-01-02T03:04:05.006Z",
+  started_at: null,
+  ended_at: null,
+  files: 3,
+  files_done: 1,
+};
+
 interface Sent {
   method: string | undefined;
   path: string | undefined;
@@ -40,7 +52,7 @@ const server = createServer((request, response) => {
       method: request.method,
       path: request.url,
       key: request.headers["api-key"],
-      body: text === "" ? undefined : JSON.parse(text),
+      body: text === "" ? undefined : text.startsWith("--") ? text : JSON.parse(text),
     };
     respond(response);
   });
@@ -108,6 +120,60 @@ test("documents are sent as they are and counted", async () => {
     key: "k",
     body: { documents, format: "markdown" },
   });
+});
+
+test("an upload that is queued is a job", async () => {
+  answers({ result: JOB, status: "accepted" }, 202);
+  const documents = [{ id: "a", text: "text" }];
+  const cairn = new Cairn({ url });
+  assert.deepEqual(await cairn.queueDocuments("my docs", documents, { format: "text" }), JOB);
+  assert.equal(sent.path, "/collections/my%20docs/documents?wait=false");
+  assert.deepEqual(sent.body, { documents, format: "text" });
+
+  const files = [
+    { name: "nöte.md", content: "# Note" },
+    { name: "b.pdf", content: new Uint8Array([37, 80, 68, 70]) },
+    { name: "c.txt", content: new Blob(["stones"]) },
+  ];
+  assert.equal((await cairn.queueFiles("docs", files)).id, "job-7");
+  assert.equal(sent.method, "POST");
+  assert.equal(sent.path, "/collections/docs/documents/files?wait=false");
+  for (const part of ["# Note", 'filename="b.pdf"', "%PDF", "stones"]) {
+    assert.ok(String(sent.body).includes(part), String(sent.body));
+  }
+  assert.match((await failure(() => cairn.queueFiles("docs", []))).message, /no file/);
+});
+
+test("jobs are looked at, listed, waited for and cancelled", async () => {
+  const cairn = new Cairn({ url });
+  answers({ result: { jobs: [JOB] } });
+  assert.deepEqual(await cairn.jobs({ collection: "my docs", state: "queued", limit: 5 }), [JOB]);
+  assert.equal(sent.path, "/jobs?collection=my+docs&state=queued&limit=5");
+  await cairn.jobs();
+  assert.equal(sent.path, "/jobs");
+  answers({ result: { ...JOB, cancel_asked: true } });
+  assert.equal((await cairn.cancelJob("job-7")).cancel_asked, true);
+  assert.equal(sent.method, "DELETE");
+
+  const results = [JOB, { ...JOB, state: "running" }, { ...JOB, state: "failed", error: "gone" }];
+  respond = (response) => response.end(JSON.stringify({ result: results.shift() }));
+  assert.equal((await cairn.waitForJob("job-7", { timeoutMs: 30_000 })).error, "gone");
+  assert.equal(results.length, 0);
+  answers({ result: { ...JOB, state: "running" } });
+  const late = await failure(() => cairn.waitForJob("job-7", { timeoutMs: 300 }));
+  assert.match(late.message, /job-7 is running .* 1 of 3 files; it goes on/);
+});
+
+test("a collection can take strings as ids", async () => {
+  const cairn = new Cairn({ url });
+  answers({ result: true });
+  const vectors = { size: 2, distance: "Dot" };
+  assert.equal(await cairn.createCollection("c", vectors, { stringIds: true }), true);
+  assert.deepEqual([sent.method, sent.path, sent.body], ["PUT", "/collections/c", { vectors, string_ids: true }]);
+  await cairn.createCollection("c", vectors);
+  assert.deepEqual(sent.body, { vectors });
+  assert.equal(await cairn.takeStringIds("c"), true);
+  assert.deepEqual([sent.method, sent.path, sent.body], ["PATCH", "/collections/c", { string_ids: true }]);
 });
 
 test("a document id may have slashes but cannot climb out of its path", async () => {

@@ -93,3 +93,52 @@ test("a real server names the collection it does not have", { skip }, async () =
     (error) => error instanceof CairnError && error.status === 404 && /no-such/.test(error.message),
   );
 });
+
+test("uploads that nobody waits for are jobs, and end as they are told", { skip }, async (t) => {
+  const cairn = client();
+  const name = `${collection}-jobs`;
+  t.after(() => fetch(`${url}/collections/${name}`, { method: "DELETE" }));
+  const content = new TextEncoder().encode(SOURCES["stones"]);
+  const files = [
+    { name: "stones.md", content },
+    { name: "broken.pdf", content: "no pdf" },
+  ];
+  const queued = await cairn.queueFiles(name, files);
+  assert.equal(queued.files, 2);
+  const done = await cairn.waitForJob(queued.id, { timeoutMs: 60_000 });
+  assert.deepEqual([done.state, done.documents, done.failed], ["done", 1, 1]);
+  assert.equal(done.failures?.[0]?.name, "broken.pdf");
+  const documents = [{ id: "lamps", text: SOURCES["lamps"] ?? "" }];
+  const second = await cairn.waitForJob((await cairn.queueDocuments(name, documents)).id);
+  assert.equal(second.documents, 1);
+  const listed = await cairn.jobs({ collection: name, state: "done" });
+  assert.deepEqual(listed.map((job) => job.id), [second.id, done.id]);
+  // One that has ended stays as it was, or says that it cannot be cancelled.
+  await assert.rejects(cairn.job("no-such-job"), { status: 404 });
+  const long = Array.from({ length: 300 }, (_, n) => ({ id: `n${n}`, text: `Stone ${n}. `.repeat(200) }));
+  const running = await cairn.queueDocuments(name, long);
+  await cairn.cancelJob(running.id);
+  assert.equal((await cairn.waitForJob(running.id, { timeoutMs: 60_000 })).state, "cancelled");
+});
+
+test("points of a collection can be called by strings", { skip }, async (t) => {
+  const cairn = client();
+  const name = `${collection}-strings`;
+  const path = `${url}/collections/${name}`;
+  t.after(() => fetch(path, { method: "DELETE" }));
+  const headers = { "content-type": "application/json", ...(apiKey ? { "api-key": apiKey } : {}) };
+  const put = (id: string) =>
+    fetch(`${path}/points?wait=true`, {
+      method: "PUT",
+      headers,
+      body: JSON.stringify({ points: [{ id, vector: [1, 0] }] }),
+    });
+  assert.equal(await cairn.createCollection(name, { size: 2, distance: "Dot" }), true);
+  assert.equal((await put("quarry/1")).status, 400);
+  assert.equal(await cairn.takeStringIds(name), true);
+  assert.equal((await put("quarry/1")).status, 200);
+  const again = await fetch(path, { method: "DELETE", headers });
+  assert.equal(again.status, 200);
+  await cairn.createCollection(name, { size: 2, distance: "Dot" }, { stringIds: true });
+  assert.equal((await put("quarry/2")).status, 200);
+});

@@ -408,6 +408,12 @@ pub(crate) struct Import {
     /// Go on past bad lines and rows and count them, instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_bad: bool,
+    /// Take texts as ids as they are: a collection that is made does where the source
+    /// has such, one that is there if it was made so. Given, one that is there does from
+    /// now on; with =false ids that are neither numbers nor UUIDs become UUIDs made from
+    /// them, and stay in the payload as `_id`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) string_ids: Option<bool>,
     /// The environment variable that holds the other server's key, or the database's
     /// password
     #[arg(long, value_name = "VAR")]
@@ -426,8 +432,7 @@ pub(crate) struct Import {
 #[derive(Debug, Default, Clone, ClapArgs)]
 pub(crate) struct Columns {
     /// The column of ids; else `id` or `_id`, a database's primary key, or rows are
-    /// numbered from 0. Ids that are neither numbers nor UUIDs become UUIDs made from
-    /// them, and stay in the payload as `_id`
+    /// numbered from 0
     #[arg(long, visible_alias = "id-column", value_name = "COLUMN", help_heading = "Columns")]
     pub(crate) id_field: Option<String>,
     /// A column of vectors; given several times, vectors get the columns' names. Else

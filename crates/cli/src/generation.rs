@@ -14,7 +14,8 @@ use crate::settings::Settings;
 
 pub(crate) fn run(settings: &Settings, store: &ModelStore, wanted: &RunModel, as_json: bool) -> Outcome {
     let local = &settings.rag.generator.local;
-    let options = GeneratorOptions { context_tokens: local.context_tokens, ..GeneratorOptions::default() };
+    let (context_tokens, threads) = (local.context_tokens, local.threads);
+    let options = GeneratorOptions { context_tokens, threads, ..GeneratorOptions::default() };
     let sampling = Sampling {
         max_tokens: wanted.max_tokens,
         temperature: wanted.temperature,

@@ -11,7 +11,7 @@ mod parquet;
 mod postgres;
 mod table;
 
-use cairn_index::{Collection, CollectionConfig, Metric, Point, WrittenId};
+use cairn_index::{Collection, CollectionConfig, ConfigChange, Metric, Point, WrittenId};
 use cairn_rag::{Document, Engine, Format};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub(crate) fn run(settings: &Settings, wanted: &Import, as_json: bool) -> Outcom
         origins.extend(origin::of(from)?);
     }
     let engine = open(settings)?;
-    let mut intake = Intake::new(&engine, wanted);
+    let mut intake = Intake::new(&engine, wanted)?;
     for origin in &origins {
         match origin {
             Origin::StandardInput => intake.read_standard_input()?,
@@ -85,6 +85,10 @@ struct Intake<'e> {
     rows_before: usize,
     /// How the source compares its vectors, where it says so.
     space: Option<Metric>,
+    /// Whether texts are ids as they are.
+    strings: bool,
+    /// Whether the collection is made to take them, if it does not.
+    may_change: bool,
     done: Done,
 }
 
@@ -105,8 +109,8 @@ struct Skipped {
 }
 
 impl<'e> Intake<'e> {
-    fn new(engine: &'e Engine, wanted: &'e Import) -> Self {
-        Self {
+    fn new(engine: &'e Engine, wanted: &'e Import) -> Outcome<Self> {
+        let mut intake = Self {
             engine,
             wanted,
             from: String::new(),
@@ -115,8 +119,18 @@ impl<'e> Intake<'e> {
             documents: Vec::new(),
             rows_before: 0,
             space: None,
+            strings: true,
+            may_change: true,
             done: Done::default(),
+        };
+        // One that is there keeps its way, unless the other is asked for.
+        if let Some(collection) = intake.there()? {
+            intake.strings = wanted.string_ids.unwrap_or(collection.takes_string_ids());
+            intake.may_change = wanted.string_ids == Some(true);
+        } else {
+            intake.strings = wanted.string_ids.unwrap_or(true);
         }
+        Ok(intake)
     }
 
     /// What comes now is of this source.
@@ -130,7 +144,8 @@ impl<'e> Intake<'e> {
     fn take_all(&mut self, url: &str) -> Outcome {
         self.begin(url, Unit::Row);
         let remote = Remote::new(url, self.wanted.api_key_env.as_deref())?;
-        let (config, points) = remote.describe()?;
+        let (mut config, points) = remote.describe()?;
+        config.string_ids = self.wanted.string_ids.unwrap_or(config.string_ids);
         if self.there()?.is_none() {
             self.engine.database().create_collection(&self.wanted.collection, config)?;
         }
@@ -154,6 +169,12 @@ impl<'e> Intake<'e> {
 
     fn offer(&mut self, line: Option<usize>, item: Option<Item>) -> Outcome {
         match item {
+            // A line that has a text as its id is refused by a collection that takes none,
+            // unless that is what was asked for.
+            Some(Item::Point(point)) if self.wanted.string_ids == Some(false) => {
+                let written = point.label.as_deref().map_or(Value::Null, Value::from);
+                self.points.push((line, table::without_label(point, written)));
+            }
             Some(Item::Point(point)) => self.points.push((line, point)),
             Some(Item::Document(document)) => {
                 // The later one counts, as with points.
@@ -212,6 +233,10 @@ impl<'e> Intake<'e> {
     fn write_points(&mut self) -> Outcome {
         let (lines, points): (Vec<_>, Vec<_>) = std::mem::take(&mut self.points).into_iter().unzip();
         let collection = self.collection_for(&points)?;
+        let labelled = points.iter().any(|point| point.label.is_some());
+        if labelled && self.may_change && !collection.takes_string_ids() {
+            collection.configure(ConfigChange::StringIds)?;
+        }
         let (mut fitting, mut stopped) = (Vec::with_capacity(points.len()), None);
         for (line, point) in lines.into_iter().zip(points) {
             match collection.check(&point) {
@@ -249,7 +274,8 @@ impl<'e> Intake<'e> {
             return Ok(collection);
         }
         let distance = self.wanted.distance.map(Metric::from).or(self.space).unwrap_or(Metric::Cosine);
-        let config = CollectionConfig::fitting(points, distance);
+        let mut config = CollectionConfig::fitting(points, distance);
+        config.string_ids |= self.wanted.string_ids == Some(true);
         Ok(self.engine.database().create_collection(&self.wanted.collection, config)?)
     }
 

@@ -32,12 +32,27 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    keep_candle_to_the_calling_thread();
     let args = args::Args::parse();
     match run::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out::error(&*error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Language models share their products among threads of their own; candle's would
+/// wait for each other without giving up the cores, which searches need too.
+fn keep_candle_to_the_calling_thread() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_none() {
+        // SAFETY: this is the first thing the program does, so no other thread reads
+        // the environment meanwhile.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::env::set_var(THREADS, "1");
         }
     }
 }

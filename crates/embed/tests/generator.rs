@@ -2,170 +2,21 @@
 //! compared with what transformers and llama.cpp made of the same numbers.
 
 mod common;
+#[path = "common/gguf.rs"]
+mod gguf;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use cairn_embed::{
-    Cancel, ChatMessage, Error, Finish, Generated, Generator, GeneratorOptions, ModelStore, Prompt, Sampling,
-    StoreOptions,
+    Cancel, ChatMessage, Error, Finish, Generator, GeneratorOptions, ModelStore, Prompt, Sampling, StoreOptions,
 };
 use candle_core::quantized::gguf_file::{self, Value as Field};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use tempfile::TempDir;
 
 use common::{values, write};
-
-#[derive(Deserialize)]
-struct Golden {
-    tokenizers: BTreeMap<String, Map<String, Value>>,
-    cases: Vec<Case>,
-    tokenized: Vec<Tokenized>,
-}
-
-#[derive(Deserialize, Clone)]
-struct Case {
-    name: String,
-    tokenizer: String,
-    fields: Map<String, Value>,
-    tensors: BTreeMap<String, Vec<usize>>,
-    /// Tensors whose numbers are not those of the formula.
-    given: BTreeMap<String, Vec<f32>>,
-    ids: Vec<u32>,
-    logits: String,
-    /// What llama.cpp finds likeliest after the ids.
-    #[serde(default)]
-    continued: Vec<u32>,
-}
-
-/// Texts and their ids by llama.cpp, with these fields of a tokenizer.
-#[derive(Deserialize)]
-struct Tokenized {
-    tokenizer: String,
-    fields: Map<String, Value>,
-    texts: Vec<String>,
-    ids: Vec<Vec<u32>>,
-}
-
-fn golden() -> Golden {
-    serde_json::from_str(include_str!("../golden/generator.json")).expect("the fixture is JSON")
-}
-
-fn case(name: &str) -> Case {
-    let mut golden = golden();
-    let at = golden.cases.iter().position(|case| case.name == name).expect("the fixture has the case");
-    let mut case = golden.cases.swap_remove(at);
-    case.fields.extend(golden.tokenizers.remove(&case.tokenizer).expect("the tokenizer of the case"));
-    case
-}
-
-impl Case {
-    fn set(mut self, field: &str, value: impl Into<Value>) -> Case {
-        self.fields.insert(field.into(), value.into());
-        self
-    }
-
-    fn without(mut self, field: &str) -> Case {
-        assert!(self.fields.shift_remove(field).is_some(), "no field {field}");
-        self
-    }
-
-    /// Gives all tables another number of tokens.
-    fn with_rows(mut self, rows: usize) -> Case {
-        let old = self.tensors["token_embd.weight"][0];
-        for shape in self.tensors.values_mut() {
-            shape.iter_mut().filter(|size| **size == old).for_each(|size| *size = rows);
-        }
-        self
-    }
-
-    fn logits(&self) -> Vec<Vec<f32>> {
-        let bytes = STANDARD.decode(&self.logits).expect("base64");
-        let numbers: Vec<f32> =
-            bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
-        numbers.chunks(numbers.len() / self.ids.len()).map(<[f32]>::to_vec).collect()
-    }
-
-    /// Writes the file, its matrices in this precision.
-    fn write(&self, path: &Path, kind: GgmlDType) {
-        let fields: Vec<(String, Field)> =
-            self.fields.iter().map(|(name, value)| (name.clone(), field(value))).collect();
-        let mut tensors: Vec<(String, QTensor)> = Vec::new();
-        for (name, shape) in &self.tensors {
-            let numbers = values(name, shape.iter().product());
-            let kind = if shape.len() == 2 { kind } else { GgmlDType::F32 };
-            tensors.push((name.clone(), tensor(numbers, shape, kind)));
-        }
-        for (name, numbers) in &self.given {
-            tensors.push((name.clone(), tensor(numbers.clone(), &[numbers.len()], GgmlDType::F32)));
-        }
-        let fields: Vec<(&str, &Field)> = fields.iter().map(|(name, value)| (&name[..], value)).collect();
-        let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, value)| (&name[..], value)).collect();
-        gguf_file::write(&mut File::create(path).unwrap(), &fields, &tensors).unwrap();
-    }
-
-    fn file_of(&self, kind: GgmlDType) -> (TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        self.write(&path, kind);
-        (folder, path)
-    }
-
-    fn load(&self) -> Generator {
-        self.load_with(&GeneratorOptions::default()).unwrap()
-    }
-
-    fn load_with(&self, options: &GeneratorOptions) -> Result<Generator, Error> {
-        let (_folder, path) = self.file_of(GgmlDType::F32);
-        Generator::load(&path, options)
-    }
-
-    fn refused(&self) -> String {
-        match self.load_with(&GeneratorOptions::default()) {
-            Ok(_) => panic!("{} was loaded", self.name),
-            Err(error) => error.to_string(),
-        }
-    }
-}
-
-fn tensor(numbers: Vec<f32>, shape: &[usize], kind: GgmlDType) -> QTensor {
-    let tensor = Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap();
-    QTensor::quantize(&tensor, kind).unwrap()
-}
-
-fn field(value: &Value) -> Field {
-    match value {
-        Value::Bool(flag) => Field::Bool(*flag),
-        Value::String(text) => Field::String(text.clone()),
-        Value::Number(number) if number.is_f64() => Field::F32(number.as_f64().unwrap() as f32),
-        Value::Number(number) => Field::U32(number.as_u64().unwrap() as u32),
-        Value::Array(values) => Field::Array(values.iter().map(field).collect()),
-        other => panic!("no field of a GGUF file: {other}"),
-    }
-}
-
-fn furthest(got: &[Vec<f32>], want: &[Vec<f32>]) -> f32 {
-    assert_eq!(got.len(), want.len());
-    let rows = got.iter().zip(want);
-    rows.flat_map(|(got, want)| {
-        assert_eq!(got.len(), want.len());
-        got.iter().zip(want).map(|(got, want)| (got - want).abs())
-    })
-    .fold(0.0, f32::max)
-}
-
-fn likeliest(scores: &[f32]) -> u32 {
-    let all = scores.iter().zip(0..);
-    all.fold((f32::MIN, 0), |best, (&score, id)| if score > best.0 { (score, id) } else { best }).1
-}
+use gguf::{case, field, furthest, generate, golden, greedy, likeliest, tensor};
 
 /// What follows a prompt when every token is computed from the beginning.
 fn naive(generator: &Generator, prompt: &[u32], count: usize) -> Vec<u32> {
@@ -177,18 +28,10 @@ fn naive(generator: &Generator, prompt: &[u32], count: usize) -> Vec<u32> {
     ids.split_off(prompt.len())
 }
 
-fn greedy(count: usize) -> Sampling {
-    Sampling { max_tokens: count, ..Sampling::default() }
-}
-
-fn generate(generator: &Generator, prompt: Prompt<'_>, sampling: &Sampling) -> Generated {
-    generator.generate(prompt, sampling, &Cancel::new(), &mut |_| ControlFlow::Continue(())).unwrap()
-}
-
 #[test]
 fn logits_are_those_of_the_reference_for_every_family() {
     for case in golden().cases {
-        let case = self::case(&case.name);
+        let case = gguf::case(&case.name);
         // Phi turns otherwise in contexts longer than 32.
         let options = GeneratorOptions { context_tokens: 32, ..GeneratorOptions::default() };
         let got = case.load_with(&options).unwrap().scores(&case.ids).unwrap();
@@ -201,7 +44,7 @@ fn logits_are_those_of_the_reference_for_every_family() {
 fn texts_go_on_with_the_tokens_that_llama_cpp_writes() {
     let mut compared = 0;
     for case in golden().cases.iter().filter(|case| !case.continued.is_empty()) {
-        let generator = self::case(&case.name).load();
+        let generator = gguf::case(&case.name).load();
         let written = generate(&generator, Prompt::Tokens(&case.ids), &greedy(case.continued.len()));
         assert_eq!(written.tokens, case.continued, "{}", case.name);
         compared += 1;

@@ -68,6 +68,10 @@ const NOTHING_FOUND: &str = "nothing was found that could answer the question";
 const NOT_SUPPORTED: &str = "nothing that was found supports an answer";
 const EXTRACTIVE: &str = "extractive";
 
+/// What a stream tells between what a language model wrote and the answer that takes
+/// its place.
+const BROKEN_OFF: &str = " …\n\n(The language model broke off here. From the documents:)\n\n";
+
 /// Sentences that the model looks at for one extractive answer, or twice as many
 /// as there may be in it. On xquad-en more than eight change no answer.
 const EMBEDDED: usize = 12;
@@ -198,9 +202,14 @@ impl Asked<'_> {
         let Some(generator) = generator.filter(|_| !self.passages.is_empty()) else {
             return Ok((self.extracted(on_event)?, None));
         };
-        match self.generated(generator, warnings, on_event) {
+        let mut told = false;
+        match self.generated(generator, warnings, &mut told, on_event) {
             Err(error @ Error::Generator { .. }) => {
                 tracing::warn!(%error, "answering from the passages instead");
+                if told {
+                    // What was told cannot be taken back, only set apart.
+                    on_event(Event::Delta(BROKEN_OFF.to_owned()))?;
+                }
                 let answer = self.extracted(on_event)?;
                 warnings.push(format!("{error}; this answer is extractive"));
                 Ok((answer, None))
@@ -301,6 +310,7 @@ impl Asked<'_> {
         &self,
         generator: &Generator,
         warnings: &mut Vec<String>,
+        told: &mut bool,
         on_event: &mut OnEvent<'_>,
     ) -> Result<(Answer, Wrote)> {
         let model = generator.model()?;
@@ -313,14 +323,13 @@ impl Asked<'_> {
         // Held back while it could still be the word for "no answer", and as a
         // whole where sentences may have to be dropped.
         let mut held = String::new();
-        let mut told = false;
         let text = generator.answer(&messages, &mut |piece| {
             held.push_str(piece);
-            let may_tell = told || !generate::NO_ANSWER.starts_with(held.trim());
+            let may_tell = *told || !generate::NO_ANSWER.starts_with(held.trim());
             if piece.is_empty() || drops || !may_tell {
                 return on_event(Event::Waiting);
             }
-            told = true;
+            *told = true;
             on_event(Event::Delta(std::mem::take(&mut held)))
         })?;
         let text = text.trim();

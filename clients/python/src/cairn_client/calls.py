@@ -10,9 +10,11 @@ import base64
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Generic, TypeVar
-from urllib.parse import quote
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Callable, Generic, TypeVar, Union
+from urllib.parse import quote, urlencode
 
 from .errors import CairnError, from_response
 from .events import EventParser
@@ -25,7 +27,9 @@ from .types import (
     Document,
     Done,
     Event,
+    FileFailure,
     Hit,
+    Job,
     Replayed,
     Retrieved,
     Sentence,
@@ -33,13 +37,16 @@ from .types import (
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
+# A file on the disk, or a name and what is in it.
+File = Union[str, "PathLike[str]", tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
     """A request, and how its response becomes a `T`.
 
-    `known` holds the statuses that are an answer in themselves.
+    It has a `body`, or `files` with names and bytes. `known` holds the statuses
+    that are an answer in themselves.
     """
 
     method: str
@@ -47,6 +54,12 @@ class Call(Generic[T]):
     body: Json | None
     read: Callable[[bytes], T]
     known: Mapping[int, T] = field(default_factory=dict)
+    files: Sequence[tuple[str, bytes]] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, tuple[str, bytes]]] | None:
+        """The files as parts of a form, if there are some."""
+        return [("file", file) for file in self.files] or None
 
     def result(self, status: int, body: bytes) -> T:
         """Reads the response, or raises what it says went wrong."""
@@ -64,13 +77,59 @@ class Call(Generic[T]):
 _UNREADABLE = (LookupError, TypeError, ValueError, struct.error)
 
 
+def create_collection(collection: str, vectors: Json, string_ids: bool) -> Call[bool]:
+    body: dict[str, Any] = {"vectors": vectors}
+    if string_ids:
+        body["string_ids"] = True
+    return Call("PUT", _collection(collection), body, _result(bool))
+
+
+def take_string_ids(collection: str) -> Call[bool]:
+    return Call("PATCH", _collection(collection), {"string_ids": True}, _result(bool))
+
+
 def add_documents(
     collection: str, documents: Iterable[Document | Json], format: str | None
 ) -> Call[Added]:
-    body: dict[str, Any] = {"documents": [_document(document) for document in documents]}
-    if format is not None:
-        body["format"] = format
+    body = _documents(documents, format)
     return Call("PUT", f"{_collection(collection)}/documents", body, _result(_added))
+
+
+def queue_documents(
+    collection: str, documents: Iterable[Document | Json], format: str | None
+) -> Call[Job]:
+    path = f"{_collection(collection)}/documents?wait=false"
+    return Call("PUT", path, _documents(documents, format), _result(_job))
+
+
+def queue_files(collection: str, files: Iterable[File]) -> Call[Job]:
+    # One path is an iterable of letters, which nobody means.
+    several = [files] if isinstance(files, (str, PathLike)) else files
+    named = [_file(file) for file in several]
+    if not named:
+        raise CairnError(400, "there is no file to upload")
+    path = f"{_collection(collection)}/documents/files?wait=false"
+    return Call("POST", path, None, _result(_job), files=named)
+
+
+def job(id: str) -> Call[Job]:
+    return Call("GET", f"/jobs/{_segment('job id', id)}", None, _result(_job))
+
+
+def jobs(collection: str | None, state: str | None, limit: int | None) -> Call[list[Job]]:
+    wanted = urlencode(_present(collection=collection, state=state, limit=limit))
+    read = _result(lambda result: [_job(job) for job in result["jobs"]])
+    return Call("GET", f"/jobs?{wanted}" if wanted else "/jobs", None, read)
+
+
+def cancel_job(id: str) -> Call[Job]:
+    return Call("DELETE", f"/jobs/{_segment('job id', id)}", None, _result(_job))
+
+
+def late(job: Job, timeout: float) -> CairnError:
+    """The error of a job that has not ended in time."""
+    done = f"{job.files_done} of {job.files} files"
+    return CairnError(0, f"job {job.id} is {job.state} after {timeout:g} s, with {done}; it goes on")
 
 
 def delete_document(collection: str, id: str) -> Call[int]:
@@ -188,6 +247,23 @@ def _segment(what: str, value: str) -> str:
     return quote(value, safe="")
 
 
+def _documents(documents: Iterable[Document | Json], format: str | None) -> Json:
+    body: dict[str, Any] = {"documents": [_document(document) for document in documents]}
+    if format is not None:
+        body["format"] = format
+    return body
+
+
+def _file(file: File) -> tuple[str, bytes]:
+    if isinstance(file, tuple):
+        return file
+    path = Path(file)
+    try:
+        return path.name, path.read_bytes()
+    except OSError as error:
+        raise CairnError(0, f"cannot read {path}: {error.strerror}") from error
+
+
 def _document(document: Document | Json) -> Json:
     if not isinstance(document, Document):
         return document
@@ -206,6 +282,16 @@ def _added(result: Any) -> Added:
     return Added(result["documents"], result["passages"], result["tokens"])
 
 
+def _job(result: Any) -> Job:
+    known = {key: result[key] for key in (field.name for field in fields(Job)) if key in result}
+    failures = tuple(_failure(failure) for failure in result.get("failures") or ())
+    return Job(**{**known, "failures": failures})
+
+
+def _failure(failure: Any) -> FileFailure:
+    return FileFailure(name=failure["name"], reason=failure["reason"])
+
+
 def _hit(hit: Any) -> Hit:
     return Hit(
         id=hit["id"],
@@ -219,6 +305,7 @@ def _hit(hit: Any) -> Hit:
         metadata=hit.get("metadata") or {},
         scores=hit.get("scores") or {},
         path=tuple(hit.get("path") or ()),
+        page=hit.get("page"),
     )
 
 
@@ -230,6 +317,7 @@ def _citation(citation: Any) -> Citation:
         end=citation["end"],
         quote=citation["quote"],
         score=citation["score"],
+        page=citation.get("page"),
     )
 
 

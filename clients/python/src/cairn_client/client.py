@@ -6,6 +6,8 @@ close it, or use it in a `with`. Threads (tasks) may share one.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,16 +16,18 @@ from typing import Any, TypeVar, Union
 import httpx
 
 from . import calls
-from .calls import Call
+from .calls import Call, File
 from .errors import from_response, from_transport
 from .events import EventParser
-from .types import Added, Answer, Document, Done, Event, Hit, Replayed
+from .types import Added, Answer, Document, Done, Event, Hit, Job, Replayed
 
 T = TypeVar("T")
 Filter = Mapping[str, Any]
 Documents = Iterable[Union[Document, Mapping[str, Any]]]
 
 LOCAL = "http://127.0.0.1:6333"
+# Seconds between two questions whether a job has ended.
+POLL = 0.2
 
 
 class Cairn:
@@ -37,6 +41,20 @@ class Cairn:
         self._url = url
         self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout)
 
+    def create_collection(
+        self, collection: str, vectors: Mapping[str, Any], *, string_ids: bool = False
+    ) -> bool:
+        """Makes a collection for points, for example of `{"size": 384, "distance": "Cosine"}`.
+
+        With `string_ids` its points may be called by any string; without, by
+        numbers and UUIDs. For documents no collection needs to be made.
+        """
+        return self._send(calls.create_collection(collection, vectors, string_ids))
+
+    def take_string_ids(self, collection: str) -> bool:
+        """Lets points of a collection be called by any string from now on."""
+        return self._send(calls.take_string_ids(collection))
+
     def add_documents(
         self, collection: str, documents: Documents, *, format: str | None = None
     ) -> Added:
@@ -46,6 +64,42 @@ class Cairn:
         which plain prose also is, or "text"; the server's default is Markdown.
         """
         return self._send(calls.add_documents(collection, documents, format))
+
+    def queue_documents(
+        self, collection: str, documents: Documents, *, format: str | None = None
+    ) -> Job:
+        """Like `add_documents`, but returns as soon as they are on the server's disk."""
+        return self._send(calls.queue_documents(collection, documents, format))
+
+    def queue_files(self, collection: str, files: Iterable[File]) -> Job:
+        """Uploads files of any known format; returns as soon as they are on the server's disk.
+
+        Each is a path, or a name and bytes. They are in memory while they are sent.
+        """
+        return self._send(calls.queue_files(collection, files))
+
+    def job(self, id: str) -> Job:
+        """How far an upload is that was queued."""
+        return self._send(calls.job(id))
+
+    def jobs(
+        self, collection: str | None = None, *, state: str | None = None, limit: int | None = None
+    ) -> list[Job]:
+        """Jobs that wait, run or have ended lately, the newest first."""
+        return self._send(calls.jobs(collection, state, limit))
+
+    def cancel_job(self, id: str) -> Job:
+        """Ends a job: a queued one at once, a running one within a batch; what it wrote stays."""
+        return self._send(calls.cancel_job(id))
+
+    def wait_for_job(self, id: str, *, timeout: float | None = None) -> Job:
+        """The job when it has ended, however it did; `timeout` is in seconds."""
+        start = time.monotonic()
+        while not (job := self.job(id)).ended:
+            if timeout is not None and time.monotonic() - start >= timeout:
+                raise calls.late(job, timeout)
+            time.sleep(POLL)
+        return job
 
     def delete_document(self, collection: str, id: str) -> int:
         """Removes a document; returns how many passages it had."""
@@ -169,7 +223,9 @@ class Cairn:
 
     def _send(self, call: Call[T]) -> T:
         with _transport(self._url):
-            response = self._http.request(call.method, call.path, json=call.body)
+            response = self._http.request(
+                call.method, call.path, json=call.body, files=call.parts
+            )
         return call.result(response.status_code, response.content)
 
 
@@ -180,11 +236,54 @@ class AsyncCairn:
         self._url = url
         self._http = httpx.AsyncClient(base_url=url, headers=_headers(api_key), timeout=timeout)
 
+    async def create_collection(
+        self, collection: str, vectors: Mapping[str, Any], *, string_ids: bool = False
+    ) -> bool:
+        """See `Cairn.create_collection`."""
+        return await self._send(calls.create_collection(collection, vectors, string_ids))
+
+    async def take_string_ids(self, collection: str) -> bool:
+        """See `Cairn.take_string_ids`."""
+        return await self._send(calls.take_string_ids(collection))
+
     async def add_documents(
         self, collection: str, documents: Documents, *, format: str | None = None
     ) -> Added:
         """See `Cairn.add_documents`."""
         return await self._send(calls.add_documents(collection, documents, format))
+
+    async def queue_documents(
+        self, collection: str, documents: Documents, *, format: str | None = None
+    ) -> Job:
+        """See `Cairn.queue_documents`."""
+        return await self._send(calls.queue_documents(collection, documents, format))
+
+    async def queue_files(self, collection: str, files: Iterable[File]) -> Job:
+        """See `Cairn.queue_files`."""
+        return await self._send(calls.queue_files(collection, files))
+
+    async def job(self, id: str) -> Job:
+        """See `Cairn.job`."""
+        return await self._send(calls.job(id))
+
+    async def jobs(
+        self, collection: str | None = None, *, state: str | None = None, limit: int | None = None
+    ) -> list[Job]:
+        """See `Cairn.jobs`."""
+        return await self._send(calls.jobs(collection, state, limit))
+
+    async def cancel_job(self, id: str) -> Job:
+        """See `Cairn.cancel_job`."""
+        return await self._send(calls.cancel_job(id))
+
+    async def wait_for_job(self, id: str, *, timeout: float | None = None) -> Job:
+        """See `Cairn.wait_for_job`."""
+        start = time.monotonic()
+        while not (job := await self.job(id)).ended:
+            if timeout is not None and time.monotonic() - start >= timeout:
+                raise calls.late(job, timeout)
+            await asyncio.sleep(POLL)
+        return job
 
     async def delete_document(self, collection: str, id: str) -> int:
         """See `Cairn.delete_document`."""
@@ -299,7 +398,9 @@ class AsyncCairn:
 
     async def _send(self, call: Call[T]) -> T:
         with _transport(self._url):
-            response = await self._http.request(call.method, call.path, json=call.body)
+            response = await self._http.request(
+                call.method, call.path, json=call.body, files=call.parts
+            )
         return call.result(response.status_code, response.content)
 
 

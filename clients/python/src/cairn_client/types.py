@@ -31,6 +31,51 @@ class Added:
 
 
 @dataclass(frozen=True)
+class FileFailure:
+    """A file that could not be added, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """An upload that nobody waits for, as it was when it was asked about.
+
+    `state` is `queued`, `running`, `done`, `failed` or `cancelled`; the last
+    three stay, which `ended` tells. While it is queued, `before` jobs come
+    first. `files` counts documents too; some that cannot be read, which
+    `failures` names, leave a job `done`. Times are RFC 3339. A list of jobs
+    has no `failures`.
+    """
+
+    id: str
+    collection: str
+    state: str
+    created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    before: int | None = None
+    cancel_asked: bool = False
+    files: int = 0
+    files_done: int = 0
+    bytes: int = 0
+    bytes_done: int = 0
+    documents: int = 0
+    unchanged: int = 0
+    passages: int = 0
+    tokens: int = 0
+    failed: int = 0
+    failures: tuple[FileFailure, ...] = ()
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
 class Hit:
     """A passage that was found; a larger `score` is better.
 
@@ -54,11 +99,15 @@ class Hit:
     metadata: Mapping[str, Any]
     scores: Mapping[str, float] = field(default_factory=dict)
     path: tuple[Mapping[str, Any], ...] = ()
+    page: int | None = None
 
 
 @dataclass(frozen=True)
 class Citation:
-    """The words of a document that support an answer: `quote == source[start:end]`."""
+    """The words of a document that support an answer: `quote == source[start:end]`.
+
+    `page` counts from 1 where the document has pages.
+    """
 
     document_id: str
     title: str
@@ -66,6 +115,7 @@ class Citation:
     end: int
     quote: str
     score: float
+    page: int | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ impl Intake<'_> {
         let bar = counting("importing", rows);
         for number in 0.. {
             let Some(record) = guarded(|| records.next().transpose()).map_err(unreadable)? else { break };
-            let item = row(record, &types, &roles).and_then(|row| row.into_item(self.rows_before + number));
+            let item = row(record, &types, &roles).and_then(|row| row.into_item(self.rows_before + number, self.strings));
             // Rows are counted from 1, as lines are.
             match item {
                 Ok(item) => self.offer(Some(number + 1), Some(item))?,

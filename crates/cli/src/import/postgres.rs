@@ -69,7 +69,7 @@ impl Intake<'_> {
             }
             for record in &page {
                 let item = row(record, &table, &roles);
-                match item.and_then(|row| row.into_item(self.rows_before + number)) {
+                match item.and_then(|row| row.into_item(self.rows_before + number, self.strings)) {
                     Ok(item) => self.offer(Some(number + 1), Some(item))?,
                     Err(reason) => self.bad(Some(number + 1), reason)?,
                 }

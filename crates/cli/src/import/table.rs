@@ -1,7 +1,7 @@
 //! Rows of a table as points or documents: which column is what, and what its
 //! values become.
 
-use cairn_index::{MultiVector, Point, PointId, Vector, Vectors};
+use cairn_index::{MultiVector, Point, Vector, Vectors, WrittenId};
 use cairn_rag::Document;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -138,13 +138,13 @@ pub(super) struct Row {
 
 impl Row {
     /// The point or document of the row; `number` stands for an id where the table
-    /// has none.
-    pub(super) fn into_item(self, number: usize) -> Result<Item, String> {
+    /// has none. With `strings` a text is an id as it is.
+    pub(super) fn into_item(self, number: usize, strings: bool) -> Result<Item, String> {
         let id = self.id.unwrap_or_else(|| Value::from(number));
         let Some(text) = self.text else {
-            let mut payload = self.payload;
-            let id = point_id(id, &mut payload)?;
-            return Ok(Item::Point(Point { id, label: None, vectors: self.vectors, payload, expiry: None }));
+            let called = point_id(&id)?;
+            let point = Point { vectors: self.vectors, payload: self.payload, ..Point::empty(called) };
+            return Ok(Item::Point(if strings { point } else { without_label(point, id) }));
         };
         let id = match id {
             Value::String(id) if !id.is_empty() => id,
@@ -167,22 +167,26 @@ impl Row {
 /// Where the payload keeps an id that a point cannot have.
 pub(super) const ORIGINAL_ID: &str = "_id";
 
-/// A number or UUID as it is; of any other text a UUID made from it, and the text in
-/// the payload.
-pub(super) fn point_id(id: Value, payload: &mut Map<String, Value>) -> Result<PointId, String> {
-    let text = match &id {
-        Value::Number(number) => match number.as_u64() {
-            Some(number) => return Ok(PointId::Num(number)),
-            None => number.to_string(),
-        },
-        Value::String(text) if !text.is_empty() => match Uuid::parse_str(text) {
-            Ok(uuid) => return Ok(PointId::Uuid(uuid)),
-            Err(_) => text.clone(),
-        },
-        _ => return Err("its id is neither a number nor a text with something in it".to_owned()),
-    };
-    payload.insert(ORIGINAL_ID.to_owned(), id);
-    Ok(PointId::Uuid(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())))
+/// A number or UUID as it is, any other text as the label of a point.
+pub(super) fn point_id(id: &Value) -> Result<WrittenId, String> {
+    match id {
+        Value::Number(number) => Ok(match number.as_u64() {
+            Some(number) => number.into(),
+            None => number.to_string().into(),
+        }),
+        Value::String(text) if !text.is_empty() => Ok(text.as_str().into()),
+        _ => Err("its id is neither a number nor a text with something in it".to_owned()),
+    }
+}
+
+/// The point for a collection that takes no texts as ids: a UUID made from the text,
+/// and the id as it was `written` in the payload.
+pub(super) fn without_label(mut point: Point, written: Value) -> Point {
+    if let Some(label) = point.label.take() {
+        point.id = Uuid::new_v5(&Uuid::NAMESPACE_OID, label.as_bytes()).into();
+        point.payload.insert(ORIGINAL_ID.to_owned(), written);
+    }
+    point
 }
 
 /// Numbers, or rows of numbers, as a vector.
@@ -259,18 +263,21 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_a_point_cannot_have_becomes_one_and_is_kept() {
-        let mut payload = Map::new();
-        assert_eq!(point_id(json!(7), &mut payload), Ok(PointId::Num(7)));
+    fn a_text_is_an_id_or_becomes_one_and_is_kept() {
+        assert_eq!(point_id(&json!(7)), Ok(7.into()));
         let uuid = "936da01f-9abd-4d9d-80c7-02af85c822a8";
-        assert_eq!(point_id(json!(uuid), &mut payload), Ok(uuid.parse().unwrap()));
-        assert!(payload.is_empty());
-        let made = point_id(json!("doc-1"), &mut payload).unwrap();
-        assert_eq!(payload[ORIGINAL_ID], "doc-1");
-        assert_eq!(point_id(json!("doc-1"), &mut Map::new()).unwrap(), made);
-        assert_ne!(point_id(json!(-7), &mut payload).unwrap(), made);
-        assert_eq!(payload[ORIGINAL_ID], -7);
-        assert!(point_id(json!(""), &mut payload).is_err() && point_id(Value::Null, &mut payload).is_err());
+        assert_eq!(point_id(&json!(uuid)).unwrap().label, None);
+        let named = |id: Value| Point::empty(point_id(&id).unwrap());
+        assert_eq!(named(json!("doc-1")).label.as_deref(), Some("doc-1"));
+        assert!(point_id(&json!("")).is_err() && point_id(&Value::Null).is_err());
+
+        let without = |id: Value| without_label(named(id.clone()), id);
+        assert_eq!(without(json!(7)), named(json!(7)));
+        let made = without(json!("doc-1"));
+        assert_eq!((&made.label, &made.payload[ORIGINAL_ID]), (&None, &json!("doc-1")));
+        assert_eq!(made.id, Uuid::new_v5(&Uuid::NAMESPACE_OID, b"doc-1").into());
+        assert_eq!(without(json!(-7)).payload[ORIGINAL_ID], -7);
+        assert_eq!(without(json!("7")).payload[ORIGINAL_ID], "7");
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod nomic;
 mod ops;
 mod parts;
 mod pca;
+mod pickle;
 mod pooling;
 mod queue;
 mod qwen;
@@ -41,6 +42,7 @@ mod runner;
 mod stock;
 mod table;
 mod tokens;
+mod torch;
 mod transformer;
 pub(crate) mod weights;
 

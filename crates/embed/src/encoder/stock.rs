@@ -14,7 +14,7 @@ use super::architecture::{Family, unsupported};
 use super::config::Config;
 use super::kernels::Activation;
 use super::tokens::Sequence;
-use super::weights::{FILE, TORCH_FILE, compute};
+use super::weights::{Weights, compute};
 use crate::{Error, Result};
 
 pub(super) struct Stock {
@@ -29,21 +29,13 @@ impl Stock {
         if family != Family::Bert {
             return Err(unsupported("model_type", family.name().into(), "bert, with the stock backend"));
         }
-        let safe = folder.join(FILE);
-        let is_safe = safe.is_file();
-        let path = if is_safe { safe } else { folder.join(TORCH_FILE) };
-        let damaged = |reason: String| Error::Weights { path: path.clone(), reason };
-        let tensors = if is_safe {
-            candle_core::safetensors::load(&path, &Device::Cpu)
-        } else {
-            candle_core::pickle::read_all(&path).map(|tensors| tensors.into_iter().collect())
-        };
-        let tensors = tensors.map_err(|error| damaged(error.to_string()))?;
+        let weights = Weights::open(folder)?;
+        let damaged = |reason: String| Error::Weights { path: weights.path().into(), reason };
         let tensors: HashMap<String, Tensor> =
-            tensors.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
-        let weights = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+            weights.all()?.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
+        let of_candle = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let config_of_model = bert_config(config)?;
-        let model = BertModel::load(weights, &config_of_model).map_err(|error| damaged(error.to_string()))?;
+        let model = BertModel::load(of_candle, &config_of_model).map_err(|error| damaged(error.to_string()))?;
         Ok(Stock { model, hidden: config.hidden })
     }
 

@@ -6,10 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::pickle::PthTensors;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 
+use super::torch::TorchFile;
 use crate::{Error, Result};
 
 pub(super) const FILE: &str = "model.safetensors";
@@ -25,7 +25,7 @@ pub(super) struct Weights {
 
 enum File {
     Mapped(MmapedSafetensors),
-    Torch(PthTensors),
+    Torch(TorchFile),
 }
 
 impl Weights {
@@ -47,12 +47,16 @@ impl Weights {
             // while the model loads. Files of the store are never changed in
             // place: a new one is renamed over the old one, which stays mapped.
             #[allow(unsafe_code)]
-            unsafe { MmapedSafetensors::new(&path) }.map(File::Mapped)
+            unsafe { MmapedSafetensors::new(&path) }.map(File::Mapped).map_err(plain)
         } else {
-            PthTensors::new(&path, None).map(File::Torch)
+            TorchFile::open(&path).map(File::Torch)
         };
-        let file = file.map_err(|error| Error::Weights { path: path.clone(), reason: plain(error) })?;
+        let file = file.map_err(|reason| Error::Weights { path: path.clone(), reason })?;
         Ok(Weights { path, file, prefix: String::new() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The shape of the tensor `name`, if there is one.
@@ -80,7 +84,7 @@ impl Weights {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorShape`].
     pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.raw(name, shape)?.to_dtype(DType::F32).map_err(|error| self.damaged(name, error))
+        self.raw(name, shape)?.to_dtype(DType::F32).map_err(|error| self.damaged(name, plain(error)))
     }
 
     /// The tensor `name` as the file has it.
@@ -96,6 +100,11 @@ impl Weights {
             .into_iter()
             .find_map(|name| self.file.shape(&name).map(|shape| (name, shape)))
         else {
+            if let File::Torch(file) = &self.file
+                && let Some(fault) = file.fault(&full)
+            {
+                return Err(self.damaged(&full, fault.into()));
+            }
             return Err(Error::MissingTensor { path: self.path.clone(), tensor: full });
         };
         if got != shape {
@@ -106,11 +115,20 @@ impl Weights {
                 tensor: full,
             });
         }
-        self.file.load(&full).map_err(|error| self.damaged(&full, error))
+        self.file.load(&full).map_err(|reason| self.damaged(&full, reason))
     }
 
-    fn damaged(&self, name: &str, error: candle_core::Error) -> Error {
-        Error::Weights { path: self.path.clone(), reason: format!("tensor {name}: {}", plain(error)) }
+    /// All tensors of the file by their names.
+    pub(super) fn all(&self) -> Result<Vec<(String, Tensor)>> {
+        let load = |name: String| match self.file.load(&name) {
+            Ok(tensor) => Ok((name, tensor)),
+            Err(reason) => Err(self.damaged(&name, reason)),
+        };
+        self.file.names().into_iter().map(load).collect()
+    }
+
+    fn damaged(&self, name: &str, reason: String) -> Error {
+        Error::Weights { path: self.path.clone(), reason: format!("tensor {name}: {reason}") }
     }
 
     /// The values of the tensor `name`, row by row.
@@ -125,17 +143,22 @@ impl File {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match self {
             File::Mapped(file) => file.get(name).ok().map(|view| view.shape().to_vec()),
-            File::Torch(file) => file.tensor_infos().get(name).map(|info| info.layout.dims().to_vec()),
+            File::Torch(file) => file.shape(name).map(<[usize]>::to_vec),
         }
     }
 
-    fn load(&self, name: &str) -> candle_core::Result<Tensor> {
+    fn names(&self) -> Vec<String> {
         match self {
-            File::Mapped(file) => file.load(name, &Device::Cpu),
-            File::Torch(file) => match file.get(name)? {
-                Some(tensor) => Ok(tensor),
-                None => candle_core::bail!("it is not there"),
-            },
+            File::Mapped(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
+            File::Torch(file) => file.names().map(str::to_owned).collect(),
+        }
+    }
+
+    /// A tensor, or the reason why it cannot be read.
+    fn load(&self, name: &str) -> std::result::Result<Tensor, String> {
+        match self {
+            File::Mapped(file) => file.load(name, &Device::Cpu).map_err(plain),
+            File::Torch(file) => file.load(name),
         }
     }
 }

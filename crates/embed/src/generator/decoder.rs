@@ -1,28 +1,29 @@
 //! The decoder: token ids to the scores of what comes next.
 //!
-//! Products are candle's, by the quantized weights of the file; what is between
-//! them is the same for all families but for what `config` says. The models of
+//! Products are candle's, by the quantized weights of the file (see `product`); what
+//! is between them is the same for all families but for what `config` says. The models of
 //! candle-transformers keep their keys to themselves, so a shared beginning could
 //! not be used again, and leave out scaled frequencies, windows and Gemma's
 //! activation.
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{Device, Module, Result as Computed, Tensor};
+use candle_core::{Device, Result as Computed, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 
 use super::cache::Cache;
 use super::compute;
 use super::config::{Activation, Config};
 use super::gguf::Gguf;
+use super::product::{Product, Threads};
 use super::rope::Turns;
 use crate::Result;
 
 pub(super) struct Decoder {
     pub(super) config: Config,
-    embeddings: QMatMul,
+    embeddings: Product,
     layers: Vec<Layer>,
     norm: Tensor,
-    output: QMatMul,
+    output: Product,
+    threads: Threads,
 }
 
 struct Layer {
@@ -39,14 +40,9 @@ struct Layer {
 }
 
 struct Linear {
-    product: QMatMul,
-    /// Whether many rows are multiplied by the weights as 32-bit floats.
-    unpacks: bool,
+    product: Product,
     bias: Option<Tensor>,
 }
-
-/// Rows from which on a product is worth unpacking its weights for.
-const MANY: usize = 32;
 
 /// Products of the same input: one for each part, or one for all.
 enum Joined {
@@ -58,25 +54,25 @@ enum Joined {
 type Parts<'a> = &'a [(&'a str, usize)];
 
 impl Decoder {
-    pub(super) fn load(gguf: &mut Gguf, config: Config) -> Result<Decoder> {
+    pub(super) fn load(gguf: &mut Gguf, config: Config, threads: Threads) -> Result<Decoder> {
         const EMBEDDINGS: &str = "token_embd.weight";
         let (rows, hidden) = (config.vocabulary, config.hidden);
-        let embeddings = gguf.product(EMBEDDINGS, rows, hidden)?;
+        let embeddings = gguf.product(EMBEDDINGS, rows, hidden, &threads)?;
         let output = if gguf.has_tensor("output.weight") {
-            gguf.product("output.weight", rows, hidden)?
+            gguf.product("output.weight", rows, hidden, &threads)?
         } else {
             embeddings.clone()
         };
         let norm = gguf.vector("output_norm.weight", hidden)?;
-        let layers =
-            (0..config.layers).map(|layer| Layer::load(gguf, &config, layer)).collect::<Result<_>>()?;
-        Ok(Decoder { config, embeddings, layers, norm, output })
+        let layer = |layer| Layer::load(gguf, &config, layer, &threads);
+        let layers = (0..config.layers).map(layer).collect::<Result<_>>()?;
+        Ok(Decoder { config, embeddings, layers, norm, output, threads })
     }
 
     /// Reads tokens that follow those of the cache. Returns the state of each,
     /// `[tokens, hidden]`. The ids are rows of the vocabulary.
     pub(super) fn read(&self, ids: &[u32], cache: &mut Cache) -> Result<Tensor> {
-        let states = self.states(ids, cache).map_err(compute)?;
+        let states = self.threads.run(|| self.states(ids, cache)).map_err(compute)?;
         cache.tokens.extend_from_slice(ids);
         Ok(states)
     }
@@ -90,7 +86,7 @@ impl Decoder {
                 None => Ok(scores),
             }
         };
-        scores().map_err(compute)
+        self.threads.run(scores).map_err(compute)
     }
 
     fn normed(&self, states: &Tensor, weights: &Tensor) -> Computed<Tensor> {
@@ -99,7 +95,7 @@ impl Decoder {
 
     fn states(&self, ids: &[u32], cache: &mut Cache) -> Computed<Tensor> {
         let position = cache.tokens.len();
-        let mut states = self.embeddings.embedding(&Tensor::new(ids, &Device::Cpu)?)?;
+        let mut states = self.embeddings.rows(ids)?;
         if let Some(scale) = self.config.embedding_scale {
             states = (states * scale)?;
         }
@@ -191,7 +187,7 @@ impl Decoder {
 }
 
 impl Layer {
-    fn load(gguf: &mut Gguf, config: &Config, number: usize) -> Result<Layer> {
+    fn load(gguf: &mut Gguf, config: &Config, number: usize, threads: &Threads) -> Result<Layer> {
         let name = |part: &str| format!("blk.{number}.{part}.weight");
         let prefix = format!("blk.{number}.");
         let Config { hidden, heads, kv_heads, head_dim, feed_forward, .. } = *config;
@@ -202,34 +198,35 @@ impl Layer {
         let joined_up = if gguf.has_tensor(&name("ffn_gate")) { "" } else { "ffn_up" };
         Ok(Layer {
             attention_norm: gguf.vector(&name("attn_norm"), hidden)?,
-            queries_keys_values: Joined::load(gguf, &prefix, "attn_qkv", &attention, hidden)?,
+            queries_keys_values: Joined::load(gguf, &prefix, "attn_qkv", &attention, hidden, threads)?,
             query_norm: gguf.optional_vector(&name("attn_q_norm"), head_dim)?,
             key_norm: gguf.optional_vector(&name("attn_k_norm"), head_dim)?,
-            attention_output: Linear::load(gguf, &prefix, "attn_output", hidden, queries)?,
+            attention_output: Linear::load(gguf, &prefix, "attn_output", hidden, queries, threads)?,
             after_attention: gguf.optional_vector(&name("post_attention_norm"), hidden)?,
             feed_forward_norm: gguf.vector(&name("ffn_norm"), hidden)?,
-            gate_up: Joined::load(gguf, &prefix, joined_up, &gate_up, hidden)?,
-            down: Linear::load(gguf, &prefix, "ffn_down", hidden, feed_forward)?,
+            gate_up: Joined::load(gguf, &prefix, joined_up, &gate_up, hidden, threads)?,
+            down: Linear::load(gguf, &prefix, "ffn_down", hidden, feed_forward, threads)?,
             after_feed_forward: gguf.optional_vector(&name("post_ffw_norm"), hidden)?,
         })
     }
 }
 
 impl Linear {
-    fn load(gguf: &mut Gguf, prefix: &str, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-        let product = gguf.product(&format!("{prefix}{name}.weight"), outputs, inputs)?;
-        let unpacks = matches!(&product, QMatMul::QTensor(weights) if !is_tiled(weights, inputs));
+    fn load(
+        gguf: &mut Gguf,
+        prefix: &str,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+        threads: &Threads,
+    ) -> Result<Linear> {
+        let product = gguf.product(&format!("{prefix}{name}.weight"), outputs, inputs, threads)?;
         let bias = gguf.optional_vector(&format!("{prefix}{name}.bias"), outputs)?;
-        Ok(Linear { product, unpacks, bias })
+        Ok(Linear { product, bias })
     }
 
     fn forward(&self, inputs: &Tensor) -> Computed<Tensor> {
-        let outputs = match &self.product {
-            QMatMul::QTensor(weights) if self.unpacks && inputs.dim(0)? >= MANY => {
-                inputs.matmul(&weights.dequantize(&Device::Cpu)?.t()?)?
-            }
-            product => product.forward(inputs)?,
-        };
+        let outputs = self.product.forward(inputs)?;
         match &self.bias {
             Some(bias) => outputs.broadcast_add(bias),
             None => Ok(outputs),
@@ -239,15 +236,22 @@ impl Linear {
 
 impl Joined {
     /// The product called `joined` if there is one, otherwise one for each part.
-    fn load(gguf: &mut Gguf, prefix: &str, joined: &str, parts: Parts<'_>, inputs: usize) -> Result<Joined> {
+    fn load(
+        gguf: &mut Gguf,
+        prefix: &str,
+        joined: &str,
+        parts: Parts<'_>,
+        inputs: usize,
+        threads: &Threads,
+    ) -> Result<Joined> {
         let outputs: Vec<usize> = parts.iter().map(|(_, outputs)| *outputs).collect();
         if gguf.has_tensor(&format!("{prefix}{joined}.weight")) {
             let all = outputs.iter().fold(0usize, |all, &outputs| all.saturating_add(outputs));
-            let one = Linear::load(gguf, prefix, joined, all, inputs)?;
+            let one = Linear::load(gguf, prefix, joined, all, inputs, threads)?;
             return Ok(Joined::One(one, outputs));
         }
-        let each = parts.iter().map(|(name, outputs)| Linear::load(gguf, prefix, name, *outputs, inputs));
-        Ok(Joined::Each(each.collect::<Result<_>>()?))
+        let each = |(name, outputs): &(&str, usize)| Linear::load(gguf, prefix, name, *outputs, inputs, threads);
+        Ok(Joined::Each(parts.iter().map(each).collect::<Result<_>>()?))
     }
 
     fn forward(&self, inputs: &Tensor) -> Computed<Vec<Tensor>> {
@@ -264,12 +268,6 @@ impl Joined {
             }
         }
     }
-}
-
-/// Whether candle has a product of tiles for such weights; otherwise it goes through
-/// all of them again for each row.
-fn is_tiled(weights: &QTensor, inputs: usize) -> bool {
-    matches!(weights.dtype(), GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0) && inputs.is_multiple_of(256)
 }
 
 /// Bounds values softly from both sides.

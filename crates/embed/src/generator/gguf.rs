@@ -9,20 +9,22 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{Content, Value};
-use candle_core::quantized::{QMatMul, QTensor};
+use candle_core::quantized::QTensor;
 use candle_core::{Device, Tensor};
 
 use super::compute;
+use super::product::{Product, Threads};
 use crate::{Error, Result};
 
 /// How many files a model that was cut into several has.
 const SPLIT: &str = "split.count";
 
-/// What to do about a precision that is none of those.
-const PRECISIONS: &str = "; take a file in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, or Q2_K to Q6_K";
+/// The types of tensors that run here.
+pub(super) const PRECISIONS: &str =
+    "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K; take a file of the model in one of these";
 
 /// Numbers that a tensor has at most; more would not fit any machine.
-const MOST: usize = 1 << 40;
+pub(super) const MOST: usize = 1 << 40;
 
 pub(super) struct Gguf {
     path: PathBuf,
@@ -36,13 +38,9 @@ impl Gguf {
     pub(super) fn open(path: &Path) -> Result<Gguf> {
         let file = File::open(path).map_err(Error::io(path))?;
         let mut file = BufReader::with_capacity(1 << 20, file);
-        let content = Content::read(&mut file).map_err(|error| {
-            let mut reason = super::plain(&error);
-            if reason.contains("unknown dtype") {
-                reason.push_str(PRECISIONS);
-            }
-            Error::Gguf { path: path.into(), reason }
-        })?;
+        super::table::check(path, &mut file)?;
+        let content = Content::read(&mut file)
+            .map_err(|error| Error::Gguf { path: path.into(), reason: super::plain(&error) })?;
         let gguf = Gguf { path: path.into(), content, file, device: Device::Cpu };
         if let Some(count @ 2..) = gguf.optional_count(SPLIT)? {
             let value = count.to_string();
@@ -203,9 +201,15 @@ impl Gguf {
 
     /// The weights of a product from `inputs` numbers to `outputs`, in the
     /// precision of the file.
-    pub(super) fn product(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<QMatMul> {
+    pub(super) fn product(
+        &mut self,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+        threads: &Threads,
+    ) -> Result<Product> {
         let tensor = self.tensor(name, &[outputs, inputs])?;
-        QMatMul::from_qtensor(tensor).map_err(compute)
+        Product::new(tensor, threads).map_err(compute)
     }
 
     /// A tensor of one dimension, as 32-bit floats.

@@ -1,19 +1,21 @@
 //! A language model from a GGUF file: a prompt in, text out, token by token.
 //!
-//! [`Generator`] puts together what its files each do: `gguf` reads the file,
-//! `config` what it says, `decoder` computes over a `cache` of what was read,
-//! `slots` says whose turn it is, `template` and `tokens` make ids of a
-//! conversation, `sampling` takes the next one and `text` makes text of them.
-//! candle, tokenizers and the template engine stay in this folder and the
-//! encoder's.
+//! [`Generator`] puts together what its files each do: `table` looks a file over,
+//! `gguf` reads it, `config` what it says, `decoder` computes over a `cache` of what
+//! was read, each `product` by several threads, `slots` says whose turn it is,
+//! `template` and `tokens` make ids of a conversation, `sampling` takes the next one
+//! and `text` makes text of them. candle, tokenizers and the template engine stay in
+//! this folder and the encoder's.
 
 mod cache;
 mod config;
 mod decoder;
 mod gguf;
+mod product;
 mod rope;
 mod sampling;
 mod slots;
+mod table;
 mod template;
 mod text;
 mod tokens;
@@ -29,6 +31,7 @@ use self::cache::Cache;
 use self::config::Config;
 use self::decoder::Decoder;
 use self::gguf::Gguf;
+use self::product::Threads;
 use self::sampling::Sampler;
 pub use self::sampling::Sampling;
 use self::slots::Slots;
@@ -55,11 +58,15 @@ pub struct GeneratorOptions {
     pub prompts: usize,
     /// Calls that may wait for another to end; one more is refused.
     pub max_waiting: usize,
+    /// Threads that the calls share; 0 is one for each core that this process may
+    /// use. Where candle has threads of its own these are used: it has, unless
+    /// `CANDLE_NUM_THREADS` is 1 when it first computes something.
+    pub threads: usize,
 }
 
 impl Default for GeneratorOptions {
     fn default() -> Self {
-        GeneratorOptions { context_tokens: 8192, prompts: 2, max_waiting: 64 }
+        GeneratorOptions { context_tokens: 8192, prompts: 2, max_waiting: 64, threads: 0 }
     }
 }
 
@@ -134,7 +141,7 @@ impl Generator {
         let config = Config::read(&mut gguf, options.context_tokens)?;
         let tokens = Tokens::load(&gguf, config.vocabulary)?;
         let template = Template::load(&gguf, tokens.begin_and_end())?;
-        let decoder = Decoder::load(&mut gguf, config)?;
+        let decoder = Decoder::load(&mut gguf, config, Threads::new(options.threads)?)?;
         let slots = Slots::new(options.prompts, options.max_waiting);
         let path = path.to_owned();
         Ok(Generator { path, decoder, tokens, template, slots })

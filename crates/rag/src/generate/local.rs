@@ -30,6 +30,8 @@ pub struct LocalOptions {
     /// Questions that may wait for another's answer; one more gets an extractive
     /// one.
     pub max_waiting: usize,
+    /// Threads that write answers, all of them together; 0 is one for each core.
+    pub threads: usize,
     /// Draw among the likeliest tokens that together have this probability. Above
     /// 0, at most 1.
     pub top_p: f32,
@@ -48,6 +50,7 @@ impl Default for LocalOptions {
             context_tokens: run.context_tokens,
             prompts: run.prompts,
             max_waiting: run.max_waiting,
+            threads: run.threads,
             top_p: draw.top_p,
             top_k: draw.top_k,
             repetition_penalty: draw.repetition_penalty,
@@ -90,6 +93,7 @@ impl Local {
             context_tokens: local.context_tokens,
             prompts: local.prompts,
             max_waiting: local.max_waiting,
+            threads: local.threads,
         };
         let generator =
             cairn_embed::Generator::load(&path, &options).map_err(|error| failed(error.to_string()))?;

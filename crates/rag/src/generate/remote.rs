@@ -1,10 +1,12 @@
 //! A language model behind an OpenAI-compatible address.
 //!
 //! The one place where this crate speaks HTTP. Failures before an answer begins
-//! are tried again; a server that says nothing, or cuts the stream, is an error.
+//! are tried again; a server that says nothing, cuts the stream or writes without
+//! end is an error.
 
-use std::io::{BufRead, BufReader};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,11 +30,31 @@ const TICK: Duration = Duration::from_millis(250);
 /// Lines of a stream that may wait to be read.
 const LINES_AHEAD: usize = 64;
 
+/// Bytes of a line; a piece of an answer has some hundred.
+const LINE_BYTES: usize = 1 << 20;
+
+/// Bytes of an answer for each token that was asked for, more than any token has.
+const TOKEN_BYTES: usize = 128;
+
 pub(super) struct Remote {
-    options: GeneratorOptions,
-    agent: Agent,
+    asker: Arc<Asker>,
     /// Address and model, once known.
     found: Mutex<Option<Model>>,
+}
+
+/// What sends requests.
+struct Asker {
+    options: GeneratorOptions,
+    agent: Agent,
+}
+
+/// What comes of a request, in its order.
+enum Heard {
+    /// The server took it.
+    Begun,
+    /// A line of the stream.
+    Line(Vec<u8>),
+    Failed(String),
 }
 
 impl Remote {
@@ -44,7 +66,7 @@ impl Remote {
             .http_status_as_error(false)
             .build()
             .new_agent();
-        Self { options, agent, found: Mutex::default() }
+        Self { asker: Arc::new(Asker { options, agent }), found: Mutex::default() }
     }
 
     /// The model that answers: as configured, or the first that is found.
@@ -55,11 +77,97 @@ impl Remote {
         if let Some(model) = &*self.found.lock() {
             return Ok(model.clone());
         }
-        let model = self.look()?;
+        let model = self.asker.look()?;
         *self.found.lock() = Some(model.clone());
         Ok(model)
     }
 
+    /// Asks the model and hands on each piece as it comes. Returns the whole.
+    pub(super) fn write(
+        &self,
+        messages: &[Value],
+        max_tokens: usize,
+        on_piece: &mut OnPiece<'_>,
+    ) -> Result<String> {
+        let model = self.model()?;
+        let result = self.stream(&model, messages, max_tokens, on_piece);
+        if matches!(result, Err(Error::Generator { .. })) {
+            // It may have moved; the next question looks again.
+            *self.found.lock() = None;
+        }
+        result
+    }
+
+    fn stream(
+        &self,
+        model: &Model,
+        messages: &[Value],
+        max_tokens: usize,
+        on_piece: &mut OnPiece<'_>,
+    ) -> Result<String> {
+        let options = &self.asker.options;
+        let body = json!({
+            "model": model.name,
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "temperature": options.temperature,
+            "stream": true,
+        });
+        let failed = |reason: String| Error::Generator { url: model.url.clone(), reason };
+        let heard = self.asker.clone().ask(model.clone(), body);
+        let idle = Duration::from_millis(options.idle_timeout_ms);
+        let longest = max_tokens.saturating_mul(TOKEN_BYTES);
+        let mut answer = String::new();
+        let (mut begun, mut finished) = (false, false);
+        let mut waited = Duration::ZERO;
+        loop {
+            let line = match heard.recv_timeout(TICK) {
+                Ok(Heard::Line(line)) => line,
+                Ok(Heard::Begun) => {
+                    begun = true;
+                    continue;
+                }
+                Ok(Heard::Failed(reason)) => return Err(failed(reason)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Until it begins, the time for the whole holds.
+                    waited += if begun { TICK } else { Duration::ZERO };
+                    if waited >= idle {
+                        return Err(failed(format!("it said nothing for {} ms", idle.as_millis())));
+                    }
+                    on_piece("")?;
+                    continue;
+                }
+            };
+            waited = Duration::ZERO;
+            let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { continue };
+            if data == b"[DONE]" {
+                finished = true;
+                break;
+            }
+            let chunk: Value = serde_json::from_slice(data)
+                .map_err(|error| failed(format!("a piece of the stream is not JSON: {error}")))?;
+            if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
+                return Err(failed(format!("it broke off: {error}")));
+            }
+            let choice = &chunk["choices"][0];
+            finished |= choice["finish_reason"].is_string();
+            if let Some(piece) = choice["delta"]["content"].as_str().filter(|piece| !piece.is_empty()) {
+                answer.push_str(piece);
+                if answer.len() > longest {
+                    return Err(failed(format!("it wrote on after the {max_tokens} tokens it was asked for")));
+                }
+                on_piece(piece)?;
+            }
+        }
+        if !finished {
+            return Err(failed("the stream ended before the answer did".to_owned()));
+        }
+        Ok(answer)
+    }
+}
+
+impl Asker {
     fn look(&self) -> Result<Model> {
         let url = self.options.url.trim_end_matches('/');
         if url != "auto" {
@@ -105,93 +213,25 @@ impl Remote {
         }
     }
 
-    /// Asks the model and hands on each piece as it comes. Returns the whole.
-    pub(super) fn write(
-        &self,
-        messages: &[Value],
-        max_tokens: usize,
-        on_piece: &mut OnPiece<'_>,
-    ) -> Result<String> {
-        let model = self.model()?;
-        let result = self.stream(&model, messages, max_tokens, on_piece);
-        if matches!(result, Err(Error::Generator { .. })) {
-            // It may have moved; the next question looks again.
-            *self.found.lock() = None;
-        }
-        result
-    }
-
-    fn stream(
-        &self,
-        model: &Model,
-        messages: &[Value],
-        max_tokens: usize,
-        on_piece: &mut OnPiece<'_>,
-    ) -> Result<String> {
-        let body = json!({
-            "model": model.name,
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": self.options.temperature,
-            "stream": true,
-        });
-        let response = self.send(model, &body)?;
-        let failed = |reason: String| Error::Generator { url: model.url.clone(), reason };
-
-        // Lines are read on a thread of their own, so that a model that says
-        // nothing holds up nobody who has gone away meanwhile.
+    /// Sends a request on a thread of its own, so that a server that says nothing
+    /// holds up nobody who has gone away meanwhile; what comes of it.
+    fn ask(self: Arc<Self>, model: Model, body: Value) -> Receiver<Heard> {
         let (sender, receiver) = sync_channel(LINES_AHEAD);
-        std::thread::spawn(move || {
-            for line in BufReader::new(response.into_body().into_reader()).lines() {
-                if sender.send(line).is_err() {
-                    break;
+        std::thread::spawn(move || match self.send(&model, &body) {
+            Ok(response) => {
+                if sender.send(Heard::Begun).is_ok() {
+                    read(response, &sender);
                 }
             }
+            // Nobody hears it who is not there any more.
+            Err(reason) => drop(sender.send(Heard::Failed(reason))),
         });
-        let idle = Duration::from_millis(self.options.idle_timeout_ms);
-        let mut answer = String::new();
-        let mut finished = false;
-        let mut waited = Duration::ZERO;
-        loop {
-            let line = match receiver.recv_timeout(TICK) {
-                Ok(line) => line.map_err(|error| failed(error.to_string()))?,
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    waited += TICK;
-                    if waited >= idle {
-                        return Err(failed(format!("it said nothing for {} ms", idle.as_millis())));
-                    }
-                    on_piece("")?;
-                    continue;
-                }
-            };
-            waited = Duration::ZERO;
-            let Some(data) = line.strip_prefix("data:").map(str::trim) else { continue };
-            if data == "[DONE]" {
-                finished = true;
-                break;
-            }
-            let chunk: Value = serde_json::from_str(data)
-                .map_err(|error| failed(format!("a piece of the stream is not JSON: {error}")))?;
-            if let Some(error) = chunk.get("error").filter(|error| !error.is_null()) {
-                return Err(failed(format!("it broke off: {error}")));
-            }
-            let choice = &chunk["choices"][0];
-            finished |= choice["finish_reason"].is_string();
-            if let Some(piece) = choice["delta"]["content"].as_str().filter(|piece| !piece.is_empty()) {
-                answer.push_str(piece);
-                on_piece(piece)?;
-            }
-        }
-        if !finished {
-            return Err(failed("the stream ended before the answer did".to_owned()));
-        }
-        Ok(answer)
+        receiver
     }
 
     /// Sends a request, again after a while when the server cannot be reached
     /// or says that it is busy.
-    fn send(&self, model: &Model, body: &Value) -> Result<Response<ureq::Body>> {
+    fn send(&self, model: &Model, body: &Value) -> std::result::Result<Response<ureq::Body>, String> {
         let url = format!("{}/chat/completions", model.url);
         let mut tried = 0;
         loop {
@@ -213,11 +253,31 @@ impl Remote {
                 }
             };
             if !again || tried >= self.options.retries {
-                return Err(Error::Generator { url: model.url.clone(), reason });
+                return Err(reason);
             }
             let usual = Duration::from_millis(200) * 2u32.pow(tried.min(6));
             std::thread::sleep(wait.unwrap_or(usual).min(Duration::from_secs(5)));
             tried += 1;
+        }
+    }
+}
+
+/// Hands on the lines of a stream, until nobody takes them.
+fn read(response: Response<ureq::Body>, sender: &SyncSender<Heard>) {
+    let mut reader = BufReader::new(response.into_body().into_reader());
+    loop {
+        let mut line = Vec::new();
+        let heard = match reader.by_ref().take(LINE_BYTES as u64 + 1).read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) if line.len() > LINE_BYTES => {
+                Heard::Failed(format!("a line of its stream has more than {LINE_BYTES} bytes"))
+            }
+            Ok(_) => Heard::Line(line),
+            Err(error) => Heard::Failed(error.to_string()),
+        };
+        let last = matches!(heard, Heard::Failed(_));
+        if sender.send(heard).is_err() || last {
+            break;
         }
     }
 }
