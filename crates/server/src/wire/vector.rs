@@ -274,12 +274,18 @@ impl<'de> Visitor<'de> for LooseVisitor {
         let mut fields: Vec<(String, Loose)> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             let value = map.next_value_seed(Field(&key))?;
-            // The last of several equal keys counts, as in other JSON readers.
-            match fields.iter_mut().find(|(known, _)| *known == key) {
-                Some(known) => known.1 = value,
-                None => fields.push((key, value)),
-            }
+            fields.push((key, value));
         }
+        // The last of several equal keys counts, as in other JSON readers. There may be
+        // millions of keys, so they are not looked for one by one.
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        fields.dedup_by(|later, kept| {
+            let is_same = later.0 == kept.0;
+            if is_same {
+                std::mem::swap(later, kept);
+            }
+            is_same
+        });
         Ok(Loose::Fields(fields))
     }
 }
