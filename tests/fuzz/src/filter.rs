@@ -18,13 +18,14 @@ struct Known {
     _folder: TempDir,
 }
 
+/// Neither texts nor UUIDs have an index here: with one, other spellings match, too.
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let folder = scratch();
     let options = Options { seal_points: SEAL_POINTS, ..Options::default() };
     let database = Database::open_with(folder.path(), options).expect("a new folder can be opened");
     let mut config = CollectionConfig::new(1, Metric::Dot);
     for (path, kind) in [
-        ("k", "keyword"), ("i", "integer"), ("f", "float"), ("b", "bool"), ("d", "datetime"), ("u", "uuid"),
+        ("k", "keyword"), ("i", "integer"), ("f", "float"), ("b", "bool"), ("d", "datetime"),
         ("g", "geo"), ("o.k", "keyword"), ("l[].k", "keyword"), ("l[].i", "integer"),
     ] {
         let schema = serde_json::from_value(json!(kind)).expect("it is a kind");
@@ -67,8 +68,8 @@ fn points() -> Vec<(PointId, Map<String, Value>)> {
             let mut payload = Map::new();
             for (place, (key, values)) in values.iter().enumerate() {
                 // Each key is missing now and then, and goes through its values at its own pace.
-                let choice = number * (place + 3) + place;
-                if !choice.is_multiple_of(5) {
+                let choice = (number + 3) * (number + 7) * (place + 1) / 3 + number;
+                if !(number + place).is_multiple_of(5) {
                     let values = values.as_array().expect("it is a list");
                     payload.insert((*key).to_owned(), values[choice % values.len()].clone());
                 }

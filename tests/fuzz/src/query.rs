@@ -46,9 +46,14 @@ fn point(number: u32) -> Value {
     if number.is_multiple_of(3) {
         vector["m"] = json!([[1, number], [0.5, -1]]);
     }
+    let of_three = number as usize % 3;
     let payload = json!({
-        "k": ["a", "b", "c"][number as usize % 3], "i": number % 4, "f": angle / 3.0, "t": ["red fox", "blue fox", "red"][number as usize % 3],
-        "d": format!("2024-01-{:02}", number % 28 + 1), "g": { "lon": number, "lat": number },
+        "k": (["a", "b", "c"][of_three]),
+        "i": number % 4,
+        "f": angle / 3.0,
+        "t": (["red fox", "blue fox", "red"][of_three]),
+        "d": format!("2024-01-{:02}", number % 28 + 1),
+        "g": { "lon": number, "lat": number },
         "l": [{ "k": "a", "i": number }, { "k": "b" }],
     });
     json!({ "id": number, "vector": vector, "payload": payload })

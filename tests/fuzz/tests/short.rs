@@ -1,7 +1,8 @@
 //! Every target on its corpus and on a fixed number of inputs made from it.
 //!
 //! The inputs follow from a seed that is printed. `CAIRN_FUZZ_SEED` gives another
-//! one; `cargo xtask fuzz` goes on for as long as one likes.
+//! one, `CAIRN_FUZZ_TIMES` as many times the inputs; `cargo xtask fuzz` goes on for
+//! as long as one likes.
 
 use cairn_fuzz::{Material, Target, mutated};
 
@@ -22,6 +23,10 @@ impl Drop for Shown<'_> {
     }
 }
 
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
 #[allow(clippy::print_stdout)] // the seed of a failure
 fn holds(name: &str) {
     let target = Target::named(name);
@@ -29,11 +34,12 @@ fn holds(name: &str) {
         let _shown = Shown { target: target.name, from: &file, input: &input };
         (target.check)(&input);
     }
-    let seed: u64 = std::env::var("CAIRN_FUZZ_SEED").map_or(5, |seed| seed.parse().expect("a seed is a number"));
-    println!("seed {seed}, {} inputs", target.short_inputs);
+    let seed = setting("CAIRN_FUZZ_SEED", 5);
+    let inputs = target.short_inputs * setting("CAIRN_FUZZ_TIMES", 1) as usize;
+    println!("seed {seed}, {inputs} inputs");
     let material = Material::of(&target);
     let mut rng = fastrand::Rng::with_seed(seed);
-    for number in 0..target.short_inputs {
+    for number in 0..inputs {
         let mut input = material.seeds[rng.usize(..material.seeds.len())].clone();
         for _ in 0..rng.usize(1..4) {
             input = mutated(&input, &material, rng.u64(..));
