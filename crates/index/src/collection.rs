@@ -229,7 +229,7 @@ impl Collection {
         at: Option<Path>,
     ) -> Result<Applied> {
         let of = of.into();
-        check_depth_below(&payload, at.as_ref().map_or(0, |at| at.keys().len()))?;
+        check_depth_below(&payload, at.as_ref().map_or(0, Path::levels))?;
         self.check_selected(&of)?;
         self.write(Op::one(Change::SetPayload { of, payload, at }))
     }

@@ -120,6 +120,8 @@ mod elements;
 mod error;
 mod fields;
 mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod growing;
 mod id;
 mod journal;

@@ -43,6 +43,17 @@ impl Path {
         keys
     }
 
+    /// How many levels below the top what the path reaches may lie: a bracket is one,
+    /// as a key is.
+    pub(crate) fn levels(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The same path, written anew.
+    pub(crate) fn anew(&self) -> Self {
+        Self::of(&self.steps)
+    }
+
     /// The path of what `inner` reaches from each value this path reaches.
     pub(crate) fn join(&self, inner: &Self) -> Result<Self, Error> {
         format!("{}.{}", self.text, inner.text).parse()

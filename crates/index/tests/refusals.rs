@@ -16,7 +16,7 @@ use cairn_index::{
     VectorConfig, Vectors, When, WriteMode,
 };
 use faults::{STORES, child, filter};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const HOLD: &str = "CAIRN_TEST_REFUSALS_HOLD";
@@ -220,6 +220,32 @@ fn merging_into_a_path_does_not_make_a_payload_that_cannot_be_read_back() {
         let sealed = collection.compact();
         assert!(sealed.is_ok(), "{store:?}, taken: {taken}: {sealed:?}");
         assert_eq!(collection.get(&[1.into()], &Parts::all()).unwrap(), before, "{store:?}, taken: {taken}");
+        drop((db, collection));
+        let collection = open(dir.path(), store).collection("c").unwrap();
+        assert_eq!(collection.get(&[1.into()], &Parts::all()).unwrap(), before);
+    }
+}
+
+/// Only the keys of the path were counted: an array that was there carried what was
+/// merged into its innermost element deeper than a payload may nest, and the point
+/// could not be read back.
+#[test]
+fn merging_into_arrays_within_arrays_counts_them() {
+    for store in STORES {
+        let (dir, db, collection) = small(store);
+        let nest = |inner: Value, levels| (0..levels).fold(inner, |inner, _| json!([inner]));
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let there = object(json!({ "a": nest(json!({}), 98) }));
+        collection.replace_payload(vec![1.into()], there).unwrap();
+        for (path, levels) in [("[]".repeat(98), 90), ("[0]".repeat(98), 90), ("[]".repeat(98), 1), ("[]".repeat(9), 80)] {
+            let payload = object(json!({ "deep": nest(json!(1), levels) }));
+            let path = format!("a{path}").parse().unwrap();
+            let done = collection.set_payload(vec![1.into()], payload, Some(path));
+            assert_eq!(done.is_ok(), levels != 90, "{done:?}");
+        }
+        let before = collection.get(&[1.into()], &Parts::all()).unwrap();
+        collection.compact().unwrap();
+        assert_eq!(collection.get(&[1.into()], &Parts::all()).unwrap(), before);
         drop((db, collection));
         let collection = open(dir.path(), store).collection("c").unwrap();
         assert_eq!(collection.get(&[1.into()], &Parts::all()).unwrap(), before);

@@ -12,6 +12,8 @@ mod brief;
 mod embedding;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod incoming;
 mod infer;
 mod jobs;

@@ -259,6 +259,24 @@ async fn no_method(method: Method) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    /// Clients that are made from the description call operations by their names;
+    /// those of two functions in different files were the same once.
+    #[test]
+    fn each_operation_has_a_name_of_its_own() {
+        let description = serde_json::to_value(super::openapi()).unwrap();
+        let mut named = BTreeMap::new();
+        for (path, operations) in description["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let Some(name) = operation["operationId"].as_str() else { continue };
+                let other = named.insert(name.to_owned(), format!("{method} {path}"));
+                assert_eq!(other, None, "{method} {path} is called `{name}`, too");
+            }
+        }
+        assert!(named.len() > 100);
+    }
+
     /// Who reads the file sees what a change does to clients.
     #[test]
     fn the_description_in_the_repository_is_that_of_the_service() {

@@ -3,6 +3,7 @@
 // A command line tool speaks to whoever runs it.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod fuzz;
 mod shell;
 mod test;
 mod tidy;
@@ -23,6 +24,20 @@ enum Command {
         /// The long suites as well
         #[arg(long)]
         long: bool,
+    },
+    /// Looks for inputs that readers are wrong about, with libFuzzer; installs cargo-fuzz
+    Fuzz {
+        /// path, filter, query, number, body or points; all of them when absent
+        target: Option<String>,
+        /// How long each is run
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+    },
+    /// Requests by chance against /openapi.json, with schemathesis
+    Schemathesis {
+        /// How long
+        #[arg(long, default_value_t = 20)]
+        minutes: u64,
     },
     /// The house rules: which crate may use which, which engine stays in which file
     Tidy,
@@ -93,6 +108,8 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Check => check(),
         Command::Test { long } => test::all(long),
+        Command::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
+        Command::Schemathesis { minutes } => test::schemathesis(minutes),
         Command::Tidy => tidy::run(),
         Command::Bench(bench) => run_bench(bench),
         Command::Openapi => {

@@ -72,25 +72,45 @@ fn rust_counts(text: &str) -> Counts {
 
 /// The real binary, driven by the real clients.
 fn python(long: bool) -> Outcome<(bool, Counts)> {
-    pytest("venv", "requirements.txt", &["clients/python/tests", "tests/python"], long)
+    pytest("venv", "requirements.txt", &["clients/python/tests", "tests/python"], minutes(long))
 }
 
 /// What is asked of the Qdrant client, by the newest one.
 fn newest_client(long: bool) -> Outcome<(bool, Counts)> {
     let tests = ["test_qdrant_client.py", "test_qdrant_calls.py", "test_local_mode.py", "test_openapi.py"]
         .map(|file| format!("tests/python/{file}"));
-    pytest("venv-newest", "newest.txt", &tests.each_ref().map(String::as_str), long)
+    pytest("venv-newest", "newest.txt", &tests.each_ref().map(String::as_str), minutes(long))
+}
+
+/// Requests by chance against the description of the service, for so many minutes.
+pub(crate) fn schemathesis(minutes: u64) -> Outcome {
+    run(cargo().args(["build", "--release", "--workspace", "--bin", "cairn", "--locked"]))?;
+    let minutes = minutes.to_string();
+    let tests = ["tests/python/test_openapi.py"];
+    let (ended_well, _) = pytest("venv-newest", "newest.txt", &tests, Some(&minutes))?;
+    if ended_well { Ok(()) } else { Err("the service did not answer as /openapi.json says".to_owned()) }
 }
 
 /// What is built on the clients.
 fn frameworks(long: bool) -> Outcome<(bool, Counts)> {
     let tests = ["test_frameworks.py", "test_framework_models.py", "test_framework_chats.py"]
         .map(|file| format!("tests/python/{file}"));
-    pytest("venv-frameworks", "frameworks.txt", &tests.each_ref().map(String::as_str), long)
+    pytest("venv-frameworks", "frameworks.txt", &tests.each_ref().map(String::as_str), minutes(long))
 }
 
-/// Runs tests in a virtual environment of their own, made when it is not there.
-fn pytest(venv: &str, requirements: &str, tests: &[&str], long: bool) -> Outcome<(bool, Counts)> {
+/// How long requests by chance go on where the long suites run.
+fn minutes(long: bool) -> Option<&'static str> {
+    long.then_some("20")
+}
+
+/// Runs tests in a virtual environment of their own, made when it is not there; with
+/// minutes the long ones as well.
+fn pytest(
+    venv: &str,
+    requirements: &str,
+    tests: &[&str],
+    minutes: Option<&str>,
+) -> Outcome<(bool, Counts)> {
     let venv = root().join("target").join(venv);
     let python = venv.join("bin/python");
     if !python.exists() {
@@ -101,8 +121,8 @@ fn pytest(venv: &str, requirements: &str, tests: &[&str], long: bool) -> Outcome
     let mut pytest = in_root(&python);
     pytest.args(["-m", "pytest", "-q", "-rs"]).args(tests);
     pytest.env("CAIRN_BIN", root().join("target/release/cairn"));
-    if long {
-        pytest.env("CAIRN_LONG", "1");
+    if let Some(minutes) = minutes {
+        pytest.env("CAIRN_LONG", "1").env("CAIRN_FUZZ_MINUTES", minutes);
     }
     let (ended_well, text) = run_and_read(&mut pytest)?;
     let last = text.lines().rev().find(|line| line.contains(" passed") || line.contains(" failed"));

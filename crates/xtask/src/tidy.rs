@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::shell::{Outcome, cargo, root};
 
 /// Each crate and those it may use. Arrows go one way.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("cairn-ann", &[]),
     ("cairn-embed", &[]),
     ("cairn-index", &["cairn-ann"]),
@@ -18,12 +18,13 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("cairn-server", &["cairn-embed", "cairn-index", "cairn-rag"]),
     ("cairn", &["cairn-embed", "cairn-index", "cairn-rag", "cairn-server"]),
     ("xtask", &[]),
+    ("cairn-fuzz", &["cairn-index", "cairn-rag", "cairn-server"]),
     ("cairn-benches", &["cairn-ann", "cairn-embed", "cairn-index", "cairn-rag"]),
 ];
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 26] = [
+const WALLS: [(&str, &[&str], &[&str]); 27] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
@@ -49,6 +50,7 @@ const WALLS: [(&str, &[&str], &[&str]); 26] = [
     ("postgres", &["cairn"], &["crates/cli/src/import/postgres.rs"]),
     ("rusqlite", &["cairn"], &["crates/cli/src/import/chroma.rs"]),
     ("serde_pickle", &["cairn"], &["crates/cli/src/import/chroma/graph.rs"]),
+    ("libfuzzer_sys", &["cairn-fuzz"], &[]),
     ("metrics_exporter_prometheus", &["cairn-server"], &["crates/server/src/metrics.rs"]),
 ];
 

@@ -13,6 +13,7 @@ use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
+pub(crate) use self::number::nearest_f32;
 use self::text::Ahead;
 pub(crate) use self::text::{Collected, Text};
 
@@ -27,7 +28,8 @@ pub(crate) fn read<T: DeserializeOwned>(text: &Text) -> serde_json::Result<T> {
     }
 }
 
-fn quick<T: DeserializeOwned>(text: &Text) -> Read<T> {
+/// The same where nothing is left to serde_json.
+pub(crate) fn quick<T: DeserializeOwned>(text: &Text) -> Read<T> {
     let mut quick = Quick { bytes: text.bytes(), at: 0, depth: 0, ahead: text.ahead(), numbers: Vec::new() };
     let value = T::deserialize(&mut quick)?;
     if quick.next().is_some() { Err(Refused) } else { Ok(value) }
@@ -47,7 +49,7 @@ const VECTOR: &str = "$cairn::vector";
 
 /// Not taken here. serde_json will say why, or take it.
 #[derive(Debug)]
-struct Refused;
+pub(crate) struct Refused;
 
 type Read<T> = Result<T, Refused>;
 

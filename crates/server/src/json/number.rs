@@ -40,7 +40,7 @@ pub(super) fn extent(bytes: &[u8]) -> Option<(usize, bool)> {
 /// The f32 nearest to the number at the beginning of `bytes`, and how long its
 /// text is; nothing for what is no number or out of range.
 #[inline]
-pub(super) fn nearest_f32(bytes: &[u8]) -> Option<(f32, usize)> {
+pub(crate) fn nearest_f32(bytes: &[u8]) -> Option<(f32, usize)> {
     let Some(window) = bytes.first_chunk() else { return slow(bytes) };
     #[cfg(target_arch = "x86_64")]
     if let Some(found) = sixteen::quick(window) {

@@ -39,7 +39,7 @@ struct Alias {
 
 /// Creates, removes and renames aliases; readers see all changes or none.
 #[utoipa::path(
-    post, path = "/collections/aliases", tag = "aliases",
+    post, path = "/collections/aliases", tag = "aliases", operation_id = "change_aliases",
     request_body = ChangeAliases,
     responses((status = 200, body = Reply<bool>), (status = "4XX"))
 )]
@@ -92,7 +92,7 @@ fn seen(app: &App, access: &Access, wanted: impl Fn(&str) -> bool) -> Aliases {
 
 /// All aliases.
 #[utoipa::path(
-    get, path = "/aliases", tag = "aliases",
+    get, path = "/aliases", tag = "aliases", operation_id = "list_aliases",
     responses((status = 200, body = Reply<Aliases>), (status = "4XX"))
 )]
 pub(crate) async fn list(State(app): State<App>, started: Started, access: Access) -> Reply<Aliases> {

@@ -109,7 +109,7 @@ const MAX_LIMIT: usize = 1000;
 
 /// Finds passages by meaning and words.
 #[utoipa::path(
-    post, path = "/collections/{collection}/search", tag = "text",
+    post, path = "/collections/{collection}/search", tag = "text", operation_id = "search_passages",
     params(("collection" = String, Path)),
     request_body = SearchText,
     responses((status = 200, body = Reply<SearchHits>), (status = "4XX"))

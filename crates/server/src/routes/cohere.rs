@@ -149,7 +149,7 @@ fn packed(vector: &[f32]) -> Vec<u8> {
 
 /// Vectors of texts, as Cohere gives them.
 #[utoipa::path(
-    post, path = "/v2/embed", tag = "rerank",
+    post, path = "/v2/embed", tag = "rerank", operation_id = "embed_v2",
     request_body = CohereEmbedRequest,
     responses(
         (status = 200, body = Object), (status = 400), (status = 404), (status = 413), (status = 422),

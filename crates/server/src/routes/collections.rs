@@ -21,7 +21,7 @@ use crate::wire::writes::{UpdateResult, WriteParams};
 
 /// The collections there are.
 #[utoipa::path(
-    get, path = "/collections", tag = "collections",
+    get, path = "/collections", tag = "collections", operation_id = "list_collections",
     responses((status = 200, body = Reply<Collections>), (status = "4XX"))
 )]
 pub(crate) async fn list(State(app): State<App>, started: Started, access: Access) -> Reply<Collections> {
@@ -32,7 +32,7 @@ pub(crate) async fn list(State(app): State<App>, started: Started, access: Acces
 
 /// A collection's state and settings.
 #[utoipa::path(
-    get, path = "/collections/{collection}", tag = "collections",
+    get, path = "/collections/{collection}", tag = "collections", operation_id = "get_collection",
     params(("collection" = String, Path)),
     responses((status = 200, body = Reply<Object>), (status = "4XX"))
 )]
@@ -65,7 +65,7 @@ fn indexed_points(collection: &Collection) -> ApiResult<BTreeMap<String, usize>>
 
 /// Creates a collection.
 #[utoipa::path(
-    put, path = "/collections/{collection}", tag = "collections",
+    put, path = "/collections/{collection}", tag = "collections", operation_id = "create_collection",
     params(("collection" = String, Path)),
     request_body = CreateCollection,
     responses((status = 200, body = Reply<bool>), (status = "4XX"), (status = 507))
@@ -113,7 +113,7 @@ fn configure(collection: &Collection, changes: Vec<ConfigChange>) -> ApiResult<A
 
 /// Removes a collection and all its points; `false` when there was none.
 #[utoipa::path(
-    delete, path = "/collections/{collection}", tag = "collections",
+    delete, path = "/collections/{collection}", tag = "collections", operation_id = "delete_collection",
     params(("collection" = String, Path)),
     responses((status = 200, body = Reply<bool>), (status = "4XX"))
 )]
@@ -263,7 +263,7 @@ pub(crate) async fn optimizations(
 
 /// How a collection is spread: over one shard of this node.
 #[utoipa::path(
-    get, path = "/collections/{collection}/cluster", tag = "collections",
+    get, path = "/collections/{collection}/cluster", tag = "collections", operation_id = "collection_cluster",
     params(("collection" = String, Path)),
     responses((status = 200, body = Reply<Object>), (status = "4XX"))
 )]

@@ -24,7 +24,8 @@ pub(crate) async fn start(
 
 /// What was said in a conversation so far.
 #[utoipa::path(
-    get, path = "/collections/{collection}/conversations/{id}", tag = "text",
+    get, path = "/collections/{collection}/conversations/{id}",
+    tag = "text", operation_id = "get_conversation",
     params(("collection" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = Reply<Object>), (status = "4XX"))
 )]
@@ -39,7 +40,8 @@ pub(crate) async fn get(
 
 /// Deletes a conversation.
 #[utoipa::path(
-    delete, path = "/collections/{collection}/conversations/{id}", tag = "text",
+    delete, path = "/collections/{collection}/conversations/{id}",
+    tag = "text", operation_id = "delete_conversation",
     params(("collection" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = Reply<bool>), (status = "4XX"))
 )]

@@ -105,7 +105,7 @@ fn too_large(limit: usize) -> ApiError {
 
 /// Uploads a file.
 #[utoipa::path(
-    post, path = "/v1/files", tag = "openai",
+    post, path = "/v1/files", tag = "openai", operation_id = "upload_file",
     request_body(content = Object, content_type = "multipart/form-data"),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
@@ -128,7 +128,8 @@ pub(crate) async fn upload(State(app): State<App>, form: Result<Multipart, Multi
 
 /// The uploaded files.
 #[utoipa::path(
-    get, path = "/v1/files", tag = "openai", params(Paging, Purpose),
+    get, path = "/v1/files", tag = "openai", operation_id = "list_files",
+    params(Paging, Purpose),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn list(
@@ -152,7 +153,8 @@ pub(crate) async fn list(
 
 /// An uploaded file.
 #[utoipa::path(
-    get, path = "/v1/files/{file}", tag = "openai", params(("file" = String, Path)),
+    get, path = "/v1/files/{file}", tag = "openai", operation_id = "get_file",
+    params(("file" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn get(State(app): State<App>, At(id): At<String>) -> Response {
@@ -162,7 +164,8 @@ pub(crate) async fn get(State(app): State<App>, At(id): At<String>) -> Response 
 
 /// Deletes an uploaded file; what vector stores took from it stays there.
 #[utoipa::path(
-    delete, path = "/v1/files/{file}", tag = "openai", params(("file" = String, Path)),
+    delete, path = "/v1/files/{file}", tag = "openai", operation_id = "delete_file",
+    params(("file" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn delete(State(app): State<App>, At(id): At<String>) -> Response {
@@ -176,7 +179,8 @@ pub(crate) async fn delete(State(app): State<App>, At(id): At<String>) -> Respon
 
 /// The bytes of an uploaded file.
 #[utoipa::path(
-    get, path = "/v1/files/{file}/content", tag = "openai", params(("file" = String, Path)),
+    get, path = "/v1/files/{file}/content", tag = "openai", operation_id = "get_file_content",
+    params(("file" = String, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "4XX"))
 )]
 pub(crate) async fn content(State(app): State<App>, At(id): At<String>) -> Response {

@@ -57,7 +57,8 @@ fn allowed(app: &App, access: &Access, id: &str, level: Level) -> ApiResult<Job>
 
 /// The jobs there are: those that wait, run, or have ended lately.
 #[utoipa::path(
-    get, path = "/jobs", tag = "jobs", params(Wanted),
+    get, path = "/jobs", tag = "jobs", operation_id = "list_jobs",
+    params(Wanted),
     responses((status = 200, body = Reply<JobList>), (status = "4XX"))
 )]
 pub(crate) async fn list(
@@ -78,7 +79,8 @@ pub(crate) async fn list(
 
 /// A job: its state, what it came to so far, and which files could not be added.
 #[utoipa::path(
-    get, path = "/jobs/{job}", tag = "jobs", params(("job" = String, Path)),
+    get, path = "/jobs/{job}", tag = "jobs", operation_id = "get_job",
+    params(("job" = String, Path)),
     responses((status = 200, body = Reply<Shown>), (status = "4XX"))
 )]
 pub(crate) async fn get(
@@ -94,7 +96,8 @@ pub(crate) async fn get(
 
 /// Cancels a job. One that runs ends within a batch, and what it wrote stays.
 #[utoipa::path(
-    delete, path = "/jobs/{job}", tag = "jobs", params(("job" = String, Path)),
+    delete, path = "/jobs/{job}", tag = "jobs", operation_id = "cancel_job",
+    params(("job" = String, Path)),
     responses((status = 200, body = Reply<Shown>), (status = "4XX"))
 )]
 pub(crate) async fn cancel(

@@ -37,7 +37,7 @@ pub(crate) async fn retrieve(
 
 /// Reads one point with its payload and vectors.
 #[utoipa::path(
-    get, path = "/collections/{collection}/points/{id}", tag = "points",
+    get, path = "/collections/{collection}/points/{id}", tag = "points", operation_id = "get_point",
     params(("collection" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = Reply<RecordOutput>), (status = "4XX"))
 )]

@@ -141,7 +141,7 @@ pub(crate) async fn query_groups(
 
 /// Finds the nearest points; `query` does more.
 #[utoipa::path(
-    post, path = "/collections/{collection}/points/search", tag = "points",
+    post, path = "/collections/{collection}/points/search", tag = "points", operation_id = "search_points",
     params(("collection" = String, Path)),
     request_body = SearchPoints,
     responses((status = 200, body = Reply<Vec<ScoredPoint>>), (status = "4XX"))

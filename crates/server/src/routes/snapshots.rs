@@ -99,7 +99,7 @@ async fn answered<T: Serialize + Send + 'static>(
 
 /// Keeps a collection as it is now.
 #[utoipa::path(
-    post, path = "/collections/{collection}/snapshots", tag = "snapshots",
+    post, path = "/collections/{collection}/snapshots", tag = "snapshots", operation_id = "create_snapshot",
     params(("collection" = String, Path), SnapshotParams),
     responses((status = 200, body = Reply<SnapshotDescription>), (status = 202), (status = "4XX"), (status = 507))
 )]
@@ -120,7 +120,7 @@ pub(crate) async fn create(
 
 /// The snapshots of a collection.
 #[utoipa::path(
-    get, path = "/collections/{collection}/snapshots", tag = "snapshots",
+    get, path = "/collections/{collection}/snapshots", tag = "snapshots", operation_id = "list_snapshots",
     params(("collection" = String, Path)),
     responses((status = 200, body = Reply<Vec<SnapshotDescription>>), (status = "4XX"))
 )]
@@ -135,7 +135,8 @@ pub(crate) async fn list(
 
 /// Removes a snapshot.
 #[utoipa::path(
-    delete, path = "/collections/{collection}/snapshots/{snapshot}", tag = "snapshots",
+    delete, path = "/collections/{collection}/snapshots/{snapshot}",
+    tag = "snapshots", operation_id = "delete_snapshot",
     params(("collection" = String, Path), ("snapshot" = String, Path), SnapshotParams),
     responses((status = 200, body = Reply<bool>), (status = 202), (status = "4XX"))
 )]
@@ -215,7 +216,8 @@ pub(crate) async fn recover(
 /// Makes a collection of a snapshot that is sent along, as the part `snapshot`
 /// of a form.
 #[utoipa::path(
-    post, path = "/collections/{collection}/snapshots/upload", tag = "snapshots",
+    post, path = "/collections/{collection}/snapshots/upload",
+    tag = "snapshots", operation_id = "upload_snapshot",
     params(("collection" = String, Path), SnapshotParams),
     request_body(content = Object, content_type = "multipart/form-data"),
     responses((status = 200, body = Reply<bool>), (status = 202), (status = "4XX"), (status = 507))

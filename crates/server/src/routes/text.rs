@@ -147,7 +147,7 @@ pub(crate) async fn preview(
 
 /// Removes a document.
 #[utoipa::path(
-    delete, path = "/collections/{collection}/documents/{id}", tag = "text",
+    delete, path = "/collections/{collection}/documents/{id}", tag = "text", operation_id = "delete_document",
     params(("collection" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = Reply<Deleted>), (status = "4XX"))
 )]

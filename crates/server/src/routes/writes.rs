@@ -54,7 +54,7 @@ pub(crate) async fn upsert(
 
 /// Removes points by id or by filter.
 #[utoipa::path(
-    post, path = "/collections/{collection}/points/delete", tag = "points",
+    post, path = "/collections/{collection}/points/delete", tag = "points", operation_id = "delete_points",
     params(("collection" = String, Path), WriteParams),
     request_body = Selected,
     responses((status = 200, body = Reply<UpdateResult>), (status = "4XX"))

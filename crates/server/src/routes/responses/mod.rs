@@ -221,7 +221,7 @@ fn kept(app: &App, access: &Access, id: &str) -> ApiResult<Kept> {
 
 /// Answers from a collection, at once or as events.
 #[utoipa::path(
-    post, path = "/v1/responses", tag = "openai",
+    post, path = "/v1/responses", tag = "openai", operation_id = "create_response",
     request_body = ResponseRequest, responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn create(
@@ -257,7 +257,8 @@ pub(crate) async fn create(
 
 /// A response that was kept.
 #[utoipa::path(
-    get, path = "/v1/responses/{response}", tag = "openai", params(("response" = String, Path)),
+    get, path = "/v1/responses/{response}", tag = "openai", operation_id = "get_response",
+    params(("response" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn get(State(app): State<App>, access: Access, At(id): At<String>) -> Response {
@@ -267,7 +268,8 @@ pub(crate) async fn get(State(app): State<App>, access: Access, At(id): At<Strin
 
 /// Deletes a response.
 #[utoipa::path(
-    delete, path = "/v1/responses/{response}", tag = "openai", params(("response" = String, Path)),
+    delete, path = "/v1/responses/{response}", tag = "openai", operation_id = "delete_response",
+    params(("response" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn delete(State(app): State<App>, access: Access, At(id): At<String>) -> Response {

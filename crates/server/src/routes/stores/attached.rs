@@ -156,7 +156,7 @@ pub(crate) async fn attach(
 
 /// The files of a vector store.
 #[utoipa::path(
-    get, path = "/v1/vector_stores/{store}/files", tag = "openai",
+    get, path = "/v1/vector_stores/{store}/files", tag = "openai", operation_id = "list_store_files",
     params(("store" = String, Path), Paging, Status),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
@@ -267,7 +267,8 @@ pub(crate) async fn detach(
 
 /// The text of a file of a vector store.
 #[utoipa::path(
-    get, path = "/v1/vector_stores/{store}/files/{file}/content", tag = "openai",
+    get, path = "/v1/vector_stores/{store}/files/{file}/content",
+    tag = "openai", operation_id = "get_store_file_content",
     params(("store" = String, Path), ("file" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]

@@ -73,7 +73,8 @@ fn known(app: &App, store: &str, id: &str) -> ApiResult<Batch> {
 
 /// Adds several uploaded files to a vector store.
 #[utoipa::path(
-    post, path = "/v1/vector_stores/{store}/file_batches", tag = "openai", params(("store" = String, Path)),
+    post, path = "/v1/vector_stores/{store}/file_batches", tag = "openai", operation_id = "create_batch",
+    params(("store" = String, Path)),
     request_body = BatchInput, responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn create(
@@ -111,7 +112,7 @@ pub(crate) async fn create(
 
 /// How far a batch of files has come.
 #[utoipa::path(
-    get, path = "/v1/vector_stores/{store}/file_batches/{batch}", tag = "openai",
+    get, path = "/v1/vector_stores/{store}/file_batches/{batch}", tag = "openai", operation_id = "get_batch",
     params(("store" = String, Path), ("batch" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
@@ -130,7 +131,8 @@ pub(crate) async fn get(
 
 /// Leaves out those files of a batch whose turn has not come.
 #[utoipa::path(
-    post, path = "/v1/vector_stores/{store}/file_batches/{batch}/cancel", tag = "openai",
+    post, path = "/v1/vector_stores/{store}/file_batches/{batch}/cancel",
+    tag = "openai", operation_id = "cancel_batch",
     params(("store" = String, Path), ("batch" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
@@ -154,7 +156,8 @@ pub(crate) async fn cancel(
 
 /// The files of a batch.
 #[utoipa::path(
-    get, path = "/v1/vector_stores/{store}/file_batches/{batch}/files", tag = "openai",
+    get, path = "/v1/vector_stores/{store}/file_batches/{batch}/files",
+    tag = "openai", operation_id = "list_batch_files",
     params(("store" = String, Path), ("batch" = String, Path), Paging, Status),
     responses((status = 200, body = Object), (status = "4XX"))
 )]

@@ -211,7 +211,7 @@ fn checked(input: &StoreInput) -> ApiResult<()> {
 
 /// Makes a vector store, which is a collection of texts.
 #[utoipa::path(
-    post, path = "/v1/vector_stores", tag = "openai",
+    post, path = "/v1/vector_stores", tag = "openai", operation_id = "create_store",
     request_body = StoreInput, responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn create(
@@ -250,7 +250,8 @@ pub(crate) async fn create(
 
 /// The collections of texts, as vector stores.
 #[utoipa::path(
-    get, path = "/v1/vector_stores", tag = "openai", params(Paging),
+    get, path = "/v1/vector_stores", tag = "openai", operation_id = "list_stores",
+    params(Paging),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn list(
@@ -277,7 +278,8 @@ pub(crate) async fn list(
 
 /// A vector store.
 #[utoipa::path(
-    get, path = "/v1/vector_stores/{store}", tag = "openai", params(("store" = String, Path)),
+    get, path = "/v1/vector_stores/{store}", tag = "openai", operation_id = "get_store",
+    params(("store" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn get(State(app): State<App>, access: Access, At(id): At<String>) -> Response {
@@ -291,7 +293,8 @@ pub(crate) async fn get(State(app): State<App>, access: Access, At(id): At<Strin
 
 /// Changes the name, metadata or expiry of a vector store.
 #[utoipa::path(
-    post, path = "/v1/vector_stores/{store}", tag = "openai", params(("store" = String, Path)),
+    post, path = "/v1/vector_stores/{store}", tag = "openai", operation_id = "change_store",
+    params(("store" = String, Path)),
     request_body = StoreInput, responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn change(
@@ -326,7 +329,8 @@ pub(crate) async fn change(
 
 /// Deletes a vector store with all that is in it; uploaded files stay.
 #[utoipa::path(
-    delete, path = "/v1/vector_stores/{store}", tag = "openai", params(("store" = String, Path)),
+    delete, path = "/v1/vector_stores/{store}", tag = "openai", operation_id = "delete_store",
+    params(("store" = String, Path)),
     responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn delete(State(app): State<App>, access: Access, At(id): At<String>) -> Response {

@@ -117,7 +117,8 @@ pub(crate) fn result(mut passage: Retrieved) -> Value {
 
 /// Finds passages of the files of a vector store.
 #[utoipa::path(
-    post, path = "/v1/vector_stores/{store}/search", tag = "openai", params(("store" = String, Path)),
+    post, path = "/v1/vector_stores/{store}/search", tag = "openai", operation_id = "search_store",
+    params(("store" = String, Path)),
     request_body = SearchInput, responses((status = 200, body = Object), (status = "4XX"))
 )]
 pub(crate) async fn search(

@@ -1,0 +1,7 @@
+//! The target `query` under libFuzzer.
+
+#![no_main]
+// The macro defines what libFuzzer calls.
+#![allow(unsafe_code)]
+
+cairn_fuzz::program!("query");
