@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::task;
 
+/// How often each query is asked with pauses between: a hundredth of all are some.
+const PACED_ROUNDS: usize = 20;
+
 pub(crate) fn measure(work: &Path, system: &str, threads: usize) -> Result<Value, Box<dyn Error>> {
     let task = task(work)?;
     let precision = match system {
@@ -81,8 +84,8 @@ fn one_by_one(encoder: &Encoder, texts: &[String], rounds: usize) -> Result<Vec<
 /// Queries as they come to a service: with pauses between them.
 fn paced(encoder: &Encoder, texts: &[String]) -> Result<Vec<f64>, Box<dyn Error>> {
     let mut times = Times::default();
-    for text in (0..4).flat_map(|_| texts) {
-        std::thread::sleep(Duration::from_millis(5));
+    for text in (0..PACED_ROUNDS).flat_map(|_| texts) {
+        std::thread::sleep(Duration::from_millis(3));
         times.time(|| encoder.embed(&[text], TextKind::Query))?;
     }
     Ok(micros(&times))

@@ -40,6 +40,7 @@ mod rotary;
 mod runner;
 mod stock;
 mod table;
+mod tensors;
 mod tokens;
 mod transformer;
 pub(crate) mod weights;

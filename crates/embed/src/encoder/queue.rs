@@ -4,8 +4,9 @@
 //! call that waited longest, so calls share the threads fairly. A short call,
 //! such as a query, does not wait for a batch to end: it runs at once on the
 //! thread that asks if one of the encoder's is idle, otherwise on the first
-//! thread that comes to a pause inside its batch. Bulk threads have a lower
-//! priority than those that search and answer.
+//! thread that comes to a pause inside its batch. Short calls that wait together
+//! run together, since a model reads some texts sooner than one after the other.
+//! Bulk threads have a lower priority than those that search and answer.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -43,6 +44,9 @@ impl Cancel {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
+
+/// Tokens of short calls that run together, at most, unless one has more.
+const TOGETHER_TOKENS: usize = 512;
 
 /// Texts of one caller, cut into batches.
 pub(super) struct Call {
@@ -90,8 +94,17 @@ impl Call {
         let found = if skip {
             Err(Error::Cancelled)
         } else {
-            runner.vectors(&self.texts, batch, self.output, &mut going)
+            let texts: Vec<&Sequence> = batch.iter().map(|&text| &self.texts[text]).collect();
+            runner.vectors(&texts, self.output, &mut going).map_err(|error| match error {
+                Error::NotFinite { text } => Error::NotFinite { text: batch[text] },
+                other => other,
+            })
         };
+        self.take(batch, found);
+    }
+
+    /// Keeps what came of a batch.
+    fn take(&self, batch: &[usize], found: Result<Vec<Made>>) {
         let mut progress = self.progress();
         match found {
             Ok(found) => {
@@ -222,6 +235,30 @@ impl Call {
             self.run(batch, runner, &mut || ());
         }
     }
+
+    fn tokens(&self) -> usize {
+        self.texts.iter().map(Sequence::len).sum()
+    }
+}
+
+/// Runs calls of one batch each, which want the same, as one.
+fn run_together(calls: &[Arc<Call>], runner: &Runner) {
+    let [first, others @ ..] = calls else { return };
+    if !others.is_empty() {
+        let texts: Vec<&Sequence> =
+            calls.iter().flat_map(|call| call.batches[0].iter().map(|&text| &call.texts[text])).collect();
+        let mut going = || !calls.iter().all(|call| call.cancel.is_cancelled());
+        if let Ok(mut found) = runner.vectors(&texts, first.output, &mut going) {
+            for call in calls {
+                let batch = &call.batches[0];
+                let others = found.split_off(batch.len());
+                call.take(batch, Ok(std::mem::replace(&mut found, others)));
+            }
+            return;
+        }
+    }
+    // By itself each fails for its own reason.
+    calls.iter().for_each(|call| call.run_all(runner));
 }
 
 impl Drop for Queue {
@@ -240,10 +277,27 @@ impl Shared {
         self.waiting.lock().expect("nothing panics under this lock")
     }
 
-    fn take_short(&self, waiting: &mut Waiting) -> Option<Arc<Call>> {
-        let call = waiting.short.pop_front();
+    /// The short calls that are to run now, together: a thread that is idle leaves
+    /// those that are its share to each other one.
+    fn take_short(&self, waiting: &mut Waiting) -> Vec<Arc<Call>> {
+        let idle = self.places.saturating_sub(waiting.running);
+        let share = waiting.short.len().div_ceil(idle + 1);
+        let (mut calls, mut tokens) = (Vec::<Arc<Call>>::new(), 0);
+        while let Some(call) = waiting.short.front() {
+            tokens += call.tokens();
+            let joins = |first: &Arc<Call>| {
+                calls.len() < share
+                    && tokens <= TOGETHER_TOKENS
+                    && [first, call].iter().all(|call| call.batches.len() == 1)
+                    && first.output == call.output
+            };
+            if !calls.first().is_none_or(joins) {
+                break;
+            }
+            calls.extend(waiting.short.pop_front());
+        }
         self.short.store(waiting.short.len(), Ordering::Relaxed);
-        call
+        calls
     }
 
     /// Waits for work and does one piece of it.
@@ -257,9 +311,10 @@ impl Shared {
             return ControlFlow::Break(());
         }
         waiting.running += 1;
-        if let Some(call) = self.take_short(&mut waiting) {
+        let short = self.take_short(&mut waiting);
+        if !short.is_empty() {
             drop(waiting);
-            call.run_all(&self.runner);
+            run_together(&short, &self.runner);
         } else if let Some(call) = waiting.bulk.pop_front() {
             let batch = call.next.fetch_add(1, Ordering::Relaxed);
             if batch + 1 < call.batches.len() {
@@ -273,16 +328,14 @@ impl Shared {
         ControlFlow::Continue(())
     }
 
-    /// A short call that waits is run here and now, one at each pause, so that
+    /// Short calls that wait are run here and now, some at each pause, so that
     /// bulk goes on under any number of them.
     fn pause(&self) {
         if self.short.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let call = self.take_short(&mut self.lock());
-        if let Some(call) = call {
-            call.run_all(&self.runner);
-        }
+        let calls = self.take_short(&mut self.lock());
+        run_together(&calls, &self.runner);
     }
 }
 

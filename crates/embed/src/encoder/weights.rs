@@ -1,15 +1,15 @@
 //! The tensors of a `model.safetensors` file, or of one that torch saved.
 //!
-//! The file is open while the model loads: each tensor is copied out as f32
-//! (from f16 and bf16 too). Of a file by torch no code is run: only the tensors
-//! of a plain dictionary are known.
+//! The file is open while the model loads: each tensor is read when it is asked
+//! for, and made f32. Of a file by torch no code is run: only the tensors of a plain
+//! dictionary are known.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::pickle::PthTensors;
-use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::DType;
 
+use super::tensors::{Tensors, Values};
 use crate::{Error, Result};
 
 pub(super) const FILE: &str = "model.safetensors";
@@ -24,7 +24,7 @@ pub(super) struct Weights {
 }
 
 enum File {
-    Mapped(MmapedSafetensors),
+    Safe(Tensors),
     Torch(PthTensors),
 }
 
@@ -43,15 +43,11 @@ impl Weights {
             return Err(Error::MissingFile { folder: folder.into(), file: names[0].into() });
         };
         let file = if path.extension().is_some_and(|end| end == "safetensors") {
-            // SAFETY: the mapping is read only while this value lives, that is
-            // while the model loads. Files of the store are never changed in
-            // place: a new one is renamed over the old one, which stays mapped.
-            #[allow(unsafe_code)]
-            unsafe { MmapedSafetensors::new(&path) }.map(File::Mapped)
+            Tensors::open(&path).map(File::Safe)
         } else {
-            PthTensors::new(&path, None).map(File::Torch)
+            PthTensors::new(&path, None).map(File::Torch).map_err(plain)
         };
-        let file = file.map_err(|error| Error::Weights { path: path.clone(), reason: plain(error) })?;
+        let file = file.map_err(|reason| Error::Weights { path: path.clone(), reason })?;
         Ok(Weights { path, file, prefix: String::new() })
     }
 
@@ -75,19 +71,11 @@ impl Weights {
         self
     }
 
-    /// The tensor `name` as f32.
+    /// The values of the tensor `name`, row by row, as the file has them.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorShape`].
-    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.raw(name, shape)?.to_dtype(DType::F32).map_err(|error| self.damaged(name, error))
-    }
-
-    /// The tensor `name` as the file has it.
-    ///
-    /// # Errors
-    /// Those of [`Weights::get`].
-    pub(super) fn raw(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn as_kept(&self, name: &str, shape: &[usize]) -> Result<Values> {
         let full = format!("{}{name}", self.prefix);
         // Checkpoints converted from TensorFlow have these names for a norm.
         let older =
@@ -106,17 +94,18 @@ impl Weights {
                 tensor: full,
             });
         }
-        self.file.load(&full).map_err(|error| self.damaged(&full, error))
+        self.file.values(&full).map_err(|reason| Error::Weights {
+            path: self.path.clone(),
+            reason: format!("tensor {full}: {reason}"),
+        })
     }
 
-    fn damaged(&self, name: &str, error: candle_core::Error) -> Error {
-        Error::Weights { path: self.path.clone(), reason: format!("tensor {name}: {}", plain(error)) }
-    }
-
-    /// The values of the tensor `name`, row by row.
+    /// The values of the tensor `name` as f32, row by row.
+    ///
+    /// # Errors
+    /// Those of [`Weights::as_kept`].
     pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self.get(name, shape)?;
-        tensor.flatten_all().and_then(|flat| flat.to_vec1()).map_err(compute)
+        self.as_kept(name, shape).map(Values::into_f32)
     }
 }
 
@@ -124,19 +113,26 @@ impl File {
     /// The shape of a tensor, if it is there.
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match self {
-            File::Mapped(file) => file.get(name).ok().map(|view| view.shape().to_vec()),
+            File::Safe(file) => file.shape(name),
             File::Torch(file) => file.tensor_infos().get(name).map(|info| info.layout.dims().to_vec()),
         }
     }
 
-    fn load(&self, name: &str) -> candle_core::Result<Tensor> {
+    fn values(&self, name: &str) -> std::result::Result<Values, String> {
         match self {
-            File::Mapped(file) => file.load(name, &Device::Cpu),
-            File::Torch(file) => match file.get(name)? {
-                Some(tensor) => Ok(tensor),
-                None => candle_core::bail!("it is not there"),
-            },
+            File::Safe(file) => file.values(name),
+            File::Torch(file) => torch_values(file, name).map_err(plain),
         }
+    }
+}
+
+fn torch_values(file: &PthTensors, name: &str) -> candle_core::Result<Values> {
+    let Some(tensor) = file.get(name)? else { candle_core::bail!("it is not there") };
+    let tensor = tensor.flatten_all()?;
+    match tensor.dtype() {
+        DType::BF16 => tensor.to_vec1().map(Values::Bf16),
+        DType::F16 => tensor.to_vec1().map(Values::F16),
+        _ => tensor.to_dtype(DType::F32)?.to_vec1().map(Values::F32),
     }
 }
 
