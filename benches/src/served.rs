@@ -35,7 +35,8 @@ impl Served {
             .envs(variables.iter().copied())
             .stderr(Stdio::null())
             .stdout(Stdio::null());
-        let started = command.spawn().map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
+        let started =
+            command.spawn().map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
         let served = Served(started);
         let url = format!("http://127.0.0.1:{port}");
         let end = Instant::now() + Duration::from_secs(60);

@@ -57,7 +57,9 @@ pub(crate) enum Failure {
     BadRow { row: usize, path: PathBuf, reason: String },
     #[error("cannot read {path} as Parquet: {reason}", path = path.display())]
     NoParquet { path: PathBuf, reason: String },
-    #[error("Parquet is read and written from files that can be read again, not from standard input: give a file, or write .npy or .jsonl")]
+    #[error(
+        "Parquet is read and written from files that can be read again, not from standard input: give a file, or write .npy or .jsonl"
+    )]
     ParquetOfPipe,
     #[error("vectors are written as .npy, .jsonl or .parquet, and {path} ends with none of these", path = .0.display())]
     VectorFile(PathBuf),

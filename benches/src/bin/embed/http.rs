@@ -87,7 +87,9 @@ fn in_process(encoder: &Encoder, requests: &[Vec<String>], time: Duration) -> Re
                     })
                 })
                 .collect();
-            callers.into_iter().try_for_each(|caller| caller.join().unwrap_or(Err("a caller panicked".into())))
+            callers
+                .into_iter()
+                .try_for_each(|caller| caller.join().unwrap_or(Err("a caller panicked".into())))
         })?;
         Ok::<f64, String>(done.into_inner() as f64 / started.elapsed().as_secs_f64())
     };
@@ -115,7 +117,10 @@ fn run_wrk(script: &Path, url: &str, seconds: u64) -> Result<(f64, f64), Box<dyn
 
 fn write_script(path: &Path, requests: &[Vec<String>], form: &str) -> Result<(), Box<dyn Error>> {
     let mut script = fs::File::create(path)?;
-    writeln!(script, "wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nbodies = {{")?;
+    writeln!(
+        script,
+        "wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nbodies = {{"
+    )?;
     for texts in requests {
         let body = json!({ "input": texts, "encoding_format": form }).to_string();
         // A long bracket takes all but its own end.

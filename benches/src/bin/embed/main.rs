@@ -226,4 +226,3 @@ fn answer(program: &mut Command) -> Result<Value, Box<dyn Error>> {
     let text = String::from_utf8(out.stdout)?;
     Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
 }
-

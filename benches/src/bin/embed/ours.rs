@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::task;
 
 /// How often each query is asked with pauses between: a hundredth of all are some.
-const PACED_ROUNDS: usize = 20;
+const PACED_ROUNDS: usize = 12;
 
 pub(crate) fn measure(work: &Path, system: &str, threads: usize) -> Result<Value, Box<dyn Error>> {
     let task = task(work)?;

@@ -14,8 +14,13 @@ pub(crate) fn all(found: &[Value], texts: &Texts) -> String {
     let mut ordered: Vec<&Value> = found.iter().filter(|one| name(one) != HTTP).collect();
     let place = |one: &&Value| {
         let all = OURS.iter().chain(&OTHERS);
-        let kind = name(one).rsplit('-').next().map(|kind| ["f32", "bf16", "int8"].iter().position(|k| *k == kind));
-        (one["threads"].as_u64(), kind, all.enumerate().find(|(_, other)| **other == name(one)).map(|(at, _)| at))
+        let kind =
+            name(one).rsplit('-').next().map(|kind| ["f32", "bf16", "int8"].iter().position(|k| *k == kind));
+        (
+            one["threads"].as_u64(),
+            kind,
+            all.enumerate().find(|(_, other)| **other == name(one)).map(|(at, _)| at),
+        )
     };
     ordered.sort_by_key(place);
     let http = found.iter().find(|one| name(one) == HTTP);
@@ -46,9 +51,10 @@ fn rate(one: &Value, set: &str, texts: &Texts) -> f64 {
 
 /// Texts per second, and memory.
 fn speed(found: &[&Value], texts: &Texts) -> String {
-    let mut table = "| texts/s | threads | short | medium | long | mixed | mixed sorted | peak MB | load s |\n\
+    let mut table =
+        "| texts/s | threads | short | medium | long | mixed | mixed sorted | peak MB | load s |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
-        .to_owned();
+            .to_owned();
     for one in found {
         let rates: Vec<String> = SETS.iter().map(|set| format!("{:.0}", rate(one, set, texts))).collect();
         table += &format!(
@@ -173,7 +179,10 @@ fn goals(found: &[&Value], http: Option<&Value>, texts: &Texts) -> String {
     let mut rows = Vec::new();
     let mut row = |what: String, must: &str, seen: f64, reached: bool| {
         if seen.is_finite() {
-            rows.push(format!("| {what} | {must} | {seen:.2} | {} |", if reached { "reached" } else { "missed" }));
+            rows.push(format!(
+                "| {what} | {must} | {seen:.2} | {} |",
+                if reached { "reached" } else { "missed" }
+            ));
         }
     };
     let ratio = |ours: &str, peers: &[&str], threads: u64, set: &str| {
@@ -193,22 +202,37 @@ fn goals(found: &[&Value], http: Option<&Value>, texts: &Texts) -> String {
         for threads in [1, 2] {
             for set in ALONE {
                 let seen = ratio(ours, peers, threads, set);
-                row(format!("{ours}, {threads} threads, {set}, to the best"), &must.to_string(), seen, seen >= must);
+                row(
+                    format!("{ours}, {threads} threads, {set}, to the best"),
+                    &must.to_string(),
+                    seen,
+                    seen >= must,
+                );
             }
         }
     }
-    let middle = |system: &str| {
-        get(system, 1).map_or(f64::NAN, |one| times(&one["alone_us"]["short"]).micros_at(0.5))
-    };
+    let middle =
+        |system: &str| get(system, 1).map_or(f64::NAN, |one| times(&one["alone_us"]["short"]).micros_at(0.5));
     for (ours, peer) in [("cairn-int8", "onnxruntime-int8"), ("cairn-bf16", "openvino-bf16")] {
         let seen = middle(ours) / middle(peer);
         row(format!("{ours}, one short text, p50, to {peer}"), "0.5", seen, seen <= 0.5);
     }
-    let lowest = |system: &str| get(system, 1).and_then(|one| cosines(one, found)).unwrap_or((f64::NAN, f64::NAN));
+    let lowest =
+        |system: &str| get(system, 1).and_then(|one| cosines(one, found)).unwrap_or((f64::NAN, f64::NAN));
     let best = ["openvino-int8", "onnxruntime-int8"].map(lowest);
     let (low, mean) = lowest(OURS[2]);
-    row("cairn-int8, mean cosine, less the best".into(), "0", mean - best[0].1.max(best[1].1), mean >= best[0].1.max(best[1].1));
-    row("cairn-int8, lowest cosine, less the best".into(), "0", low - best[0].0.max(best[1].0), low >= best[0].0.max(best[1].0));
+    row(
+        "cairn-int8, mean cosine, less the best".into(),
+        "0",
+        mean - best[0].1.max(best[1].1),
+        mean >= best[0].1.max(best[1].1),
+    );
+    row(
+        "cairn-int8, lowest cosine, less the best".into(),
+        "0",
+        low - best[0].0.max(best[1].0),
+        low >= best[0].0.max(best[1].0),
+    );
     for threads in [1, 2] {
         for ours in OURS {
             let Some(one) = get(ours, threads) else { continue };

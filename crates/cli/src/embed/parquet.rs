@@ -55,7 +55,9 @@ impl Table {
             )));
         };
         if !column.is_primitive() || column.get_physical_type() != Physical::BYTE_ARRAY {
-            return Err(failed(format!("its column `{field}` holds no texts; name the one that does with --field")));
+            return Err(failed(format!(
+                "its column `{field}` holds no texts; name the one that does with --field"
+            )));
         }
         let types = match part {
             Part::Text => vec![column.clone()],

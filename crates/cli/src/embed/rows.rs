@@ -55,7 +55,9 @@ impl<W: Write> Rows<W> {
         let mut piece = Vec::new();
         for (record, vector) in records.into_iter().zip(vectors) {
             match self.shape {
-                Shape::Npy | Shape::Parquet => piece.extend(vector.iter().flat_map(|number| number.to_le_bytes())),
+                Shape::Npy | Shape::Parquet => {
+                    piece.extend(vector.iter().flat_map(|number| number.to_le_bytes()))
+                }
                 Shape::Jsonl => line(record, self.next, vector, &mut piece)?,
             }
             self.next += 1;

@@ -341,7 +341,89 @@ impl Shared {
 
 /// A third of a core that others want, too. Where a thread cannot have a
 /// priority of its own, nothing happens.
-fn lower_priority() {
+pub(super) fn lower_priority() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 5);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use super::super::pooling::{Pool, Pooling};
+    use super::super::runner::{Head, Model, Output, Runner};
+    use super::super::table::{Rows, Table};
+    use super::super::tokens::Sequence;
+    use super::{Call, Cancel, Queue, TOGETHER_TOKENS, Waiting, run_together};
+    use crate::Error;
+
+    /// A model whose vector of a text is the mean of its ids; id 9 is no number.
+    fn runner() -> Runner {
+        let rows = (0..10).map(|id| if id == 9 { f32::NAN } else { id as f32 }).collect();
+        let table = Table::new(Rows::Float(rows), 1, None, None).expect("ten rows");
+        let head = Head::Pool(Pooling { pools: vec![Pool::Mean], normalize: false });
+        Runner::new(Model::Static(table), head, 1).expect("a runner")
+    }
+
+    fn call(texts: &[&[u32]], output: Output, cancel: &Cancel) -> Arc<Call> {
+        let texts: Vec<Sequence> = texts.iter().map(|ids| Sequence::one(ids.to_vec())).collect();
+        let batch = (0..texts.len()).collect();
+        Arc::new(Call::new(texts, output, vec![batch], cancel.clone()))
+    }
+
+    fn vectors(call: &Call) -> Result<Vec<f32>, Error> {
+        Ok(call.wait()?.into_iter().flat_map(|made| made.vector).collect())
+    }
+
+    #[test]
+    fn calls_that_run_together_get_what_each_gets_alone() {
+        let going = Cancel::new();
+        let calls = [
+            call(&[&[1, 3], &[5]], Output::Head, &going),
+            call(&[&[7]], Output::Head, &Cancel::new()),
+            call(&[&[2, 2, 8]], Output::Head, &Cancel::new()),
+        ];
+        going.cancel();
+        run_together(&calls, &runner());
+        assert_eq!(vectors(&calls[1]).unwrap(), [7.0]);
+        assert_eq!(vectors(&calls[2]).unwrap(), [4.0]);
+        // Who went away is not waited for, and does not stop the others.
+        assert_eq!(vectors(&calls[0]).unwrap(), [2.0, 5.0]);
+    }
+
+    #[test]
+    fn what_one_of_them_breaks_the_others_do_not_see() {
+        let of = |texts: &[&[u32]]| call(texts, Output::Head, &Cancel::new());
+        let calls = [of(&[&[1]]), of(&[&[2], &[9]]), of(&[&[3]])];
+        run_together(&calls, &runner());
+        assert_eq!(vectors(&calls[0]).unwrap(), [1.0]);
+        assert!(matches!(vectors(&calls[1]), Err(Error::NotFinite { text: 1 })));
+        assert_eq!(vectors(&calls[2]).unwrap(), [3.0]);
+    }
+
+    #[test]
+    fn calls_that_wait_are_shared_among_idle_threads_and_grow_no_larger_than_a_bound() {
+        let queue = Queue::start(runner(), 2, 8).expect("threads");
+        let shared = &*queue.shared;
+        let of = |tokens: usize, output| call(&[&vec![1; tokens]], output, &Cancel::new());
+        let taken = |running: usize, calls: Vec<Arc<Call>>| {
+            let mut waiting = Waiting { short: calls.into(), running, ..Waiting::default() };
+            let mut sizes = Vec::new();
+            while !waiting.short.is_empty() {
+                sizes.push(shared.take_short(&mut waiting).len());
+            }
+            assert_eq!(shared.short.load(Ordering::Relaxed), 0);
+            sizes
+        };
+        let some = |count: usize, tokens: usize| (0..count).map(|_| of(tokens, Output::Head)).collect();
+        // Both threads run: the one that takes them takes all.
+        assert_eq!(taken(2, some(5, 10)), [5]);
+        // The other one is idle, and leaves as much to this one.
+        assert_eq!(taken(1, some(6, 10)), [3, 2, 1]);
+        assert_eq!(taken(2, some(4, TOGETHER_TOKENS / 2)), [2, 2]);
+        assert_eq!(taken(2, some(2, 2 * TOGETHER_TOKENS)), [1, 1]);
+        let mixed = vec![of(1, Output::Head), of(1, Output::States), of(1, Output::States)];
+        assert_eq!(taken(2, mixed), [1, 2]);
+    }
 }

@@ -10,6 +10,7 @@ use super::heads::{Dense, HeadSet, Heads, SparseVector};
 use super::kernels;
 use super::native::{Native, Precision};
 use super::pooling::Pooling;
+use super::queue::lower_priority;
 use super::stock::Stock;
 use super::table::Table;
 use super::tokens::Sequence;
@@ -198,9 +199,8 @@ impl Runner {
         if texts.iter().all(|text| text.is_empty()) {
             return Ok(vec![self.of_nothing(output); texts.len()]);
         }
-        let finish = |states: &[f32], going: &mut dyn FnMut() -> bool| {
-            self.finish(states, texts, output, going)
-        };
+        let finish =
+            |states: &[f32], going: &mut dyn FnMut() -> bool| self.finish(states, texts, output, going);
         match &self.model {
             Model::Native(model) => model.forward(texts, going, finish).unwrap_or(Err(Error::Cancelled)),
             Model::Packed(model) => finish(&model.forward(texts)?, going),
@@ -280,6 +280,7 @@ pub(super) fn pool(threads: usize) -> Result<ThreadPool> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|thread| format!("embed-wide-{thread}"))
+        .start_handler(|_| lower_priority())
         .build()
         .map_err(|error| Error::Compute { reason: error.to_string() })
 }

@@ -79,7 +79,7 @@ impl Tensors {
         let info = self.metadata.info(name).ok_or("it is not there")?;
         let (from, to) = info.data_offsets;
         let count = info.shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        let bytes = count.and_then(|count| count.checked_mul(info.dtype.size()));
+        let bytes = count.and_then(|count| count.checked_mul(info.dtype.bitsize() / 8));
         if to > self.metadata.data_len() || bytes != to.checked_sub(from) {
             return Err("its place does not fit its shape".to_owned());
         }

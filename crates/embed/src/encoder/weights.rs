@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::pickle::PthTensors;
 use candle_core::DType;
+use candle_core::pickle::PthTensors;
 
 use super::tensors::{Tensors, Values};
 use crate::{Error, Result};

@@ -100,7 +100,8 @@ fn copy_columns<R: Read>(source: &Path, vectors: &mut Vectors<R>, out: File, can
     for rows in metadata.row_groups() {
         going(cancel)?;
         let mut group = writer.next_row_group()?;
-        let count = usize::try_from(rows.num_rows()).map_err(|error| ParquetError::General(error.to_string()))?;
+        let count =
+            usize::try_from(rows.num_rows()).map_err(|error| ParquetError::General(error.to_string()))?;
         let kept = rows.columns().iter().filter(|column| column.column_path().parts()[0] != VECTOR);
         for column in kept {
             let close = ColumnCloseResult {
@@ -202,7 +203,12 @@ fn write_cells<T: DataType>(
     column.close()
 }
 
-fn begin(root: &str, mut fields: Vec<TypePtr>, notes: Vec<KeyValue>, out: File) -> Result<SerializedFileWriter<File>> {
+fn begin(
+    root: &str,
+    mut fields: Vec<TypePtr>,
+    notes: Vec<KeyValue>,
+    out: File,
+) -> Result<SerializedFileWriter<File>> {
     let of_vectors = format!(
         "message m {{ required group {VECTOR} (LIST) {{ repeated group list {{ required float element; }} }} }}"
     );
