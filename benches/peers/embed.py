@@ -312,9 +312,12 @@ def run(work, system, threads):
         return time.perf_counter() - started
 
     found = {"system": system, "threads": threads, "load_s": loaded, "seconds": {}, "alone_us": {}}
-    for name, texts in task["sets"].items():
+    for texts in task["sets"].values():
         embed(texts[:BATCH])
-        found["seconds"][name] = min(seconds(texts) for _ in range(task["rounds"]))
+    # Set after set, so that what disturbs the machine for a while disturbs all.
+    for _ in range(task["rounds"]):
+        for name, texts in task["sets"].items():
+            found["seconds"][name] = min(seconds(texts), found["seconds"].get(name, float("inf")))
     for name in task["alone"]:
         texts, times = task["sets"][name][: task["alone_texts"]], []
         for text in texts[:10] + texts * 2:

@@ -3,10 +3,10 @@
 //! Bulk calls are cut into batches; each thread takes the next batch of the
 //! call that waited longest, so calls share the threads fairly. A short call,
 //! such as a query, does not wait for a batch to end: it runs at once on the
-//! thread that asks if one of the encoder's is idle, otherwise on the first
-//! thread that comes to a pause inside its batch. Short calls that wait together
-//! run together, since a model reads some texts sooner than one after the other.
-//! Bulk threads have a lower priority than those that search and answer.
+//! thread that asks if one of the encoder's is idle, or is busy with bulk, which
+//! has a lower priority. Where there are more of them than that, they wait for the
+//! first thread that is done or comes to a pause inside its batch, and run together,
+//! since a model reads some texts sooner than one after the other.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -156,7 +156,12 @@ struct Shared {
 struct Waiting {
     short: VecDeque<Arc<Call>>,
     bulk: VecDeque<Arc<Call>>,
+    /// Batches and short calls that have a place.
     running: usize,
+    /// Those of them that are bulk.
+    bulk_running: usize,
+    /// Short calls that run on their callers' threads while bulk has the places.
+    beside: usize,
     closed: bool,
 }
 
@@ -210,6 +215,15 @@ impl Queue {
             shared.lock().running -= 1;
             // A call may have come while all places were taken.
             shared.work.notify_one();
+            return call.wait();
+        }
+        // A thread of the encoder may have to wait for the processor itself; this one
+        // has it, and comes before bulk. Others would only be done sooner together.
+        if short && waiting.short.is_empty() && waiting.beside < waiting.bulk_running {
+            waiting.beside += 1;
+            drop(waiting);
+            shared.runner.on_all_threads(|| call.run_all(&shared.runner));
+            shared.lock().beside -= 1;
             return call.wait();
         }
         if waiting.short.len() + waiting.bulk.len() >= shared.limit {
@@ -320,8 +334,10 @@ impl Shared {
             if batch + 1 < call.batches.len() {
                 waiting.bulk.push_back(call.clone());
             }
+            waiting.bulk_running += 1;
             drop(waiting);
             call.run(batch, &self.runner, &mut || self.pause());
+            self.lock().bulk_running -= 1;
         }
         self.lock().running -= 1;
         self.work.notify_one();
