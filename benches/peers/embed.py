@@ -1,13 +1,16 @@
-"""Text embedding in ONNX Runtime and OpenVINO, as `embed` asks for it.
+"""Text embedding in sentence-transformers, ONNX Runtime and OpenVINO, as `embed` asks for it.
 
     embed.py texts WORK DOCS MODEL    makes the texts from the toolchain's pages
+    embed.py prepare WORK SYSTEM      makes the files that a system loads
     embed.py run WORK SYSTEM THREADS  measures one system, JSON on standard output
 
-Both get the model as an ONNX graph that this script writes from the weights;
-each fuses it as it likes. ONNX Runtime's int8 is its dynamic quantization with a
-scale for each output; OpenVINO's is NNCF's static one, calibrated on texts that
-are not measured. Batches have 32 texts, padded to the longest. Timed from text
-to vector of length 1, on one process for each system and number of threads.
+sentence-transformers reads the model's own folder. The others get an ONNX graph
+that this script writes from the weights; each fuses it as it likes. ONNX Runtime's
+int8 is its dynamic quantization with a scale for each output; OpenVINO's is NNCF's
+static one, calibrated on texts that are not measured. Batches have 32 texts, padded
+to the longest; sentence-transformers sorts the texts of a call itself. Timed from
+text to vector of length 1, in one process for each system and number of threads,
+whose own peak of memory is told.
 """
 
 import glob
@@ -17,7 +20,6 @@ import os
 import pathlib
 import random
 import re
-import resource
 import sys
 import time
 
@@ -182,67 +184,44 @@ def write_onnx(model, path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
 
 
-def onnx_file(work, model):
+def prepare(work, system):
+    """Writes what the system loads, so that the process that is measured does not."""
+    task = json.loads((work / "task.json").read_text())
     path = work / "model.onnx"
-    if not path.exists():
-        write_onnx(model, path)
-    return str(path)
-
-
-def onnxruntime_run(work, task, kind, threads):
-    import onnxruntime as ort
-
-    path = onnx_file(work, task["model"])
-    if kind == "int8":
+    if not system.startswith("sentence-transformers") and not path.exists():
+        write_onnx(task["model"], path)
+    short = work / "model.int8.onnx"
+    if system == "onnxruntime-int8" and not short.exists():
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        short = str(work / "model.int8.onnx")
-        if not os.path.exists(short):
-            quantize_dynamic(path, short, weight_type=QuantType.QInt8, per_channel=True)
-        path = short
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        quantize_dynamic(str(path), str(short), weight_type=QuantType.QInt8, per_channel=True)
+    short = work / "openvino-int8.xml"
+    if system == "openvino-int8" and not short.exists():
+        import nncf
+        import openvino as ov
+
+        batch = batches(task["model"])
+
+        def inputs(text):
+            ids, mask = batch([text])
+            return {"input_ids": ids, "attention_mask": mask}
+
+        texts = json.loads((work / "texts.json").read_text())["calibration"]
+        model = nncf.quantize(
+            ov.Core().read_model(str(path)),
+            nncf.Dataset(texts, inputs),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(texts),
+        )
+        ov.save_model(model, str(short), compress_to_fp16=False)
 
 
-def openvino_run(work, task, kind, threads, batch):
-    import openvino as ov
-
-    core = ov.Core()
-    model = core.read_model(onnx_file(work, task["model"]))
-    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-    if kind in ("f32", "bf16"):
-        config["INFERENCE_PRECISION_HINT"] = kind
-    if kind == "int8":
-        path = str(work / "openvino-int8.xml")
-        if not os.path.exists(path):
-            import nncf
-
-            def inputs(text):
-                ids, mask = batch([text])
-                return {"input_ids": ids, "attention_mask": mask}
-
-            texts = json.loads((work / "texts.json").read_text())["calibration"]
-            short = nncf.quantize(
-                model, nncf.Dataset(texts, inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(texts)
-            )
-            ov.save_model(short, path, compress_to_fp16=False)
-        model = core.read_model(path)
-    compiled = core.compile_model(model, "CPU", config)
-    request, out = compiled.create_infer_request(), compiled.output(0)
-    return lambda ids, mask: request.infer({"input_ids": ids, "attention_mask": mask})[out]
-
-
-def run(work, system, threads):
-    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+def batches(model):
+    """Texts to ids and masks, padded to the longest."""
     import numpy as np
     from tokenizers import Tokenizer
 
-    task = json.loads((work / "task.json").read_text())
-    tokenizer = Tokenizer.from_file(task["model"] + "/tokenizer.json")
+    tokenizer = Tokenizer.from_file(model + "/tokenizer.json")
     tokenizer.enable_truncation(256)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
 
@@ -251,32 +230,94 @@ def run(work, system, threads):
         ids = np.array([one.ids for one in found], dtype=np.int64)
         return ids, np.array([one.attention_mask for one in found], dtype=np.int64)
 
-    library, kind = system.split("-")
-    started = time.perf_counter()
-    if library == "onnxruntime":
-        states = onnxruntime_run(work, task, kind, threads)
-    else:
-        states = openvino_run(work, task, kind, threads, batch)
+    return batch
+
+
+def sentence_transformers(task, kind, threads):
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    model = SentenceTransformer(task["model"], device="cpu")
+    model = model.to(torch.bfloat16) if kind == "bf16" else model
+    options = {"batch_size": BATCH, "normalize_embeddings": True, "show_progress_bar": False}
+    # NumPy has no bfloat16.
+    return lambda texts: model.encode(texts, convert_to_tensor=True, **options).float().numpy()
+
+
+def onnxruntime_run(work, kind, threads):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    path = work / ("model.int8.onnx" if kind == "int8" else "model.onnx")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+
+
+def openvino_run(work, kind, threads):
+    import openvino as ov
+
+    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if kind in ("f32", "bf16"):
+        config["INFERENCE_PRECISION_HINT"] = kind
+    path = work / ("openvino-int8.xml" if kind == "int8" else "model.onnx")
+    compiled = ov.Core().compile_model(str(path), "CPU", config)
+    request, out = compiled.create_infer_request(), compiled.output(0)
+    return lambda ids, mask: request.infer({"input_ids": ids, "attention_mask": mask})[out]
+
+
+def pooled(states, batch):
+    """The means of states, at length 1."""
+    import numpy as np
 
     def embed(texts):
-        ids, mask = batch(texts)
-        weights = mask[:, :, None].astype(np.float32)
-        vectors = (states(ids, mask) * weights).sum(1) / weights.sum(1)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        found = []
+        for at in range(0, len(texts), BATCH):
+            ids, mask = batch(texts[at : at + BATCH])
+            weights = mask[:, :, None].astype(np.float32)
+            vectors = (states(ids, mask) * weights).sum(1) / weights.sum(1)
+            found.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        return np.concatenate(found)
 
+    return embed
+
+
+def peak_bytes():
+    """The most memory this process had; what `getrusage` says counts its parent's as well."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
+def run(work, system, threads):
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    task = json.loads((work / "task.json").read_text())
+    library, kind = system.rsplit("-", 1)
+    started = time.perf_counter()
+    if library == "sentence-transformers":
+        embed = sentence_transformers(task, kind, threads)
+    elif library == "onnxruntime":
+        embed = pooled(onnxruntime_run(work, kind, threads), batches(task["model"]))
+    else:
+        embed = pooled(openvino_run(work, kind, threads), batches(task["model"]))
     embed(["warm up"])
     loaded = time.perf_counter() - started
 
     def seconds(texts):
         started = time.perf_counter()
-        for at in range(0, len(texts), BATCH):
-            embed(texts[at : at + BATCH])
+        embed(texts)
         return time.perf_counter() - started
 
     found = {"system": system, "threads": threads, "load_s": loaded, "seconds": {}, "alone_us": {}}
-    for name, texts in task["sets"].items():
+    for texts in task["sets"].values():
         embed(texts[:BATCH])
-        found["seconds"][name] = min(seconds(texts) for _ in range(task["rounds"]))
+    # Set after set, so that what disturbs the machine for a while disturbs all.
+    for _ in range(task["rounds"]):
+        for name, texts in task["sets"].items():
+            found["seconds"][name] = min(seconds(texts), found["seconds"].get(name, float("inf")))
     for name in task["alone"]:
         texts, times = task["sets"][name][: task["alone_texts"]], []
         for text in texts[:10] + texts * 2:
@@ -285,13 +326,15 @@ def run(work, system, threads):
             times.append((time.perf_counter() - started) * 1e6)
         found["alone_us"][name] = times[10:]
     found["vectors"] = [embed([text])[0].tolist() for text in task["judged"]]
-    found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    json.dump(found, sys.stdout)
+    found["peak_bytes"] = peak_bytes()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
     work = pathlib.Path(sys.argv[2])
     if sys.argv[1] == "texts":
         make_texts(work, sys.argv[3], sys.argv[4])
+    elif sys.argv[1] == "prepare":
+        prepare(work, sys.argv[3])
     else:
         run(work, sys.argv[3], int(sys.argv[4]))

@@ -7,4 +7,5 @@ pub mod machine;
 pub mod npy;
 pub mod peers;
 pub mod points;
+pub mod served;
 pub mod timing;

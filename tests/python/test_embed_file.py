@@ -10,6 +10,8 @@ import time
 
 import embedding_service
 import numpy
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 from conftest import clean_env
 
@@ -76,7 +78,7 @@ def test_what_cannot_be_read_or_written_is_told_with_its_place(embed, tmp_path):
     error = embed(source, "--out", "out.npy", fails=True)
     for part in ["line 2", "`text` is not there", "--field", "title"]:
         assert part in error, error
-    assert "ends with neither" in embed(source, "--out", "out.csv", fails=True)
+    assert "ends with none of these" in embed(source, "--out", "out.csv", fails=True)
     assert "cannot read" in embed(tmp_path / "none.txt", "--out", "out.npy", fails=True)
     assert "no/model" in embed(source, "--out", "out.npy", "--field", "x", model="no/model", fails=True)
 
@@ -106,7 +108,7 @@ def far(tmp_path, service):
     return {"CAIRN_CONFIG": str(config)}
 
 
-@pytest.mark.parametrize("end", ["npy", "jsonl"])
+@pytest.mark.parametrize("end", ["npy", "jsonl", "parquet"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_cut_goes_on_and_ends_as_if_it_had_not_been(binary, embed, tmp_path, service, end, how):
     env = far(tmp_path, service)
@@ -141,12 +143,102 @@ def test_a_run_that_is_cut_goes_on_and_ends_as_if_it_had_not_been(binary, embed,
     assert [text for text in asked if text != "dimensions"] == [text.strip() for text in texts[noted:]]
     if end == "npy":
         made = numpy.load(out)
+    elif end == "parquet":
+        assert pq.read_table(out).column("text").to_pylist() == [text.removesuffix("\n") for text in texts]
+        made = vectors_of(out)
     else:
         assert [one["id"] for one in lines(out)] == list(range(400))
         made = numpy.array([one["vector"] for one in lines(out)], dtype=numpy.float32)
     want = numpy.array([embedding_service.vector(text) for text in texts], dtype=numpy.float32)
     assert numpy.array_equal(made, want)
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def vectors_of(path):
+    column = pq.read_table(path).column("vector").combine_chunks()
+    assert column.null_count == 0 and pyarrow.types.is_float32(column.type.value_type)
+    return numpy.stack(column.to_numpy(zero_copy_only=False))
+
+
+def test_a_table_keeps_its_columns_as_they_were_and_gets_vectors(embed, tmp_path):
+    count = 1000
+    columns = {
+        "key": pyarrow.array([f"k{at}" for at in range(count)], pyarrow.large_string()),
+        "body": [f"text {at} of stones" if at % 7 else "" for at in range(count)],
+        "day": pyarrow.array([at if at % 3 else None for at in range(count)], pyarrow.date32()),
+        "price": pyarrow.array([f"{at}.25" for at in range(count)]).cast(pyarrow.decimal128(9, 2)),
+        "tags": [None if at % 5 == 0 else [f"t{one}" for one in range(at % 4)] for at in range(count)],
+        "at": [{"x": at, "y": [at / 2]} for at in range(count)],
+        "vector": [[1.0]] * count,
+    }
+    table = pyarrow.table(columns)
+    source = tmp_path / "texts.parquet"
+    pq.write_table(table, source, row_group_size=300)
+    told = json.loads(embed(source, "--out", "out.parquet", "--field", "body", "--batch", 64))
+    assert (told["texts"], told["dim"]) == (count, 256)
+    made = pq.read_table(tmp_path / "out.parquet")
+    assert made.column_names == ["key", "body", "day", "price", "tags", "at", "vector"]
+    for name in made.column_names[:-1]:
+        assert made.column(name).to_pylist() == table.column(name).to_pylist(), name
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 4
+    embed(source, "--out", "out.npy", "--field", "body")
+    assert numpy.array_equal(vectors_of(tmp_path / "out.parquet"), numpy.load(tmp_path / "out.npy"))
+    embed(source, "--out", "out.jsonl", "--field", "body")
+    first = lines(tmp_path / "out.jsonl")[1]
+    assert (first["key"], first["day"], first["price"]) == ("k1", "1970-01-02", 1.25)
+    assert (first["tags"], first["at"], len(first["vector"])) == (["t0"], {"x": 1, "y": [0.5]}, 256)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"texts.parquet", "out.parquet", "out.npy", "out.jsonl"}
+
+
+def test_lines_become_a_table_with_a_column_for_each_field(embed, tmp_path):
+    source = tmp_path / "texts.jsonl"
+    objects = [
+        {"id": 1, "text": "one", "year": 2001, "score": 1, "ok": True, "tags": ["a", "b"]},
+        {"id": 2, "text": "two", "score": 0.5, "vector": [3], "mixed": 1},
+        {"id": 3, "text": "three", "year": None, "mixed": "x"},
+    ]
+    source.write_text("\n".join(map(json.dumps, objects)))
+    embed(source, "--out", "out.parquet")
+    made = pq.read_table(tmp_path / "out.parquet")
+    rows = made.drop(["vector"]).to_pylist()
+    assert [row["year"] for row in rows] == [2001, None, None]
+    assert [row["score"] for row in rows] == [1.0, 0.5, None]
+    assert [row["ok"] for row in rows] == [True, None, None]
+    assert [row["tags"] for row in rows] == ['["a","b"]', None, None]
+    assert [row["mixed"] for row in rows] == [None, "1", '"x"']
+    assert [(row["id"], row["text"]) for row in rows] == [(1, "one"), (2, "two"), (3, "three")]
+    embed(source, "--out", "out.npy")
+    assert numpy.array_equal(vectors_of(tmp_path / "out.parquet"), numpy.load(tmp_path / "out.npy"))
+    plain = tmp_path / "plain.txt"
+    plain.write_text("one\n\ntwo\n")
+    embed(plain, "--out", "plain.parquet")
+    rows = pq.read_table(tmp_path / "plain.parquet").drop(["vector"]).to_pylist()
+    assert rows == [{"id": 0, "text": "one"}, {"id": 1, "text": ""}, {"id": 2, "text": "two"}]
+    nothing = tmp_path / "nothing.txt"
+    nothing.write_text("")
+    embed(nothing, "--out", "nothing.parquet")
+    assert pq.read_table(tmp_path / "nothing.parquet").num_rows == 0
+
+
+def test_a_table_that_cannot_be_embedded_says_what_and_where(embed, tmp_path):
+    source = tmp_path / "texts.parquet"
+    pq.write_table(pyarrow.table({"title": ["one", None, "three"], "n": [1, 2, 3]}), source)
+    error = embed(source, "--out", "out.npy", fails=True)
+    for part in ["no column `text`", "--field", "title, n"]:
+        assert part in error, error
+    assert "holds no texts" in embed(source, "--out", "out.npy", "--field", "n", fails=True)
+    error = embed(source, "--out", "out.parquet", "--field", "title", fails=True)
+    assert "row 2" in error and "is null" in error
+    pq.write_table(pyarrow.table({"title": ["one", "two", "three"]}), source)
+    told = json.loads(embed(source, "--out", "out.parquet", "--field", "title", "--resume"))
+    assert (told["texts"], told["resumed_after"]) == (3, 1)
+    whole = source.read_bytes()
+    for cut in [0, 4, len(whole) // 2, len(whole) - 1]:
+        source.write_bytes(whole[:cut])
+        assert "as Parquet" in embed(source, "--out", "cut.npy", "--field", "title", fails=True)
+    assert "read again" in embed("-", "--out", "out.npy", "--format", "parquet", stdin="", fails=True)
+    assert "read again" in embed("-", "--out", "other.parquet", stdin="one\n", fails=True)
 
 
 def test_a_run_does_not_go_on_with_other_texts_or_another_model(embed, tmp_path, service):

@@ -256,11 +256,12 @@ pub(crate) struct Bench {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Embed {
-    /// A file with a JSON object a line if it ends with .jsonl or .ndjson, else with
-    /// a text a line; - is standard input
+    /// A file with a JSON object a line if it ends with .jsonl or .ndjson, with a row a
+    /// text if it ends with .parquet, else with a text a line; - is standard input
     pub(crate) file: PathBuf,
-    /// Where the vectors go: .npy, a row a text, or .jsonl, with what the line had, or
-    /// of plain lines their number from 0 and the text; - is standard output, as .jsonl
+    /// Where the vectors go: .npy, a row a text; .jsonl or .parquet, with what the line
+    /// or row had, or of plain lines their number from 0 and the text; - is standard
+    /// output, as .jsonl
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// The model: a known name, a folder, or one behind an address; else that of new
@@ -270,7 +271,7 @@ pub(crate) struct Embed {
     /// What the texts are: some models want another prompt before each
     #[arg(long, value_enum, default_value_t = KindArg::Passage)]
     pub(crate) kind: KindArg,
-    /// The field of a JSON object that holds the text
+    /// The field of a JSON object, or the column, that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub(crate) field: String,
     /// How standard input is read, or a file whose name does not say it
@@ -290,6 +291,8 @@ pub(crate) enum LinesArg {
     Jsonl,
     /// A text a line
     Txt,
+    /// A row a text
+    Parquet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

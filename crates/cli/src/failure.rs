@@ -53,7 +53,15 @@ pub(crate) enum Failure {
     Partial { path: PathBuf, reason: String },
     #[error("line {line} of {path}: {reason}", path = path.display())]
     BadText { line: usize, path: PathBuf, reason: String },
-    #[error("vectors are written as .npy or .jsonl, and {path} ends with neither", path = .0.display())]
+    #[error("row {row} of {path}: {reason}", path = path.display())]
+    BadRow { row: usize, path: PathBuf, reason: String },
+    #[error("cannot read {path} as Parquet: {reason}", path = path.display())]
+    NoParquet { path: PathBuf, reason: String },
+    #[error(
+        "Parquet is read and written from files that can be read again, not from standard input: give a file, or write .npy or .jsonl"
+    )]
+    ParquetOfPipe,
+    #[error("vectors are written as .npy, .jsonl or .parquet, and {path} ends with none of these", path = .0.display())]
     VectorFile(PathBuf),
     #[error("--watch follows folders and {path} is none, give the folder that it is in", path = .0.display())]
     WatchFile(PathBuf),

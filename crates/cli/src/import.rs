@@ -7,7 +7,7 @@
 mod chroma;
 mod lines;
 mod origin;
-mod parquet;
+pub(crate) mod parquet;
 mod postgres;
 mod table;
 

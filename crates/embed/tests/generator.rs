@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Barrier};
 
 use cairn_embed::{
-    Cancel, ChatMessage, Error, Finish, Generator, GeneratorOptions, ModelStore, Prompt, Sampling, StoreOptions,
+    Cancel, ChatMessage, Error, Finish, Generator, GeneratorOptions, ModelStore, Prompt, Sampling,
+    StoreOptions,
 };
 use candle_core::quantized::gguf_file::{self, Value as Field};
 use candle_core::quantized::{GgmlDType, QTensor};

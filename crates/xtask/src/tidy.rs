@@ -46,7 +46,7 @@ const WALLS: [(&str, &[&str], &[&str]); 27] = [
     ("tokio", &["cairn-server", "cairn"], &["crates/server/src/", "crates/cli/src/"]),
     ("notify", &["cairn"], &["crates/cli/src/changes.rs"]),
     ("flate2", &["cairn"], &["crates/cli/src/export.rs", "crates/cli/src/import/lines.rs"]),
-    ("parquet", &["cairn"], &["crates/cli/src/import/parquet.rs"]),
+    ("parquet", &["cairn"], &["crates/cli/src/import/parquet.rs", "crates/cli/src/embed/parquet"]),
     ("postgres", &["cairn"], &["crates/cli/src/import/postgres.rs"]),
     ("rusqlite", &["cairn"], &["crates/cli/src/import/chroma.rs"]),
     ("serde_pickle", &["cairn"], &["crates/cli/src/import/chroma/graph.rs"]),

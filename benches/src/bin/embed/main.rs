@@ -1,15 +1,22 @@
-//! Texts to vectors: speed, memory and exactness, beside ONNX Runtime and OpenVINO.
+//! Texts to vectors: speed, memory and exactness, beside sentence-transformers, ONNX
+//! Runtime and OpenVINO; and what the way through HTTP costs.
 //!
-//!     cargo run --release -p cairn-benches --bin embed
+//!     cargo xtask bench embed
 //!
 //! All systems run the default model on the same texts, in a process of their own
 //! for each number of threads. The texts are paragraphs of the pages that come with
 //! the Rust toolchain: about 16 tokens (short), 62 (medium), 242 (long), and all
 //! lengths mixed, in the order they come and sorted by length. The others pad
 //! batches of 32 texts; ours gets the texts in one call. Timed from text to vector.
+//!
+//! One run measures all. Where it must not take so long, `--systems` and `--threads`
+//! choose a part, and `--into FILE` adds it to those measured before; the tables then
+//! show all of them.
 #![allow(clippy::print_stdout)] // A table is what this program is for.
 
+mod http;
 mod ours;
+mod table;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -17,7 +24,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cairn_benches::timing::Times;
 use cairn_benches::{machine, peers};
 use cairn_embed::{DEFAULT_MODEL, ModelStore, Silent, StoreOptions};
 use clap::Parser;
@@ -25,23 +31,35 @@ use serde_json::{Value, json};
 
 const PACKAGES: [&str; 7] = [
     "numpy==2.4.6",
-    "tokenizers==0.22.2",
+    "tokenizers==0.23.3",
     "safetensors==0.8.0",
     "onnx==1.23.2",
     "onnxruntime==1.32.0",
     "openvino==2026.4.1",
     "nncf==3.4.0",
 ];
+/// As much again and more, so only where it is measured.
+const SENTENCE_TRANSFORMERS: [&str; 3] =
+    ["torch==2.15.0", "transformers==5.24.0", "sentence-transformers==6.2.0"];
 const OURS: [&str; 3] = ["cairn-f32", "cairn-bf16", "cairn-int8"];
-const OTHERS: [&str; 5] =
-    ["onnxruntime-f32", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8"];
+const OTHERS: [&str; 7] = [
+    "sentence-transformers-f32",
+    "onnxruntime-f32",
+    "openvino-f32",
+    "sentence-transformers-bf16",
+    "openvino-bf16",
+    "onnxruntime-int8",
+    "openvino-int8",
+];
+/// The way through HTTP.
+const HTTP: &str = "http";
 const SETS: [&str; 5] = ["short", "medium", "long", "mixed", "mixed sorted"];
 const ALONE: [&str; 3] = ["short", "medium", "long"];
 
-/// Measures text embedding beside ONNX Runtime and OpenVINO.
+/// Measures text embedding beside sentence-transformers, ONNX Runtime and OpenVINO.
 #[derive(Parser)]
 struct Args {
-    /// The systems to measure, of those in the table.
+    /// The systems to measure, of those in the tables; `http` is the way through HTTP.
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
     /// Numbers of threads.
@@ -56,6 +74,17 @@ struct Args {
     /// The `html` folder of the toolchain's pages; else that of `rustc`.
     #[arg(long)]
     docs: Option<PathBuf>,
+    /// Adds what is measured to what this file has, and shows all of it.
+    #[arg(long)]
+    into: Option<PathBuf>,
+    /// The binary that serves, for the way through HTTP.
+    #[arg(long, default_value = "target/release/cairn")]
+    binary: PathBuf,
+    #[arg(long, default_value_t = 7334)]
+    port: u16,
+    /// Seconds for each case of the way through HTTP.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
     /// Measures one of ours and prints JSON: for the program itself.
     #[arg(long, hide = true)]
     one: Option<String>,
@@ -69,32 +98,82 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     println!("{}\n", machine::header());
+    let known = |name: &String| OURS.iter().chain(&OTHERS).chain(&[HTTP]).any(|other| name == other);
+    if let Some(name) = args.systems.iter().find(|name| !known(name)) {
+        let all = [&OURS[..], &OTHERS[..], &[HTTP]].concat().join(", ");
+        return Err(format!("there is no system `{name}`, there are {all}").into());
+    }
     fs::create_dir_all(&work)?;
     let model = ModelStore::new(StoreOptions::default()).pull(DEFAULT_MODEL, &Silent)?;
-    let python = peers::python(&PACKAGES)?;
+    let chosen = |system: &&&str| args.systems.is_empty() || args.systems.iter().any(|name| name == **system);
+    let others: Vec<&str> = OTHERS.iter().filter(chosen).filter(|_| !args.no_peer).copied().collect();
+    let mut packages = PACKAGES.to_vec();
+    if others.iter().any(|system| system.starts_with("sentence-transformers")) {
+        packages.extend(SENTENCE_TRANSFORMERS);
+    }
+    let python = peers::python(&packages)?;
     write_task(&args, &work, &model, &python)?;
 
-    let chosen = |system: &&&str| args.systems.is_empty() || args.systems.iter().any(|name| name == **system);
-    let mut found = Vec::new();
+    let mut found = Found::read(args.into.as_deref())?;
     for &threads in &args.threads {
         for system in OURS.iter().filter(chosen) {
             let mut program = Command::new(std::env::current_exe()?);
             program.args(["--one", system, "--threads", &threads.to_string()]);
-            found.push(answer(&mut program)?);
+            found.put(answer(&mut program)?);
         }
-        for system in OTHERS.iter().filter(chosen).filter(|_| !args.no_peer) {
-            let mut program = Command::new(&python);
-            program.arg(peers::script("embed.py")).arg("run").arg(&work);
-            match answer(program.args([system, &threads.to_string()[..]])) {
-                Ok(answer) => found.push(answer),
+        for system in &others {
+            let script = |what: &str| {
+                let mut program = Command::new(&python);
+                program.arg(peers::script("embed.py")).arg(what).arg(&work).arg(system);
+                program
+            };
+            let made = script("prepare").stdout(Stdio::null()).status()?;
+            let answer = match made.success() {
+                true => answer(script("run").arg(threads.to_string())),
+                false => Err(format!("its files could not be made: {made}").into()),
+            };
+            match answer {
+                Ok(answer) => found.put(answer),
                 Err(reason) => println!("{system} is left out: {reason}"),
             }
         }
+        found.write(args.into.as_deref())?;
+    }
+    if [HTTP].iter().any(|system| chosen(&system)) {
+        match http::measure(&args, &task(&work)?) {
+            Ok(answer) => found.put(answer),
+            Err(reason) => println!("the way through HTTP is left out: {reason}"),
+        }
+        found.write(args.into.as_deref())?;
     }
     let texts: BTreeMap<String, Vec<String>> = serde_json::from_value(task(&work)?["sets"].clone())?;
-    println!("{}\n{}\n{}", speed(&found, &texts), alone(&found), exactness(&found));
-    println!("{}", busy(&found));
+    println!("{}", table::all(&found.0, &texts));
     Ok(())
+}
+
+/// What was measured, of a system with so many threads once.
+struct Found(Vec<Value>);
+
+impl Found {
+    fn read(file: Option<&Path>) -> Result<Found, Box<dyn Error>> {
+        match file.filter(|file| file.exists()) {
+            Some(file) => Ok(Found(serde_json::from_slice(&fs::read(file)?)?)),
+            None => Ok(Found(Vec::new())),
+        }
+    }
+
+    fn put(&mut self, one: Value) {
+        let is_same = |other: &Value| ["system", "threads"].iter().all(|field| other[field] == one[field]);
+        self.0.retain(|other| !is_same(other));
+        self.0.push(one);
+    }
+
+    fn write(&self, file: Option<&Path>) -> Result<(), Box<dyn Error>> {
+        match file {
+            Some(file) => Ok(fs::write(file, serde_json::to_vec(&self.0)?)?),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Makes the texts, unless they are there, and says what to do with them.
@@ -146,90 +225,4 @@ fn answer(program: &mut Command) -> Result<Value, Box<dyn Error>> {
     }
     let text = String::from_utf8(out.stdout)?;
     Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
-}
-
-fn name(found: &Value) -> &str {
-    found["system"].as_str().unwrap_or("unknown")
-}
-
-/// Texts per second, and the tokens that makes.
-fn speed(found: &[Value], texts: &BTreeMap<String, Vec<String>>) -> String {
-    let mut table = "| texts/s | threads | short | medium | long | mixed | mixed sorted | medium tokens/s | peak MB | load s |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
-        .to_owned();
-    for one in found {
-        let rate = |set: &str| texts[set].len() as f64 / one["seconds"][set].as_f64().unwrap_or(f64::NAN);
-        let rates: Vec<String> = SETS.iter().map(|set| format!("{:.0}", rate(set))).collect();
-        let tokens = found.iter().find_map(|ours| ours["tokens"]["medium"].as_f64()).unwrap_or(f64::NAN);
-        table += &format!(
-            "| {} | {} | {} | {:.0} | {:.0} | {:.2} |\n",
-            name(one),
-            one["threads"],
-            rates.join(" | "),
-            tokens / one["seconds"]["medium"].as_f64().unwrap_or(f64::NAN),
-            one["peak_bytes"].as_f64().unwrap_or(f64::NAN) / 1e6,
-            one["load_s"].as_f64().unwrap_or(f64::NAN),
-        );
-    }
-    table
-}
-
-fn times(micros: &Value) -> Times {
-    Times::of_micros(micros.as_array().into_iter().flatten().filter_map(Value::as_f64).collect())
-}
-
-/// One text at a time.
-fn alone(found: &[Value]) -> String {
-    let mut table =
-        "| one text, p50 / p99 ms | threads | short | medium | long |\n|---|--:|--:|--:|--:|\n".to_owned();
-    for one in found {
-        let cells = ALONE.map(|set| {
-            let times = times(&one["alone_us"][set]);
-            format!("{:.2} / {:.2}", times.micros_at(0.5) / 1e3, times.micros_at(0.99) / 1e3)
-        });
-        table += &format!("| {} | {} | {} |\n", name(one), one["threads"], cells.join(" | "));
-    }
-    table
-}
-
-/// The cosine of each vector with ours in f32, which the tests hold against the
-/// reference.
-fn exactness(found: &[Value]) -> String {
-    let vectors =
-        |one: &Value| -> Vec<Vec<f64>> { serde_json::from_value(one["vectors"].clone()).unwrap_or_default() };
-    let Some(exact) = found.iter().find(|one| name(one) == OURS[0]).map(vectors) else {
-        return String::new();
-    };
-    let mut table = "| cosine with f32 | lowest | mean |\n|---|--:|--:|\n".to_owned();
-    for one in found.iter().filter(|one| one["threads"] == found[0]["threads"]) {
-        let cosine = |(a, b): (&Vec<f64>, &Vec<f64>)| -> f64 {
-            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-        };
-        let all: Vec<f64> = vectors(one).iter().zip(&exact).map(cosine).collect();
-        let (lowest, sum) = all.iter().fold((1.0, 0.0), |(low, sum), x| (f64::min(low, *x), sum + x));
-        table += &format!("| {} | {lowest:.6} | {:.6} |\n", name(one), sum / all.len() as f64);
-    }
-    table
-}
-
-/// Queries while all threads embed passages.
-fn busy(found: &[Value]) -> String {
-    let mut table = "| one short text, ms | threads | idle p50 / p99 | during bulk p50 / p99 | p99 ratio |\n\
-         |---|--:|--:|--:|--:|\n"
-        .to_owned();
-    for one in found.iter().filter(|one| one["busy_us"].is_array()) {
-        let (idle, busy) = (times(&one["idle_us"]), times(&one["busy_us"]));
-        table += &format!(
-            "| {} | {} | {:.2} / {:.2} | {:.2} / {:.2} | {:.1} |\n",
-            name(one),
-            one["threads"],
-            idle.micros_at(0.5) / 1e3,
-            idle.micros_at(0.99) / 1e3,
-            busy.micros_at(0.5) / 1e3,
-            busy.micros_at(0.99) / 1e3,
-            busy.micros_at(0.99) / idle.micros_at(0.99),
-        );
-    }
-    table
 }

@@ -9,26 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::source::{Record, Texts};
 use crate::args::LinesArg;
 use crate::failure::Failure;
 
 /// Bytes a line may have.
 const LINE_BYTES: u64 = 64 << 20;
-
-/// A text and what came with it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Record {
-    Plain(String),
-    Object { text: String, object: Map<String, Value> },
-}
-
-impl Record {
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Record::Plain(text) | Record::Object { text, .. } => text,
-        }
-    }
-}
 
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
@@ -44,33 +30,6 @@ impl<R: Read> Lines<R> {
     pub(super) fn new(reader: BufReader<R>, path: &Path, format: LinesArg, field: &str) -> Lines<R> {
         let (path, field) = (path.to_owned(), field.to_owned());
         Lines { reader, path, format, field, number: 0, line: Vec::new() }
-    }
-
-    /// The next text; nothing behind the last.
-    pub(super) fn next(&mut self) -> Result<Option<Record>, Failure> {
-        loop {
-            self.line.clear();
-            let failed = |source| Failure::Read { path: self.path.clone(), source };
-            let read =
-                self.reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut self.line).map_err(failed)?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            if read as u64 == LINE_BYTES {
-                return Err(self.bad(format!("it is longer than {} MiB", LINE_BYTES >> 20)));
-            }
-            let text = std::str::from_utf8(&self.line)
-                .map_err(|error| self.bad(format!("it is not UTF-8: {error}")))?;
-            let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-            let text = text.strip_suffix('\n').unwrap_or(text);
-            let text = text.strip_suffix('\r').unwrap_or(text);
-            match self.format {
-                LinesArg::Txt => return Ok(Some(Record::Plain(text.to_owned()))),
-                LinesArg::Jsonl if text.trim().is_empty() => {}
-                LinesArg::Jsonl => return self.object(text).map(Some).map_err(|reason| self.bad(reason)),
-            }
-        }
     }
 
     fn object(&self, text: &str) -> Result<Record, String> {
@@ -93,12 +52,41 @@ impl<R: Read> Lines<R> {
     }
 }
 
+impl<R: Read> Texts for Lines<R> {
+    fn next(&mut self) -> Result<Option<Record>, Failure> {
+        loop {
+            self.line.clear();
+            let failed = |source| Failure::Read { path: self.path.clone(), source };
+            let read =
+                self.reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut self.line).map_err(failed)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if read as u64 == LINE_BYTES {
+                return Err(self.bad(format!("it is longer than {} MiB", LINE_BYTES >> 20)));
+            }
+            let text = std::str::from_utf8(&self.line)
+                .map_err(|error| self.bad(format!("it is not UTF-8: {error}")))?;
+            let text = if self.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
+            let text = text.strip_suffix('\n').unwrap_or(text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            match self.format {
+                LinesArg::Jsonl if text.trim().is_empty() => {}
+                LinesArg::Jsonl => return self.object(text).map(Some).map_err(|reason| self.bad(reason)),
+                _ => return Ok(Some(Record::Plain(text.to_owned()))),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::BufReader;
     use std::path::Path;
 
-    use super::{Lines, Record};
+    use super::super::source::{Record, Texts};
+    use super::Lines;
     use crate::args::LinesArg;
 
     fn read(text: &[u8], format: LinesArg) -> Vec<Result<Record, String>> {

@@ -4,13 +4,14 @@
 //! with the file. What is written is noted now and then beside it (`partial`),
 //! and a run that was cut goes on from there.
 
+mod columns;
 mod lines;
 mod npy;
+mod parquet;
 mod partial;
 mod rows;
+mod source;
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::Path;
 use std::time::Instant;
 
@@ -19,14 +20,14 @@ use cairn_rag::Models;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use self::lines::{Lines, Record};
 use self::partial::{Made, Partial};
 use self::rows::{Rows, Shape};
+use self::source::{Part, Record, Source, Texts};
 use crate::add::stop_on_signal;
-use crate::args::{Embed, KindArg, LinesArg};
+use crate::args::{Embed, KindArg};
 use crate::failure::{Failure, Outcome};
 use crate::out;
-use crate::progress::{Download, bytes};
+use crate::progress::Download;
 use crate::settings::Settings;
 
 /// Bytes of text in a batch at most, however many texts it may have.
@@ -34,17 +35,22 @@ const BATCH_BYTES: usize = 16 << 20;
 
 pub(crate) fn run(settings: &Settings, wanted: &Embed, as_json: bool) -> Outcome {
     let shape = Shape::of(&wanted.out)?;
-    let source = Source::open(wanted)?;
+    let source = Source::of(wanted)?;
+    if shape == Shape::Parquet && source.is_pipe() {
+        return Err(Failure::ParquetOfPipe.into());
+    }
+    // A table takes the rest over from the file itself.
+    let part = if shape == Shape::Jsonl { Part::Whole } else { Part::Text };
+    let (mut texts, bar) = source.open(part, "embedding")?;
     let models = Models::new(settings.models.clone());
     let (model, embedder) = models.named(wanted.model.as_deref(), &Download::new())?;
     let cancel = Cancel::new();
     stop_on_signal(&cancel)?;
-    let run = Run { wanted, embedder, cancel, bar: source.bar };
-    let mut lines = source.lines;
+    let run = Run { wanted, embedder, cancel, bar };
 
     let began = Instant::now();
     if wanted.out == Path::new("-") {
-        run.pump(&mut lines, &mut Rows::to_stdout())?;
+        run.pump(&mut *texts, &mut Rows::to_stdout())?;
         run.bar.finish_and_clear();
         return Ok(());
     }
@@ -53,17 +59,17 @@ pub(crate) fn run(settings: &Settings, wanted: &Embed, as_json: bool) -> Outcome
         model,
         dim: run.embedder.dim()?,
         kind: if wanted.kind == KindArg::Query { "query" } else { "passage" }.to_owned(),
-        format: if source.format == LinesArg::Jsonl { "jsonl" } else { "txt" }.to_owned(),
+        format: source.format_name().to_owned(),
         field: wanted.field.clone(),
     };
     let mut partial = Partial::open(&wanted.out, shape, made, wanted.resume)?;
-    let before = partial.skip(&mut lines)?;
-    if let Err(error) = run.pump(&mut lines, &mut partial) {
+    let before = partial.skip(&mut *texts)?;
+    if let Err(error) = run.pump(&mut *texts, &mut partial) {
         run.bar.finish_and_clear();
         return Err(partial.leave(error));
     }
     run.bar.finish_and_clear();
-    let done = partial.finish()?;
+    let done = partial.finish(&source, &run.cancel)?;
     let seconds = began.elapsed().as_secs_f64();
     let rate = (done.texts - before) as f64 / seconds.max(1e-9);
     if as_json {
@@ -82,34 +88,6 @@ pub(crate) fn run(settings: &Settings, wanted: &Embed, as_json: bool) -> Outcome
         ));
     }
     Ok(())
-}
-
-/// The texts, and a bar that follows how far they are read.
-struct Source {
-    lines: Lines<Box<dyn Read>>,
-    format: LinesArg,
-    bar: ProgressBar,
-}
-
-impl Source {
-    fn open(wanted: &Embed) -> Outcome<Source> {
-        let path = &wanted.file;
-        let named = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
-        let is_json = ["jsonl", "ndjson"].iter().any(|end| named.eq_ignore_ascii_case(end));
-        let format = wanted.format.unwrap_or(if is_json { LinesArg::Jsonl } else { LinesArg::Txt });
-        let (reader, bar): (Box<dyn Read>, _) = if path == Path::new("-") {
-            let bar = bytes("embedding", None);
-            (Box::new(bar.wrap_read(std::io::stdin())), bar)
-        } else {
-            let failed = |source| Failure::Read { path: path.clone(), source };
-            let file = File::open(path).map_err(failed)?;
-            let size = file.metadata().map_err(failed)?.len();
-            let bar = bytes("embedding", Some(size).filter(|size| *size > 0));
-            (Box::new(bar.wrap_read(file)), bar)
-        };
-        let lines = Lines::new(BufReader::with_capacity(1 << 16, reader), path, format, &wanted.field);
-        Ok(Source { lines, format, bar })
-    }
 }
 
 /// Where texts and their vectors go.
@@ -137,14 +115,14 @@ struct Run<'w> {
 }
 
 impl Run<'_> {
-    /// Embeds all that is left of the lines.
-    fn pump(&self, lines: &mut Lines<Box<dyn Read>>, sink: &mut dyn Sink) -> Outcome {
+    /// Embeds all that is left of the texts.
+    fn pump(&self, texts: &mut dyn Texts, sink: &mut dyn Sink) -> Outcome {
         let kind = TextKind::from(self.wanted.kind);
         loop {
-            let (batch, bad) = self.batch(lines);
+            let (batch, bad) = self.batch(texts);
             if !batch.is_empty() {
-                let texts: Vec<&str> = batch.iter().map(Record::text).collect();
-                let found = self.embedder.embed_until(&texts, kind, &self.cancel);
+                let batched: Vec<&str> = batch.iter().map(Record::text).collect();
+                let found = self.embedder.embed_until(&batched, kind, &self.cancel);
                 let found = found.map_err(|error| -> Box<dyn std::error::Error> {
                     if error.is_cancelled() { Failure::EmbedStopped.into() } else { error.into() }
                 })?;
@@ -153,7 +131,7 @@ impl Run<'_> {
             } else if bad.is_none() {
                 return Ok(());
             }
-            // What stands before a bad line is written.
+            // What stands before a bad text is written.
             if let Some(bad) = bad {
                 return Err(bad);
             }
@@ -164,10 +142,10 @@ impl Run<'_> {
     }
 
     /// The next texts, and why there are no more, if that is a failure.
-    fn batch(&self, lines: &mut Lines<Box<dyn Read>>) -> (Vec<Record>, Option<Box<dyn std::error::Error>>) {
+    fn batch(&self, texts: &mut dyn Texts) -> (Vec<Record>, Option<Box<dyn std::error::Error>>) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < self.wanted.batch as usize && bytes < BATCH_BYTES {
-            match lines.next() {
+            match texts.next() {
                 Ok(Some(record)) => {
                     bytes += record.text().len();
                     batch.push(record);

@@ -5,18 +5,25 @@
 //! texts are in it, how long it was then, what made it, and the SHA-256 of those
 //! texts: who goes on reads them again and goes on only if they are the same. What
 //! was written behind the note is written again.
+//!
+//! A Parquet file cannot grow, so for one the vectors alone are kept there; at the
+//! end the source is read again, and both become `NAME`.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Error, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cairn_embed::Cancel;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::lines::{Lines, Record};
+use super::columns::Columns;
 use super::npy;
+use super::parquet::joined::{self, Vectors};
 use super::rows::{Rows, Shape};
+use super::source::{Part, Record, Source, Texts};
+use crate::args::LinesArg;
 use crate::failure::{Failure, Outcome};
 use crate::whole;
 
@@ -53,6 +60,8 @@ pub(super) struct Partial {
     rows: Rows<BufWriter<File>>,
     note: Note,
     hash: Sha256,
+    /// What the texts came with, for a table.
+    columns: Columns,
     noted: Instant,
 }
 
@@ -109,30 +118,40 @@ impl Partial {
         out.get_ref().set_len(note.bytes).map_err(failed)?;
         out.seek(SeekFrom::Start(note.bytes)).map_err(failed)?;
         let rows = Rows::new(out, shape, note.texts);
-        Ok(Partial { file: file.to_owned(), shape, rows, note, hash: Sha256::new(), noted: Instant::now() })
+        let (file, hash, noted) = (file.to_owned(), Sha256::new(), Instant::now());
+        Ok(Partial { file, shape, rows, note, hash, columns: Columns::default(), noted })
     }
 
     /// Reads what is embedded already, and how many texts that are.
     ///
     /// # Errors
     /// [`Failure::Partial`] if these are other texts by now.
-    pub(super) fn skip(&mut self, lines: &mut Lines<impl Read>) -> Outcome<usize> {
+    pub(super) fn skip(&mut self, texts: &mut dyn Texts) -> Outcome<usize> {
         let mut read = 0;
         while read < self.note.texts
-            && let Some(record) = lines.next()?
+            && let Some(record) = texts.next()?
         {
-            feed(&mut self.hash, &record);
+            self.see(&record, read);
             read += 1;
         }
         if read < self.note.texts || hex(&self.hash) != self.note.sha256 {
-            let reason = "the texts that it was made of have changed: delete it".to_owned();
-            return Err(Failure::Partial { path: whole::partial_of(&self.file), reason }.into());
+            return Err(self.changed().into());
         }
         Ok(read)
     }
 
+    /// Takes a text up, before its vector is there.
+    fn see(&mut self, record: &Record, number: usize) {
+        feed(&mut self.hash, record);
+        if self.shape == Shape::Parquet {
+            self.columns.see(record, number);
+        }
+    }
+
     pub(super) fn write(&mut self, records: Vec<Record>, vectors: &[Vec<f32>], tokens: usize) -> Outcome {
-        records.iter().for_each(|record| feed(&mut self.hash, record));
+        for (number, record) in (self.note.texts..).zip(&records) {
+            self.see(record, number);
+        }
         self.note.texts += records.len();
         self.note.tokens += tokens;
         if let Some(other) = vectors.iter().find(|vector| vector.len() != self.note.made.dim) {
@@ -171,7 +190,18 @@ impl Partial {
     }
 
     /// Gives the file its name.
-    pub(super) fn finish(mut self) -> Outcome<Note> {
+    pub(super) fn finish(mut self, source: &Source, cancel: &Cancel) -> Outcome<Note> {
+        if self.shape == Shape::Parquet {
+            self.take_note()?;
+            self.join(source, cancel)?;
+        } else {
+            self.close()?;
+        }
+        let _ = fs::remove_file(note_of(&self.file));
+        Ok(self.note)
+    }
+
+    fn close(&mut self) -> Outcome {
         let failed = |error| whole::failed(&self.file, error);
         let out = &mut self.rows.out;
         out.flush().map_err(failed)?;
@@ -181,9 +211,85 @@ impl Partial {
             out.flush().map_err(failed)?;
         }
         out.get_ref().sync_all().map_err(failed)?;
-        fs::rename(whole::partial_of(&self.file), &self.file).map_err(failed)?;
-        let _ = fs::remove_file(note_of(&self.file));
-        Ok(self.note)
+        Ok(fs::rename(whole::partial_of(&self.file), &self.file).map_err(failed)?)
+    }
+
+    /// Writes a table of what the texts came with and their vectors.
+    fn join(&self, source: &Source, cancel: &Cancel) -> Outcome {
+        let failed = |error| whole::failed(&self.file, error);
+        let spool = whole::partial_of(&self.file);
+        let vectors = BufReader::with_capacity(1 << 20, File::open(&spool).map_err(failed)?);
+        let mut vectors = Vectors { from: vectors, dim: self.note.made.dim };
+        let mut new = self.file.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        let out = File::create(&new).map_err(failed)?;
+        let written = self.write_table(source, &mut vectors, &out, cancel).and_then(|()| {
+            out.sync_all().map_err(failed)?;
+            fs::rename(&new, &self.file).map_err(failed)?;
+            Ok(())
+        });
+        let _ = fs::remove_file(if written.is_ok() { spool } else { new });
+        written
+    }
+
+    fn write_table(
+        &self,
+        source: &Source,
+        vectors: &mut Vectors<BufReader<File>>,
+        out: &File,
+        cancel: &Cancel,
+    ) -> Outcome {
+        let (mut hash, mut read, mut bad) = (Sha256::new(), 0, None);
+        let written = if source.format == LinesArg::Parquet {
+            read = joined::rows_of(&source.path)?;
+            hash = self.hash.clone();
+            if read == self.note.texts {
+                joined::with_columns_of(&source.path, vectors, out, cancel)
+            } else {
+                Ok(())
+            }
+        } else {
+            let columns = self.columns.all();
+            let columns = columns.map_err(|reason| Failure::Partial { path: self.file.clone(), reason })?;
+            let (mut texts, bar) = source.open(Part::Whole, "writing")?;
+            let next = || match texts.next() {
+                Ok(Some(record)) if read < self.note.texts => {
+                    feed(&mut hash, &record);
+                    read += 1;
+                    let bytes = record.text().len();
+                    Ok(Some((record.into_object(read - 1), bytes)))
+                }
+                Ok(more) => {
+                    read += usize::from(more.is_some());
+                    Ok(None)
+                }
+                Err(error) => {
+                    let told = error.to_string();
+                    bad = Some(error);
+                    Err(told)
+                }
+            };
+            let written = joined::with_columns(&columns, next, vectors, out, cancel);
+            bar.finish_and_clear();
+            written
+        };
+        if let Some(bad) = bad {
+            return Err(bad.into());
+        }
+        if cancel.is_cancelled() {
+            return Err(Failure::EmbedStopped.into());
+        }
+        written.map_err(|reason| whole::failed(&self.file, Error::other(reason)))?;
+        if read != self.note.texts || hex(&hash) != self.note.sha256 {
+            return Err(self.changed().into());
+        }
+        Ok(())
+    }
+
+    fn changed(&self) -> Failure {
+        let reason = "the texts that it was made of have changed: delete it".to_owned();
+        Failure::Partial { path: whole::partial_of(&self.file), reason }
     }
 }
 

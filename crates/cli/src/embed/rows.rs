@@ -1,12 +1,11 @@
-//! Vectors as they are written: rows of a file of NumPy, or lines of JSON that
-//! keep what came with each text.
+//! Vectors as they are written: rows of numbers, as a file of NumPy has them, or
+//! lines of JSON that keep what came with each text.
 
 use std::io::{Result, Write};
 use std::path::Path;
 
-use serde_json::{Map, json};
-
-use super::lines::Record;
+use super::columns::VECTOR;
+use super::source::Record;
 use crate::failure::Failure;
 use crate::out;
 
@@ -15,6 +14,8 @@ use crate::out;
 pub(super) enum Shape {
     Npy,
     Jsonl,
+    /// Rows of numbers until all are there, then they are joined with the texts.
+    Parquet,
 }
 
 impl Shape {
@@ -23,6 +24,7 @@ impl Shape {
         match end.as_deref() {
             Some("npy") => Ok(Shape::Npy),
             Some("jsonl" | "ndjson") => Ok(Shape::Jsonl),
+            Some("parquet") => Ok(Shape::Parquet),
             _ if path == Path::new("-") => Ok(Shape::Jsonl),
             _ => Err(Failure::VectorFile(path.to_owned())),
         }
@@ -53,7 +55,9 @@ impl<W: Write> Rows<W> {
         let mut piece = Vec::new();
         for (record, vector) in records.into_iter().zip(vectors) {
             match self.shape {
-                Shape::Npy => piece.extend(vector.iter().flat_map(|number| number.to_le_bytes())),
+                Shape::Npy | Shape::Parquet => {
+                    piece.extend(vector.iter().flat_map(|number| number.to_le_bytes()))
+                }
                 Shape::Jsonl => line(record, self.next, vector, &mut piece)?,
             }
             self.next += 1;
@@ -64,20 +68,15 @@ impl<W: Write> Rows<W> {
 
 /// An object with its vector behind what it had.
 fn line(record: Record, number: usize, vector: &[f32], into: &mut Vec<u8>) -> Result<()> {
-    let mut object = match record {
-        Record::Object { object, .. } => object,
-        Record::Plain(text) => {
-            Map::from_iter([("id".to_owned(), json!(number)), ("text".to_owned(), json!(text))])
-        }
-    };
-    object.remove("vector");
+    let mut object = record.into_object(number);
+    object.remove(VECTOR);
     let object = serde_json::to_vec(&object)?;
     // Numbers as short as they can be are those of f32, which a value has not.
     into.extend(&object[..object.len() - 1]);
     if object.len() > 2 {
         into.push(b',');
     }
-    into.extend(b"\"vector\":");
+    into.extend(format!("\"{VECTOR}\":").as_bytes());
     serde_json::to_writer(&mut *into, vector)?;
     into.extend(b"}\n");
     Ok(())
@@ -123,8 +122,8 @@ mod tests {
     fn a_file_is_what_its_name_ends_with() {
         let of = |name: &str| Shape::of(Path::new(name)).ok();
         assert_eq!(
-            (of("a.npy"), of("a.JSONL"), of("-")),
-            (Some(Shape::Npy), Some(Shape::Jsonl), Some(Shape::Jsonl))
+            (of("a.npy"), of("a.JSONL"), of("-"), of("a.parquet")),
+            (Some(Shape::Npy), Some(Shape::Jsonl), Some(Shape::Jsonl), Some(Shape::Parquet))
         );
         assert_eq!((of("a.csv"), of("npy")), (None, None));
     }

@@ -72,7 +72,8 @@ impl Intake<'_> {
         let bar = counting("importing", records.len());
         for (number, (id, key)) in records.iter().enumerate() {
             let payload = reading.metadata(*key, id).map_err(told)?;
-            let item = self.chroma_row(reading, id, payload).and_then(|row| row.into_item(number, self.strings));
+            let item =
+                self.chroma_row(reading, id, payload).and_then(|row| row.into_item(number, self.strings));
             match item {
                 Ok(item) => self.offer(Some(number + 1), Some(item))?,
                 Err(reason) => self.bad(Some(number + 1), format!("record `{id}`: {reason}"))?,

@@ -46,7 +46,8 @@ impl Intake<'_> {
         let bar = counting("importing", rows);
         for number in 0.. {
             let Some(record) = guarded(|| records.next().transpose()).map_err(unreadable)? else { break };
-            let item = row(record, &types, &roles).and_then(|row| row.into_item(self.rows_before + number, self.strings));
+            let item = row(record, &types, &roles)
+                .and_then(|row| row.into_item(self.rows_before + number, self.strings));
             // Rows are counted from 1, as lines are.
             match item {
                 Ok(item) => self.offer(Some(number + 1), Some(item))?,
@@ -62,7 +63,7 @@ impl Intake<'_> {
 }
 
 /// What the reader of a broken file does not expect becomes an error.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let broken = "it is broken in a way that its reader does not know";
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(ParquetError::General(broken.to_owned())))
 }
@@ -164,7 +165,7 @@ fn numbers(fields: &[Field]) -> Result<Vec<f32>, String> {
 }
 
 /// As JSON; `of` is the type of a column, where that says more than the value.
-fn value(field: Field, of: Option<&TypePtr>) -> Value {
+pub(crate) fn value(field: Field, of: Option<&TypePtr>) -> Value {
     let of = of.filter(|of| of.is_primitive()).and_then(|of| of.get_basic_info().logical_type_ref());
     match field {
         Field::Null => Value::Null,

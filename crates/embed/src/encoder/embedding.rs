@@ -1,15 +1,15 @@
 //! From token ids to the rows that go into the first layer: the embedding of the
 //! token, and what is added to it for its place.
 
-use candle_core::DType;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::config::{Config, Names};
 use super::kernels::Norm;
 use super::parts::norm;
+use super::safe::Values;
 use super::tokens::Sequence;
-use super::weights::{Weights, compute};
+use super::weights::Weights;
 use crate::Result;
 
 pub(super) struct Embedding {
@@ -56,12 +56,11 @@ enum Table {
 
 impl Table {
     fn load(weights: &Weights, name: &str, shape: &[usize]) -> Result<Table> {
-        let raw = weights.raw(name, shape)?.flatten_all().map_err(compute)?;
-        match raw.dtype() {
-            DType::BF16 => raw.to_vec1().map(Table::Bf16).map_err(compute),
-            DType::F16 => raw.to_vec1().map(Table::F16).map_err(compute),
-            _ => weights.values(name, shape).map(Table::F32),
-        }
+        Ok(match weights.as_kept(name, shape)? {
+            Values::F32(numbers) => Table::F32(numbers),
+            Values::Bf16(numbers) => Table::Bf16(numbers),
+            Values::F16(numbers) => Table::F16(numbers),
+        })
     }
 
     /// Copies the numbers from `at` on.

@@ -39,6 +39,7 @@ mod reranker;
 mod roberta;
 mod rotary;
 mod runner;
+mod safe;
 mod stock;
 mod table;
 mod tokens;

@@ -10,6 +10,7 @@ use super::heads::{Dense, HeadSet, Heads, SparseVector};
 use super::kernels;
 use super::native::{Native, Precision};
 use super::pooling::Pooling;
+use super::queue::lower_priority;
 use super::stock::Stock;
 use super::table::Table;
 use super::tokens::Sequence;
@@ -183,38 +184,35 @@ impl Runner {
         }
     }
 
-    /// The vectors of a batch: positions in `texts`. `going` is asked now and
-    /// then whether to go on.
+    /// The vectors of a batch. `going` is asked now and then whether to go on.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] when `going` says no; [`Error::NotFinite`].
+    /// [`Error::Cancelled`] when `going` says no; [`Error::NotFinite`] with the place
+    /// in the batch.
     pub(super) fn vectors(
         &self,
-        texts: &[Sequence],
-        batch: &[usize],
+        texts: &[&Sequence],
         output: Output,
         going: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<Made>> {
-        let texts: Vec<&Sequence> = batch.iter().map(|&text| &texts[text]).collect();
         // A tokenizer without special tokens makes nothing of an empty text.
         if texts.iter().all(|text| text.is_empty()) {
-            return Ok(vec![self.of_nothing(output); batch.len()]);
+            return Ok(vec![self.of_nothing(output); texts.len()]);
         }
-        let finish = |states: &[f32], going: &mut dyn FnMut() -> bool| {
-            self.finish(states, batch, &texts, output, going)
-        };
+        let finish =
+            |states: &[f32], going: &mut dyn FnMut() -> bool| self.finish(states, texts, output, going);
         match &self.model {
-            Model::Native(model) => model.forward(&texts, going, finish).unwrap_or(Err(Error::Cancelled)),
-            Model::Packed(model) => finish(&model.forward(&texts)?, going),
-            Model::Stock(model) => finish(&model.forward(&texts)?, going),
+            Model::Native(model) => model.forward(texts, going, finish).unwrap_or(Err(Error::Cancelled)),
+            Model::Packed(model) => finish(&model.forward(texts)?, going),
+            Model::Stock(model) => finish(&model.forward(texts)?, going),
             Model::Static(table) => {
-                let each = |(&text, sequence): (&usize, &&Sequence)| {
+                let each = |(text, sequence): (usize, &&Sequence)| {
                     if !going() {
                         return Err(Error::Cancelled);
                     }
                     finite(text, self.look_up(table, sequence, output))
                 };
-                batch.iter().zip(&texts).map(each).collect()
+                texts.iter().enumerate().map(each).collect()
             }
         }
     }
@@ -240,15 +238,14 @@ impl Runner {
     fn finish(
         &self,
         states: &[f32],
-        batch: &[usize],
         texts: &[&Sequence],
         output: Output,
         going: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<Made>> {
         let hidden = self.model.hidden();
         let mut rest = states;
-        let mut vectors = Vec::with_capacity(batch.len());
-        for (&text, sequence) in batch.iter().zip(texts) {
+        let mut vectors = Vec::with_capacity(texts.len());
+        for (text, sequence) in texts.iter().enumerate() {
             let (rows, others) = rest.split_at(sequence.len() * hidden);
             rest = others;
             if sequence.is_empty() {
@@ -283,6 +280,7 @@ pub(super) fn pool(threads: usize) -> Result<ThreadPool> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|thread| format!("embed-wide-{thread}"))
+        .start_handler(|_| lower_priority())
         .build()
         .map_err(|error| Error::Compute { reason: error.to_string() })
 }

@@ -35,7 +35,8 @@ impl Stock {
             weights.all()?.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
         let of_candle = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let config_of_model = bert_config(config)?;
-        let model = BertModel::load(of_candle, &config_of_model).map_err(|error| damaged(error.to_string()))?;
+        let model =
+            BertModel::load(of_candle, &config_of_model).map_err(|error| damaged(error.to_string()))?;
         Ok(Stock { model, hidden: config.hidden })
     }
 

@@ -107,13 +107,18 @@ impl Stored {
             return Err(format!("it cannot have the shape {:?}", self.shape));
         };
         let mut entry = entry;
-        let skipped = std::io::copy(&mut (&mut entry).take(before as u64), &mut std::io::sink()).map_err(said)?;
+        let skipped =
+            std::io::copy(&mut (&mut entry).take(before as u64), &mut std::io::sink()).map_err(said)?;
         // Grows with what is there, not with what the shape says.
         let mut data = Vec::new();
         entry.take(bytes as u64).read_to_end(&mut data).map_err(said)?;
         if skipped < before as u64 || data.len() < bytes {
             let there = skipped + data.len() as u64;
-            return Err(format!("{} has {there} bytes, its shape needs {}", self.entry, before.saturating_add(bytes)));
+            return Err(format!(
+                "{} has {there} bytes, its shape needs {}",
+                self.entry,
+                before.saturating_add(bytes)
+            ));
         }
         let made = |shape: &[usize]| Tensor::from_raw_buffer(&data, self.kind, shape, &Device::Cpu);
         if self.is_in_order(self.shape.iter().rev().zip(self.strides.iter().rev())) {
@@ -145,7 +150,8 @@ fn tensor_of(objects: &Objects, at: At, folder: &str) -> Option<Loaded<Stored>> 
     let Object::Call { callable, arguments } = *objects.get(at) else { return None };
     let (mut callable, mut arguments) = (callable, arguments);
     if objects.is_class(callable, "torch._utils", "_rebuild_parameter") {
-        let Object::Call { callable: of, arguments: with } = *objects.get(*objects.tuple(arguments)?.first()?)
+        let Object::Call { callable: of, arguments: with } =
+            *objects.get(*objects.tuple(arguments)?.first()?)
         else {
             return None;
         };
@@ -229,7 +235,8 @@ mod tests {
 
     /// The dictionary of one tensor `w`, as torch writes it.
     fn one(shape: &[i32], strides: &[i32], offset: i32) -> Vec<u8> {
-        let storage = [b"(".to_vec(), text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text("0"), text("cpu")];
+        let storage =
+            [b"(".to_vec(), text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text("0"), text("cpu")];
         [
             b"\x80\x02}(".to_vec(),
             text("w"),
@@ -303,10 +310,15 @@ mod tests {
         let doubled = [b")".to_vec(), b"q\x00h\x00h\x00\x86".repeat(10_000), b".".to_vec()].concat();
         assert!(refused(&doubled).contains("no dictionary"));
         // Tuples in tuples, and a list that has itself.
-        assert!(refused(&[b")".to_vec(), b"\x85".repeat(1_000_000), b".".to_vec()].concat()).contains("no dictionary"));
+        assert!(
+            refused(&[b")".to_vec(), b"\x85".repeat(1_000_000), b".".to_vec()].concat())
+                .contains("no dictionary")
+        );
         assert!(refused(b"]q\x00h\x00a.").contains("no dictionary"));
         assert!(refused(&b"N".repeat(5 << 20)).contains("more than 4 MiB"));
-        for pickle in [&b"."[..], b"R", b"t", b"a", b"u", b"(Nu", b"h\x01", b"\x8a\xff", b"cos", b"b", b"(.", b"\xff"] {
+        for pickle in
+            [&b"."[..], b"R", b"t", b"a", b"u", b"(Nu", b"h\x01", b"\x8a\xff", b"cos", b"b", b"(.", b"\xff"]
+        {
             assert!(refused(pickle).contains("pickle"), "{pickle:?}");
         }
         // A class is its name; nothing is called.

@@ -1,14 +1,14 @@
 //! The tensors of a `model.safetensors` file, or of one that torch saved.
 //!
-//! The file is open while the model loads: each tensor is copied out as f32
-//! (from f16 and bf16 too). Of a file by torch no code is run: only the tensors
-//! of a plain dictionary are known.
+//! The file is open while the model loads: each tensor is read when it is asked
+//! for, and made f32. Of a file by torch no code is run: only the tensors of a plain
+//! dictionary are known.
 
 use std::path::{Path, PathBuf};
 
-use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 
+use super::safe::{SafeFile, Values};
 use super::torch::TorchFile;
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ pub(super) struct Weights {
 }
 
 enum File {
-    Mapped(MmapedSafetensors),
+    Safe(SafeFile),
     Torch(TorchFile),
 }
 
@@ -43,11 +43,7 @@ impl Weights {
             return Err(Error::MissingFile { folder: folder.into(), file: names[0].into() });
         };
         let file = if path.extension().is_some_and(|end| end == "safetensors") {
-            // SAFETY: the mapping is read only while this value lives, that is
-            // while the model loads. Files of the store are never changed in
-            // place: a new one is renamed over the old one, which stays mapped.
-            #[allow(unsafe_code)]
-            unsafe { MmapedSafetensors::new(&path) }.map(File::Mapped).map_err(plain)
+            SafeFile::open(&path).map(File::Safe)
         } else {
             TorchFile::open(&path).map(File::Torch)
         };
@@ -79,19 +75,11 @@ impl Weights {
         self
     }
 
-    /// The tensor `name` as f32.
+    /// The values of the tensor `name`, row by row, as the file has them.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::TensorShape`].
-    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.raw(name, shape)?.to_dtype(DType::F32).map_err(|error| self.damaged(name, plain(error)))
-    }
-
-    /// The tensor `name` as the file has it.
-    ///
-    /// # Errors
-    /// Those of [`Weights::get`].
-    pub(super) fn raw(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn as_kept(&self, name: &str, shape: &[usize]) -> Result<Values> {
         let full = format!("{}{name}", self.prefix);
         // Checkpoints converted from TensorFlow have these names for a norm.
         let older =
@@ -115,12 +103,12 @@ impl Weights {
                 tensor: full,
             });
         }
-        self.file.load(&full).map_err(|reason| self.damaged(&full, reason))
+        self.file.values(&full).map_err(|reason| self.damaged(&full, reason))
     }
 
-    /// All tensors of the file by their names.
+    /// All tensors of the file by their names, as f32.
     pub(super) fn all(&self) -> Result<Vec<(String, Tensor)>> {
-        let load = |name: String| match self.file.load(&name) {
+        let load = |name: String| match self.file.tensor(&name) {
             Ok(tensor) => Ok((name, tensor)),
             Err(reason) => Err(self.damaged(&name, reason)),
         };
@@ -131,10 +119,12 @@ impl Weights {
         Error::Weights { path: self.path.clone(), reason: format!("tensor {name}: {reason}") }
     }
 
-    /// The values of the tensor `name`, row by row.
+    /// The values of the tensor `name` as f32, row by row.
+    ///
+    /// # Errors
+    /// Those of [`Weights::as_kept`].
     pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self.get(name, shape)?;
-        tensor.flatten_all().and_then(|flat| flat.to_vec1()).map_err(compute)
+        self.as_kept(name, shape).map(Values::into_f32)
     }
 }
 
@@ -142,24 +132,38 @@ impl File {
     /// The shape of a tensor, if it is there.
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match self {
-            File::Mapped(file) => file.get(name).ok().map(|view| view.shape().to_vec()),
+            File::Safe(file) => file.shape(name),
             File::Torch(file) => file.shape(name).map(<[usize]>::to_vec),
         }
     }
 
     fn names(&self) -> Vec<String> {
         match self {
-            File::Mapped(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
+            File::Safe(file) => file.names(),
             File::Torch(file) => file.names().map(str::to_owned).collect(),
         }
     }
 
-    /// A tensor, or the reason why it cannot be read.
-    fn load(&self, name: &str) -> std::result::Result<Tensor, String> {
+    /// The values of a tensor, or the reason why they cannot be read.
+    fn values(&self, name: &str) -> std::result::Result<Values, String> {
         match self {
-            File::Mapped(file) => file.load(name, &Device::Cpu).map_err(plain),
-            File::Torch(file) => file.load(name),
+            File::Safe(file) => file.values(name),
+            File::Torch(file) => flat(&file.load(name)?).map_err(plain),
         }
+    }
+
+    fn tensor(&self, name: &str) -> std::result::Result<Tensor, String> {
+        let shape = self.shape(name).ok_or("it is not there")?;
+        Tensor::from_vec(self.values(name)?.into_f32(), shape, &Device::Cpu).map_err(plain)
+    }
+}
+
+fn flat(tensor: &Tensor) -> candle_core::Result<Values> {
+    let tensor = tensor.flatten_all()?;
+    match tensor.dtype() {
+        DType::BF16 => tensor.to_vec1().map(Values::Bf16),
+        DType::F16 => tensor.to_vec1().map(Values::F16),
+        _ => tensor.to_dtype(DType::F32)?.to_vec1().map(Values::F32),
     }
 }
 

@@ -250,7 +250,8 @@ impl Joined {
             let one = Linear::load(gguf, prefix, joined, all, inputs, threads)?;
             return Ok(Joined::One(one, outputs));
         }
-        let each = |(name, outputs): &(&str, usize)| Linear::load(gguf, prefix, name, *outputs, inputs, threads);
+        let each =
+            |(name, outputs): &(&str, usize)| Linear::load(gguf, prefix, name, *outputs, inputs, threads);
         Ok(Joined::Each(parts.iter().map(each).collect::<Result<_>>()?))
     }
 

@@ -147,7 +147,7 @@ impl Part {
 /// all of them again for each input.
 fn is_tiled(weights: &QTensor) -> bool {
     let inputs = weights.shape().dims().last().copied().unwrap_or(0);
-    matches!(weights.dtype(), GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0) && inputs % 256 == 0
+    matches!(weights.dtype(), GgmlDType::Q4K | GgmlDType::Q6K | GgmlDType::Q8_0) && inputs.is_multiple_of(256)
 }
 
 #[cfg(test)]

@@ -40,7 +40,10 @@ enum Stop {
     /// The file says something that cannot be.
     Wrong(String),
     /// A tensor of a type that does not run here.
-    Type { tensor: String, name: String },
+    Type {
+        tensor: String,
+        name: String,
+    },
     /// Something newer; candle says what.
     Unknown,
     Io(std::io::Error),
@@ -190,7 +193,9 @@ impl Walk<'_> {
         self.at += size;
         match u64::from_le_bytes(bytes) {
             number if number.is_power_of_two() && number <= u64::from(u32::MAX) => Ok(number),
-            number => Err(Stop::Wrong(format!("its field `{ALIGNMENT}` is {number}, it must be a power of two"))),
+            number => {
+                Err(Stop::Wrong(format!("its field `{ALIGNMENT}` is {number}, it must be a power of two")))
+            }
         }
     }
 
@@ -223,7 +228,10 @@ impl Entry {
         let (block, bytes) = (kind.block_size() as u64, kind.type_size() as u64);
         let row = shape.first().copied().unwrap_or(1);
         if row % block != 0 {
-            return wrong(format!("has rows of {row} numbers, {} needs a multiple of {block}", kind_name(self.kind)));
+            return wrong(format!(
+                "has rows of {row} numbers, {} needs a multiple of {block}",
+                kind_name(self.kind)
+            ));
         }
         let (begin, size) = (data.saturating_add(self.offset), numbers / block * bytes);
         if begin.saturating_add(size) > len {

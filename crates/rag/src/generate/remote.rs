@@ -155,7 +155,9 @@ impl Remote {
             if let Some(piece) = choice["delta"]["content"].as_str().filter(|piece| !piece.is_empty()) {
                 answer.push_str(piece);
                 if answer.len() > longest {
-                    return Err(failed(format!("it wrote on after the {max_tokens} tokens it was asked for")));
+                    return Err(failed(format!(
+                        "it wrote on after the {max_tokens} tokens it was asked for"
+                    )));
                 }
                 on_piece(piece)?;
             }
