@@ -34,7 +34,7 @@ mod store;
 pub use builtin::BUILTIN_MODEL;
 pub use embedder::Embedder;
 pub use encoder::{
-    Backend, Cancel, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, HeadEmbeddings, Heads,
+    Backend, Cancel, Device, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, HeadEmbeddings, Heads,
     Input, Instructions, Precision, Predictions, Reranker, Scores, SparseEmbeddings, SparseVector, TextKind,
     Token, TokenEmbeddings,
 };
