@@ -125,6 +125,34 @@ fn windows_and_decoders_see_in_a_batch_what_they_see_alone() {
 }
 
 #[test]
+fn calls_with_many_texts_give_the_vectors_of_each_in_their_order() {
+    let words = ["stone", "path", "snow", "rain", "the", "old", "key", "is"];
+    let text = |at: usize| (0..1 + at % 7).map(|i| words[(at * 5 + i * 3) % 8]).collect::<Vec<_>>().join(" ");
+    let texts: Vec<String> = (0..5000).map(text).collect();
+    let texts: Vec<&str> = texts.iter().map(|text| &text[..]).collect();
+    let case = case("bert mean");
+    let [ours, want] = [on_processor(Precision::F32), native()]
+        .map(|options| Encoder::load(case.folder().path(), &options).expect("loads"));
+    let [ours, want] = [ours, want].map(|encoder| encoder.embed(&texts, TextKind::Passage).expect("runs"));
+    assert_eq!((ours.vectors.len(), ours.tokens), (5000, want.tokens));
+    let worst = ours.vectors.iter().zip(&want.vectors).map(|(a, b)| distance(a, b)).fold(0.0, f32::max);
+    assert!(worst < 1e-5, "{worst}");
+
+    let broken = case.folder_with(|name, mut values| {
+        if name.ends_with("word_embeddings.weight") {
+            // The row of `!`.
+            values[49 * 24..50 * 24].fill(f32::NAN);
+        }
+        values
+    });
+    let encoder = Encoder::load(broken.path(), &on_processor(Precision::F32)).expect("loads");
+    let mut texts = texts;
+    texts[4321] = "!";
+    let found = encoder.embed(&texts, TextKind::Passage);
+    assert!(matches!(found, Err(Error::NotFinite { text: 4321 })), "{found:?}");
+}
+
+#[test]
 fn what_is_no_number_is_an_error_and_the_next_call_runs() {
     let case = case("bert mean");
     let broken = case.folder_with(|name, mut values| {

@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 26] = [
+const WALLS: [(&str, &[&str], &[&str]); 27] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
@@ -34,6 +34,7 @@ const WALLS: [(&str, &[&str], &[&str]); 26] = [
     ("rust_stemmers", &["cairn-index"], &["crates/index/src/text/", "crates/index/src/text.rs"]),
     ("jiff", &["cairn-index"], &["crates/index/src/filter/time.rs"]),
     ("candle_core", &["cairn-embed"], &["crates/embed/src/"]),
+    ("candle_flash_attn", &["cairn-embed"], &["crates/embed/src/encoder/tensors/flash.rs"]),
     ("candle_nn", &["cairn-embed"], &["crates/embed/src/"]),
     ("candle_transformers", &["cairn-embed"], &["crates/embed/src/"]),
     ("tokenizers", &["cairn-embed"], &["crates/embed/src/"]),

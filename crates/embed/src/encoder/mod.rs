@@ -30,6 +30,7 @@ mod nomic;
 mod ops;
 mod parts;
 mod pca;
+mod pieces;
 mod pooling;
 mod queue;
 mod qwen;
@@ -454,6 +455,9 @@ impl Encoder {
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
         self.heads.check(Heads::DENSE)?;
+        if texts.len() > pieces::PIECE && self.queue.runner().is_on_device() {
+            return self.compute_in_pieces(texts, kind, cancel);
+        }
         let ids = self.ids(texts, kind, cancel)?;
         let (batches, short, lengths) = self.plan(&ids);
         let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;

@@ -234,6 +234,11 @@ impl Runner {
         }
     }
 
+    /// Whether the model is in tensors, as on a GPU.
+    pub(super) fn is_on_device(&self) -> bool {
+        matches!(self.model, Model::Tensors(_))
+    }
+
     pub(super) fn is_static(&self) -> bool {
         matches!(self.model, Model::Static(_))
     }
