@@ -71,7 +71,7 @@ pub use extract::ExtractOptions;
 pub use generate::{GeneratorOptions, LocalOptions};
 pub use ingest::{Event as IngestEvent, IngestOptions, Ingested, corpus_line};
 pub use kept::{DocumentEntry, KeptDocument, TextCollection};
-pub use local::LocalOptions;
+pub use local::LocalModel;
 pub use models::{ModelOptions, Models};
 pub use passages::{Chunk, Passage};
 pub use provenance::{ModelUsed, Provenance, Replayed, Used};

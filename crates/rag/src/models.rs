@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::loaded::{Slots, make_room};
-use crate::local::LocalOptions;
+use crate::local::LocalModel;
 use crate::retrieval::Rerank;
 
 /// Which models are used and where they are kept.
@@ -40,7 +40,7 @@ pub struct ModelOptions {
     /// not used longest goes first.
     pub memory_bytes: u64,
     /// Models that run otherwise than `encoder` says.
-    pub local: Vec<LocalOptions>,
+    pub local: Vec<LocalModel>,
     /// Models behind addresses.
     pub remote: Vec<RemoteOptions>,
     /// Where models come from.
