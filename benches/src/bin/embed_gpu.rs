@@ -18,7 +18,8 @@ use std::time::Instant;
 use cairn_benches::timing::Times;
 use cairn_benches::{machine, peers};
 use cairn_embed::{
-    Backend, DEFAULT_MODEL, Device, Encoder, EncoderOptions, ModelStore, Precision, Silent, StoreOptions, TextKind,
+    Backend, DEFAULT_MODEL, Device, Encoder, EncoderOptions, ModelStore, Precision, Silent, StoreOptions,
+    TextKind,
 };
 use clap::Parser;
 use serde_json::{Value, json};

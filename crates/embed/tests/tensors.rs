@@ -114,8 +114,7 @@ fn windows_and_decoders_see_in_a_batch_what_they_see_alone() {
     let mut texts: Vec<&str> = golden.texts.iter().map(|text| &text[..]).collect();
     texts.extend(["stone path snow", "the old key is a stone and snow", "stone"]);
     for case in &golden.cases {
-        let encoder =
-            Encoder::load(case.folder().path(), &on_processor(Precision::F32)).expect("loads");
+        let encoder = Encoder::load(case.folder().path(), &on_processor(Precision::F32)).expect("loads");
         let together = encoder.embed(&texts, TextKind::Passage).expect("runs").vectors;
         for (text, want) in texts.iter().zip(&together) {
             let alone = encoder.embed(&[text], TextKind::Passage).expect("runs").vectors.remove(0);

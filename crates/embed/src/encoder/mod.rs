@@ -55,10 +55,10 @@ use serde::{Deserialize, Serialize};
 
 use self::architecture::Architecture;
 use self::cache::{Cache, Known};
+pub use self::device::Device;
+use self::device::Place;
 pub use self::distill::{DistillOptions, Distilled};
 use self::files::Folder;
-use self::device::Place;
-pub use self::device::Device;
 use self::heads::{Feed, HeadSet, Loading, Numbers};
 pub use self::heads::{HeadEmbeddings, Heads, SparseEmbeddings, SparseVector};
 pub use self::inputs::{Input, Token, TokenEmbeddings};

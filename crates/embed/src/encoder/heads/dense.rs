@@ -6,8 +6,8 @@ use std::path::Path;
 use super::super::kernels::Activation;
 use super::super::native::Linear;
 use super::super::weights::{self, Weights};
-use super::{Layer, Maker};
 use super::files;
+use super::{Layer, Maker};
 use crate::{Error, Result};
 
 /// What `config.json` of a layer says.

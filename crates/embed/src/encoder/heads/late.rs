@@ -47,9 +47,8 @@ impl<L: Layer> Late<L> {
             TextKind::Query => self.skips_queries,
             TextKind::Passage => self.skips_passages,
         };
-        let kept = move |(at, id): &(usize, &u32)| {
-            (*at > 0 || self.first) && !(skips && self.skip.contains(id))
-        };
+        let kept =
+            move |(at, id): &(usize, &u32)| (*at > 0 || self.first) && !(skips && self.skip.contains(id));
         ids.iter().enumerate().filter(kept).map(|(at, _)| at)
     }
 }

@@ -19,8 +19,8 @@ use std::path::Path;
 use rayon::prelude::*;
 
 pub(super) use self::dense::Dense;
-pub(super) use self::feed::Feed;
 pub(super) use self::dense::Residual;
+pub(super) use self::feed::Feed;
 use self::files::{COLBERT_LINEAR, Layers, SparseFiles};
 pub(super) use self::files::{HeadFiles, Splade, splade};
 pub(super) use self::late::Late;
@@ -254,9 +254,7 @@ impl<M: Maker> Loading<'_, M> {
         };
         let sparse = match files.sparse {
             Some(SparseFiles::Masked(splade)) => masked(splade)?,
-            Some(SparseFiles::Perhaps) if masked::is_in(self.weights, self.of) => {
-                masked(Splade::default())?
-            }
+            Some(SparseFiles::Perhaps) if masked::is_in(self.weights, self.of) => masked(Splade::default())?,
             Some(SparseFiles::Lexical) => {
                 let head = Lexical::load(self.root, self.folder, self.tokens, hidden)?;
                 Some(Sparse::Lexical(head))
@@ -281,7 +279,6 @@ impl<M: Maker> Loading<'_, M> {
         };
         Ok(HeadSet { sparse, multi })
     }
-
 }
 
 impl<'a> Loading<'a, ()> {

@@ -244,9 +244,8 @@ impl<'a> Mask<'a> {
         place: &Place,
     ) -> candle_core::Result<Tensor> {
         let made = || -> candle_core::Result<Tensor> {
-            let numbers = |range: Range<usize>| {
-                Tensor::arange(range.start as f32, range.end as f32, &place.device)
-            };
+            let numbers =
+                |range: Range<usize>| Tensor::arange(range.start as f32, range.end as f32, &place.device);
             let query = numbers(some.clone())?.unsqueeze(1)?;
             // How far behind the query each key is.
             let behind = numbers(0..longest)?.unsqueeze(0)?.broadcast_sub(&query)?;

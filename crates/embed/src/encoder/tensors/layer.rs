@@ -41,9 +41,8 @@ impl Layer {
         place: &Place,
     ) -> Result<Layer> {
         let parts = Parts::load(weights, config, names, layer)?;
-        let linear = |linear: &parts::Linear, activation| {
-            Linear::on(&linear.weight, &linear.bias, activation, place)
-        };
+        let linear =
+            |linear: &parts::Linear, activation| Linear::on(&linear.weight, &linear.bias, activation, place);
         let norm = |norm: &kernels::Norm| Norm::on(norm, place);
         let gated = config.style.gated;
         Ok(Layer {
@@ -62,10 +61,9 @@ impl Layer {
                 parts::Norms::After { attention, feed } => {
                     Norms::After { attention: norm(attention)?, feed: norm(feed)? }
                 }
-                parts::Norms::Before { attention, feed } => Norms::Before {
-                    attention: attention.as_ref().map(norm).transpose()?,
-                    feed: norm(feed)?,
-                },
+                parts::Norms::Before { attention, feed } => {
+                    Norms::Before { attention: attention.as_ref().map(norm).transpose()?, feed: norm(feed)? }
+                }
             },
         })
     }
