@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use cairn_embed::TextKind;
+use cairn_embed::{Device, TextKind};
 use cairn_index::Metric;
 use cairn_rag::{Format, Mode, RetrievalChange};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -252,6 +252,9 @@ pub(crate) struct Bench {
     /// Seconds for each length of text
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
+    /// Where it runs: auto, cpu, cuda, cuda:N or metal; else as the configuration says
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -33,6 +33,7 @@ struct Report {
     dim: usize,
     /// Nothing for a model behind an address.
     precision: Option<String>,
+    device: Option<String>,
     threads: usize,
     load_ms: f64,
     lengths: Vec<Rate>,
@@ -61,6 +62,10 @@ struct Query {
 pub(crate) fn run(settings: &Settings, wanted: &Bench, as_json: bool) -> Outcome {
     let mut options = settings.models.clone();
     options.encoder.cache_bytes = 0;
+    if let Some(device) = wanted.device {
+        options.encoder.device = device;
+        options.local.iter_mut().for_each(|local| local.device = None);
+    }
     let threads = match options.encoder.threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
@@ -86,8 +91,10 @@ pub(crate) fn run(settings: &Settings, wanted: &Bench, as_json: bool) -> Outcome
     let query = query(&embedder, &texts(&embedder, &words, LENGTHS[0].1), seconds)?;
     bar.finish_and_clear();
     let precision = embedder.encoder().map(|encoder| name_of(&encoder.precision()));
+    let device = embedder.encoder().map(|encoder| encoder.device().to_string());
     let peak_bytes = peak_bytes();
-    let report = Report { model, dim, precision, threads, load_ms, lengths, query, peak_bytes, bytes_before };
+    let report =
+        Report { model, dim, precision, device, threads, load_ms, lengths, query, peak_bytes, bytes_before };
     if as_json {
         out::json(&report);
     } else {
@@ -102,10 +109,11 @@ fn name_of(precision: &impl Serialize) -> String {
 }
 
 fn print(report: &Report) {
-    let how = report.precision.as_deref().map_or_else(
-        || "behind an address".to_owned(),
-        |precision| format!("{precision}, {} threads", report.threads),
-    );
+    let how = match (&report.precision, report.device.as_deref()) {
+        (Some(precision), Some("cpu")) => format!("{precision}, {} threads", report.threads),
+        (Some(precision), Some(device)) => format!("{precision} on {device}"),
+        _ => "behind an address".to_owned(),
+    };
     out::line(format!(
         "{}: {} dimensions, {how}, loaded in {:.0} ms",
         report.model, report.dim, report.load_ms

@@ -187,6 +187,26 @@ pub enum Error {
         /// What the engine said.
         reason: String,
     },
+    /// A GPU is asked for that cannot be used.
+    #[error("device `{device}` cannot be used, {reason}; or set device to `auto` or `cpu`")]
+    Device {
+        /// The device, as it was asked for.
+        device: String,
+        /// Why: the build, or the driver's own words.
+        reason: String,
+    },
+    /// A device has no memory left.
+    #[error(
+        "device `{device}` has no memory for {what}: lower gpu_batch_tokens, take a shorter precision,          or run fewer models there ({reason})"
+    )]
+    DeviceMemory {
+        /// The device.
+        device: String,
+        /// What the memory was for.
+        what: String,
+        /// The driver's own words.
+        reason: String,
+    },
     /// A model with several labels has no single score for a text.
     #[error("the model has the labels {labels}: one that reranks has a single one")]
     Labels {

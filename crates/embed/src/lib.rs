@@ -34,9 +34,9 @@ mod store;
 pub use builtin::BUILTIN_MODEL;
 pub use embedder::Embedder;
 pub use encoder::{
-    Backend, Cancel, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, HeadEmbeddings, Heads,
-    Input, Instructions, Precision, Predictions, Reranker, Scores, SparseEmbeddings, SparseVector, TextKind,
-    Token, TokenEmbeddings,
+    Backend, Cancel, Device, DistillOptions, Distilled, Embeddings, Encoder, EncoderOptions, HeadEmbeddings,
+    Heads, Input, Instructions, Precision, Predictions, Reranker, Scores, SparseEmbeddings, SparseVector,
+    TextKind, Token, TokenEmbeddings,
 };
 pub use error::{Attempt, Error, Result};
 pub use generator::{ChatMessage, Finish, Generated, Generator, GeneratorOptions, OnPiece, Prompt, Sampling};

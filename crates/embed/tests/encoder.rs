@@ -108,7 +108,8 @@ fn each_backend_and_level_of_instructions_gives_the_numbers_of_the_reference() {
     let levels = levels();
     assert!(levels.contains(&Instructions::Portable));
     let native = levels.into_iter().map(|instructions| EncoderOptions { instructions, ..exact() });
-    for options in native.chain([EncoderOptions { backend: Backend::Packed, ..exact() }]) {
+    let others = [Backend::Packed, Backend::Tensors].map(|backend| EncoderOptions { backend, ..exact() });
+    for options in native.chain(others) {
         for case in &tiny.cases {
             let encoder = Encoder::load(case.folder().path(), &options).expect("loads");
             assert_eq!(encoder.precision(), Precision::F32);

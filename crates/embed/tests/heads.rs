@@ -136,7 +136,7 @@ fn ways() -> Vec<EncoderOptions> {
         .into_iter()
         .map(|instructions| EncoderOptions { instructions, ..exact() })
         .filter(|options| Encoder::load(folder.path(), options).is_ok());
-    let others = [Backend::Packed, Backend::Stock].map(|backend| EncoderOptions {
+    let others = [Backend::Packed, Backend::Tensors, Backend::Stock].map(|backend| EncoderOptions {
         backend,
         instructions: Auto,
         ..exact()

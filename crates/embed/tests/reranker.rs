@@ -68,7 +68,8 @@ fn pairs_and_texts_of_every_architecture_have_the_logits_of_the_reference() {
     let texts: Vec<(&str, Option<&str>)> = golden.texts.iter().map(|text| (&text[..], None)).collect();
     let native = [Instructions::Auto, Instructions::Portable]
         .map(|instructions| EncoderOptions { instructions, ..exact() });
-    for options in native.into_iter().chain([EncoderOptions { backend: Backend::Packed, ..exact() }]) {
+    let others = [Backend::Packed, Backend::Tensors].map(|backend| EncoderOptions { backend, ..exact() });
+    for options in native.into_iter().chain(others) {
         for case in &golden.cases {
             let name = &case.model.name;
             let reranker = Reranker::load(case.model.folder().path(), &options).expect("loads");

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::loaded::{Slots, make_room};
+use crate::local::LocalModel;
 use crate::retrieval::Rerank;
 
 /// Which models are used and where they are kept.
@@ -38,6 +39,8 @@ pub struct ModelOptions {
     /// Bytes of weights that may be loaded; 0 is no limit. The model that was
     /// not used longest goes first.
     pub memory_bytes: u64,
+    /// Models that run otherwise than `encoder` says.
+    pub local: Vec<LocalModel>,
     /// Models behind addresses.
     pub remote: Vec<RemoteOptions>,
     /// Where models come from.
@@ -54,6 +57,7 @@ impl Default for ModelOptions {
             rerank: None,
             auto_pull: true,
             memory_bytes: 0,
+            local: Vec::new(),
             remote: Vec::new(),
             store: StoreOptions::default(),
             encoder: EncoderOptions::default(),
@@ -62,11 +66,22 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
-    /// Whether the models behind addresses can be used, each under its own name.
+    /// Whether the models behind addresses can be used, and each has its own name,
+    /// as have those with options of their own.
     ///
     /// # Errors
     /// [`Error::Option`], or that of a model.
     pub fn check(&self) -> Result<()> {
+        let mut locals = HashSet::new();
+        for local in &self.local {
+            if local.name.is_empty() || !locals.insert(&local.name) {
+                return Err(Error::Option {
+                    field: "models.local.name",
+                    value: local.name.clone(),
+                    range: "a name, another one for each model".to_owned(),
+                });
+            }
+        }
         let mut names = HashSet::new();
         for remote in &self.remote {
             remote.check()?;
@@ -251,15 +266,16 @@ impl Models {
             let (encoder, bytes) = if let Some(spec) = spec {
                 let bytes = spec.files.iter().map(|file| file.bytes).sum();
                 self.make_room(bytes);
-                let encoder = Encoder::built_in(&name, &self.options.encoder)?;
+                let encoder = Encoder::built_in(&name, &self.options_of(&name))?;
                 (encoder.ok_or_else(|| self.unknown(&name))?, bytes)
             } else {
                 let folder = self.folder_of(&name, want, progress)?;
                 let bytes = weights_bytes(&folder);
                 self.make_room(bytes);
-                (Encoder::load(&folder, &self.options.encoder)?, bytes)
+                (Encoder::load(&folder, &self.options_of(&name))?, bytes)
             };
-            tracing::info!(model = name, dim = encoder.dim(), bytes, "loaded a model");
+            let device = encoder.device();
+            tracing::info!(model = name, dim = encoder.dim(), bytes, %device, "loaded a model");
             Ok((encoder, bytes))
         })?;
         self.make_room(0);
@@ -276,8 +292,9 @@ impl Models {
             let folder = self.folder_of(&name, ModelKind::Rerank, progress)?;
             let bytes = weights_bytes(&folder);
             self.make_room(bytes);
-            let reranker = Reranker::load(&folder, &self.options.encoder)?;
-            tracing::info!(model = name, labels = reranker.labels().len(), bytes, "loaded a rerank model");
+            let reranker = Reranker::load(&folder, &self.options_of(&name))?;
+            let (labels, device) = (reranker.labels().len(), reranker.device());
+            tracing::info!(model = name, labels, bytes, %device, "loaded a rerank model");
             Ok((reranker, bytes))
         })?;
         self.make_room(0);
@@ -288,6 +305,13 @@ impl Models {
     pub(crate) fn reranker_by_name(&self, name: &str) -> Result<Arc<Reranker>> {
         self.check_outside(name)?;
         self.reranker(name, &Silent)
+    }
+
+    /// How the model of this name runs.
+    fn options_of(&self, name: &str) -> EncoderOptions {
+        let all = &self.options.encoder;
+        let local = self.options.local.iter().find(|local| self.canonical(&local.name) == name);
+        local.map_or_else(|| all.clone(), |local| local.over(all))
     }
 
     /// Unloads what was not used longest, if the weights would be too many.

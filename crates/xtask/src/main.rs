@@ -74,6 +74,15 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Texts to vectors on a GPU, beside sentence-transformers on the same one
+    EmbedGpu {
+        /// What the build is to use: cuda, flash-attn or metal
+        #[arg(long)]
+        features: Option<String>,
+        /// Passed on: --device cuda:1 and more, see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Opening, searching while writing, disk, memory, durable writing
     Segments {
         /// Passed on: what to measure and more, see --help
@@ -143,6 +152,11 @@ fn run_bench(bench: Bench) -> Outcome {
         Bench::Filtered { args } => measure("filtered", &args),
         Bench::Bm25 { args } => measure("bm25", &args),
         Bench::Embed { args } => measure("embed", &args),
+        Bench::EmbedGpu { features, args } => {
+            let program = ["run", "--release", "-p", "cairn-benches", "--bin", "embed_gpu"];
+            let features = features.map(|features| format!("--features={features}"));
+            run(cargo().args(program).args(features).arg("--").args(args))
+        }
         Bench::Segments { args } => measure("segments", &args),
         Bench::Http { args } => measure("http", &args),
         Bench::Ingest { args } => measure("ingest", &args),

@@ -35,6 +35,7 @@ const WALLS: [(&str, &[&str], &[&str]); 27] = [
     ("rust_stemmers", &["cairn-index"], &["crates/index/src/text/", "crates/index/src/text.rs"]),
     ("jiff", &["cairn-index"], &["crates/index/src/filter/time.rs"]),
     ("candle_core", &["cairn-embed"], &["crates/embed/src/"]),
+    ("candle_flash_attn", &["cairn-embed"], &["crates/embed/src/encoder/tensors/flash.rs"]),
     ("candle_nn", &["cairn-embed"], &["crates/embed/src/"]),
     ("candle_transformers", &["cairn-embed"], &["crates/embed/src/"]),
     ("tokenizers", &["cairn-embed"], &["crates/embed/src/"]),

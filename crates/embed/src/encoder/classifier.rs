@@ -18,8 +18,8 @@ pub(super) struct Classifier {
     out: Linear,
 }
 
-#[derive(Clone, Copy)]
-enum Between {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Between {
     Tanh,
     Relu,
 }
@@ -54,6 +54,16 @@ impl Classifier {
 
     pub(super) fn labels(&self) -> usize {
         self.out.bias.len()
+    }
+
+    /// The weights and biases of both maps.
+    pub(super) fn maps(&self) -> [(&[f32], &[f32]); 2] {
+        [&self.dense, &self.out].map(|linear| (&linear.weight[..], &linear.bias[..]))
+    }
+
+    /// The function between them.
+    pub(super) fn between(&self) -> Between {
+        self.between
     }
 
     /// The logits for a text with these states, `hidden` values per token.

@@ -74,17 +74,17 @@ impl Table {
 }
 
 /// What is added to a token for where it stands.
-struct Places {
-    first_position: usize,
+pub(super) struct Places {
+    pub(super) first_position: usize,
     /// Rows of the position table plus token type 0; a single row if positions
     /// are not added.
-    position: Vec<f32>,
+    pub(super) position: Vec<f32>,
     /// What token type 1 adds to that; empty for a model without it.
-    second: Vec<f32>,
+    pub(super) second: Vec<f32>,
 }
 
 impl Places {
-    fn load(weights: &Weights, config: &Config) -> Result<Places> {
+    pub(super) fn load(weights: &Weights, config: &Config) -> Result<Places> {
         let hidden = config.hidden;
         let mut position = if config.style.turned() {
             vec![0.0; hidden]

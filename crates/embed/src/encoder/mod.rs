@@ -13,6 +13,7 @@ mod bert;
 mod cache;
 pub(crate) mod classifier;
 mod config;
+mod device;
 mod distilbert;
 mod distill;
 mod embedding;
@@ -30,6 +31,7 @@ mod ops;
 mod parts;
 mod pca;
 mod pickle;
+mod pieces;
 mod pooling;
 mod queue;
 mod qwen;
@@ -42,6 +44,7 @@ mod runner;
 mod safe;
 mod stock;
 mod table;
+mod tensors;
 mod tokens;
 mod torch;
 mod transformer;
@@ -55,6 +58,8 @@ use serde::{Deserialize, Serialize};
 
 use self::architecture::Architecture;
 use self::cache::{Cache, Known};
+pub use self::device::Device;
+use self::device::Place;
 pub use self::distill::{DistillOptions, Distilled};
 use self::files::Folder;
 use self::heads::{Feed, HeadSet, Loading, Numbers};
@@ -75,14 +80,20 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderOptions {
+    /// Where models run.
+    pub device: Device,
     /// A batch is closed before it exceeds this many tokens. Larger batches
     /// need more memory and gain nothing once the caches are full.
     pub max_batch_tokens: usize,
+    /// The same on a GPU, which has more to do at once.
+    pub gpu_batch_tokens: usize,
     /// Threads that compute; 0 is one for each core.
     pub threads: usize,
-    /// Which implementation of the transformer runs.
+    /// Which implementation of the transformer runs; on a GPU it is the one of
+    /// tensors.
     pub backend: Backend,
-    /// How weights are kept and products computed; the native backend's.
+    /// How weights are kept and products computed; the native backend's, and on
+    /// a GPU.
     pub precision: Precision,
     /// The vector instructions used; the native backend's.
     pub instructions: Instructions,
@@ -113,6 +124,9 @@ pub enum Backend {
     /// Texts packed without padding as in the native one, matrix products by
     /// candle, all in f32.
     Packed,
+    /// Plain operations of candle, which every device has, in f32, bf16 or f16:
+    /// what runs on a GPU.
+    Tensors,
     /// The ready-made model of candle-transformers, for BERT itself: the
     /// reference the others are tested against.
     Stock,
@@ -121,7 +135,9 @@ pub enum Backend {
 impl Default for EncoderOptions {
     fn default() -> Self {
         EncoderOptions {
+            device: Device::Auto,
             max_batch_tokens: 1024,
+            gpu_batch_tokens: 16_384,
             threads: 0,
             backend: Backend::Native,
             precision: Precision::Auto,
@@ -137,7 +153,15 @@ impl EncoderOptions {
         if self.max_batch_tokens == 0 {
             return Err(Error::Option { option: "max_batch_tokens", value: "0".into(), want: "1 or more" });
         }
+        if self.gpu_batch_tokens == 0 {
+            return Err(Error::Option { option: "gpu_batch_tokens", value: "0".into(), want: "1 or more" });
+        }
         Ok(())
+    }
+
+    /// The tokens of a batch, on a GPU or not.
+    fn batch_tokens(&self, gpu: bool) -> usize {
+        if gpu { self.gpu_batch_tokens } else { self.max_batch_tokens }
     }
 
     fn threads(&self) -> usize {
@@ -222,32 +246,33 @@ impl Encoder {
         let weights = Weights::open(&folder.transformer)?;
         let limits = [folder.max_seq_length, folder.model_max_length];
         let mut max_tokens = architecture.max_tokens(&limits, tokens.special())?;
+        let place = Place::choose(options, &architecture.config)?;
         let loading = Loading {
             root: dir,
             folder: &folder.transformer,
             weights: &weights,
             of: &architecture,
             tokens: &tokens,
-            numbers: Numbers::of(options)?,
+            maker: (),
         };
-        let others = loading.heads(&folder.heads)?;
         let feed = loading.feed(&folder.heads, max_tokens)?;
         if let Some(feed) = &feed {
             max_tokens = feed.max(TextKind::Passage);
         }
-        let mut pooling = folder.pooling.clone();
-        let head = if !folder.heads.dense {
-            Head::Nothing
-        } else if folder.heads.layers.is_empty() {
-            Head::Pool(pooling)
-        } else {
-            let layers = loading.layers(&folder.heads, pooling.dim(architecture.config.hidden))?;
-            let normalize = std::mem::take(&mut pooling.normalize);
-            Head::Project(pooling, layers, normalize)
+        let (files, pooling) = (&folder.heads, folder.pooling.clone());
+        let parts = match place {
+            None => {
+                let (head, others) = Head::load(&loading.with(Numbers::of(options)?), files, pooling)?;
+                (Model::load(weights, &folder.transformer, &architecture, options)?, head, others)
+            }
+            Some(place) => {
+                let heads = Head::load(&loading.with(place.clone()), files, pooling)?;
+                let model = Model::on(place, weights, &architecture, heads, options)?;
+                (model, Head::Nothing, HeadSet::default())
+            }
         };
-        let model = Model::load(weights, &folder.transformer, &architecture, options)?;
         let tokens = tokens.limit(max_tokens);
-        Ok(Encoder { feed, ..Encoder::start(folder, (model, head, others), tokens, options)? })
+        Ok(Encoder { feed, ..Encoder::start(folder, parts, tokens, options)? })
     }
 
     /// The model that is compiled in, by its name or another one it goes by;
@@ -311,16 +336,23 @@ impl Encoder {
         options: &EncoderOptions,
     ) -> Result<Encoder> {
         let threads = options.threads();
-        let heads = others.heads(folder.heads.dense);
-        let pooling = if heads.dense { folder.pooling.name() } else { others.pooling().to_owned() };
         let runner = Runner::new(model, head, threads)?.with(others);
+        let heads = runner.heads(folder.heads.dense);
+        let pooling = match heads {
+            Heads { dense: true, .. } => folder.pooling.name(),
+            Heads { sparse: true, .. } => "splade".to_owned(),
+            Heads { .. } => "none".to_owned(),
+        };
+        let gpu = runner.device() != Device::Cpu;
+        // A GPU has one queue of its own; batches in turn leave no gaps there.
+        let workers = if gpu { 1 } else { threads };
         Ok(Encoder {
-            queue: Queue::start(runner, threads, options.max_waiting)?,
+            queue: Queue::start(runner, workers, options.max_waiting)?,
             cache: Cache::new(options.cache_bytes),
-            threads,
+            threads: workers,
             max_tokens: tokens.max(),
             tokens,
-            batch_tokens: options.max_batch_tokens,
+            batch_tokens: options.batch_tokens(gpu),
             short_tokens: SHORT_TOKENS,
             lower_case: folder.lower_case,
             query_prompt: folder.query_prompt,
@@ -340,6 +372,11 @@ impl Encoder {
     /// The precision the model runs in: never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
         self.queue.runner().precision()
+    }
+
+    /// Where the model runs: never [`Device::Auto`].
+    pub fn device(&self) -> Device {
+        self.queue.runner().device()
     }
 
     /// How the vectors of tokens become that of a text: `cls`, `max`, `mean`,
@@ -421,6 +458,9 @@ impl Encoder {
         cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<usize>)> {
         self.heads.check(Heads::DENSE)?;
+        if texts.len() > pieces::PIECE && self.queue.runner().is_on_device() {
+            return self.compute_in_pieces(texts, kind, cancel);
+        }
         let ids = self.ids(texts, kind, cancel)?;
         let (batches, short, lengths) = self.plan(&ids);
         let vectors = self.queue.run(Call::new(ids, Output::Head, batches, cancel.clone()), short)?;

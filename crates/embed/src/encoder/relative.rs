@@ -34,6 +34,11 @@ impl Relative {
         Ok(Relative { biases, most })
     }
 
+    /// The tokens a text has at most.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// What is added to the scores of the token `at` with all `tokens` of its
     /// text.
     pub(super) fn row(&self, head: usize, at: usize, tokens: usize) -> &[f32] {

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::architecture::Architecture;
 use super::classifier::{Classifier, labels};
+use super::device::{Device, Place};
 use super::files::Folder;
+use super::heads::HeadSet;
 use super::queue::{Call, Cancel, Queue};
 use super::runner::{self, Head, Model, Output, Runner};
 use super::tokens::{Sequence, Tokens};
@@ -107,20 +109,31 @@ impl Reranker {
         let tokens = Tokens::load(&folder.transformer, architecture.config.vocab)?;
         let weights = Weights::open(&folder.transformer)?;
         let head = Classifier::load(&weights, &architecture, labels.len())?;
-        let model = Model::load(weights, &folder.transformer, &architecture, options)?;
+        let (model, head) = match Place::choose(options, &architecture.config)? {
+            None => {
+                let model = Model::load(weights, &folder.transformer, &architecture, options)?;
+                (model, Head::Classify(head))
+            }
+            Some(place) => {
+                let heads = (Head::Classify(head), HeadSet::default());
+                (Model::on(place, weights, &architecture, heads, options)?, Head::Nothing)
+            }
+        };
         let limits = [folder.max_seq_length, folder.model_max_length];
         let special = tokens.special_of_pair().max(tokens.special());
         let max_tokens = architecture.max_tokens(&limits, special)?;
         let threads = options.threads();
-        let runner = Runner::new(model, Head::Classify(head), threads)?;
+        let runner = Runner::new(model, head, threads)?;
+        let gpu = runner.device() != Device::Cpu;
+        let workers = if gpu { 1 } else { threads };
         Ok(Reranker {
-            queue: Queue::start(runner, threads, options.max_waiting)?,
+            queue: Queue::start(runner, workers, options.max_waiting)?,
             token_types: folder.token_types && architecture.config.types > 1,
             tokens: tokens.limit(max_tokens),
             labels,
             max_tokens,
-            max_batch_tokens: options.max_batch_tokens,
-            threads,
+            max_batch_tokens: options.batch_tokens(gpu),
+            threads: workers,
             tokenizing: runner::pool(threads)?,
         })
     }
@@ -133,6 +146,11 @@ impl Reranker {
     /// The precision the model runs in: never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
         self.queue.runner().precision()
+    }
+
+    /// Where the model runs: never [`Device::Auto`].
+    pub fn device(&self) -> Device {
+        self.queue.runner().device()
     }
 
     /// The tokens of a pair that the model sees, special ones included. A

@@ -136,6 +136,12 @@ impl Turns {
         self.cos.len() / self.half
     }
 
+    /// The cosines and sines of the first `tokens` positions, row after row.
+    pub(super) fn of_first(&self, tokens: usize) -> (&[f32], &[f32]) {
+        let values = tokens * self.half;
+        (&self.cos[..values], &self.sin[..values])
+    }
+
     /// Turns the queries and keys of a text, a row of `heads` per token.
     pub(super) fn apply(&self, rows: &mut [f32], heads: Heads) {
         let (half, turned) = (self.half, (heads.queries + heads.keys) * heads.dim);
@@ -217,6 +223,16 @@ impl Rotary {
 }
 
 impl BatchTurns<'_> {
+    /// The rotations of each text for each kind that layers have.
+    pub(super) fn kinds(&self) -> &[Vec<Arc<Turns>>] {
+        &self.kinds
+    }
+
+    /// Which of the kinds a layer has.
+    pub(super) fn kind(&self, layer: usize) -> Option<usize> {
+        self.rotary.layers[layer]
+    }
+
     /// The rotations of each text in a layer; nothing if it has none.
     pub(super) fn layer(&self, layer: usize) -> Option<&[Arc<Turns>]> {
         self.rotary.layers[layer].map(|kind| &self.kinds[kind][..])

@@ -6,23 +6,27 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::architecture::Architecture;
 use super::classifier::Classifier;
-use super::heads::{Dense, HeadSet, Heads, SparseVector};
+use super::device::{Device, Place};
+use super::heads::{Dense, HeadFiles, HeadSet, Heads, Layer, Loading, Maker, SparseVector};
 use super::kernels;
-use super::native::{Native, Precision};
+use super::native::{Linear, Native, Precision};
 use super::pooling::Pooling;
 use super::queue::lower_priority;
 use super::stock::Stock;
 use super::table::Table;
+use super::tensors::{Finish, Tensors};
 use super::tokens::Sequence;
 use super::transformer::Transformer;
 use super::weights::Weights;
-use super::{Backend, EncoderOptions, TextKind};
+use super::{Backend, EncoderOptions, TextKind, tensors};
 use crate::{Error, Result};
 
 pub(super) enum Model {
     Native(Native),
     Packed(Transformer),
     Stock(Stock),
+    /// With heads of its own.
+    Tensors(Box<Tensors>),
     /// No transformer: a vector for each token.
     Static(Table),
 }
@@ -36,10 +40,10 @@ impl Model {
         options: &EncoderOptions,
     ) -> Result<Model> {
         let (config, names) = (&of.config, of.names);
-        let under = |weights: Weights, prefix: &&str| weights.under(prefix, names.word);
-        let weights = of.family.prefixes().iter().fold(weights, under);
+        let weights = body(weights, of);
         Ok(match options.backend {
-            Backend::Native => {
+            // Without a place for tensors the options name another backend.
+            Backend::Native | Backend::Tensors => {
                 let (precision, instructions) = (options.precision, options.instructions);
                 Model::Native(Native::load(&weights, config, names, precision, instructions)?)
             }
@@ -48,8 +52,24 @@ impl Model {
         })
     }
 
+    /// The same on a device, with its heads.
+    pub(super) fn on(
+        place: Place,
+        weights: Weights,
+        of: &Architecture,
+        heads: (Head<tensors::Linear>, HeadSet<tensors::Linear>),
+        options: &EncoderOptions,
+    ) -> Result<Model> {
+        let budget = options.batch_tokens(place.is_gpu());
+        let finish = Finish::on(heads.0, &place)?;
+        let weights = body(weights, of);
+        let model = Tensors::load(&weights, &of.config, of.names, place, (finish, heads.1), budget)?;
+        Ok(Model::Tensors(Box::new(model)))
+    }
+
     fn hidden(&self) -> usize {
         match self {
+            Model::Tensors(model) => model.hidden(),
             Model::Native(model) => model.hidden(),
             Model::Packed(model) => model.hidden(),
             Model::Stock(model) => model.hidden(),
@@ -58,14 +78,42 @@ impl Model {
     }
 }
 
+/// The weights of a model without its heads.
+fn body(weights: Weights, of: &Architecture) -> Weights {
+    let under = |weights: Weights, prefix: &&str| weights.under(prefix, of.names.word);
+    of.family.prefixes().iter().fold(weights, under)
+}
+
 /// What becomes of the states of a text.
-pub(super) enum Head {
+pub(super) enum Head<L: Layer = Linear> {
     Pool(Pooling),
     /// Layers after the pooling, and whether the vector then gets length 1.
-    Project(Pooling, Vec<Dense>, bool),
+    Project(Pooling, Vec<Dense<L>>, bool),
     Classify(Classifier),
     /// None: the model has other heads.
     Nothing,
+}
+
+impl<L: Layer> Head<L> {
+    /// What becomes of states by the files of a model, for one vector, and what
+    /// else it makes.
+    pub(super) fn load<M: Maker<Linear = L>>(
+        loading: &Loading<'_, M>,
+        files: &HeadFiles,
+        mut pooling: Pooling,
+    ) -> Result<(Head<L>, HeadSet<L>)> {
+        let others = loading.heads(files)?;
+        let head = if !files.dense {
+            Head::Nothing
+        } else if files.layers.is_empty() {
+            Head::Pool(pooling)
+        } else {
+            let layers = loading.layers(files, pooling.dim(loading.of.config.hidden))?;
+            let normalize = std::mem::take(&mut pooling.normalize);
+            Head::Project(pooling, layers, normalize)
+        };
+        Ok((head, others))
+    }
 }
 
 impl Head {
@@ -131,7 +179,7 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(model: Model, head: Head, threads: usize) -> Result<Runner> {
         let wide = match model {
-            Model::Native(_) | Model::Static(_) => None,
+            Model::Native(_) | Model::Static(_) | Model::Tensors(_) => None,
             Model::Packed(_) | Model::Stock(_) => Some(pool(threads)?),
         };
         Ok(Runner { model, head, others: HeadSet::default(), wide })
@@ -144,12 +192,34 @@ impl Runner {
 
     /// The dimensions of a token's vector; 0 without a head for those.
     pub(super) fn multi_dim(&self) -> usize {
-        self.others.multi_dim(self.model.hidden())
+        match &self.model {
+            Model::Tensors(model) => model.multi_dim(),
+            model => self.others.multi_dim(model.hidden()),
+        }
+    }
+
+    /// What the model makes, given whether it pools.
+    pub(super) fn heads(&self, dense: bool) -> Heads {
+        match &self.model {
+            Model::Tensors(model) => model.heads(dense),
+            _ => self.others.heads(dense),
+        }
+    }
+
+    /// Where the model runs.
+    pub(super) fn device(&self) -> Device {
+        match &self.model {
+            Model::Tensors(model) => model.device(),
+            _ => Device::Cpu,
+        }
     }
 
     /// The dimensions of a vector.
     pub(super) fn dim(&self) -> usize {
-        self.head.dim(self.model.hidden())
+        match &self.model {
+            Model::Tensors(model) => model.dim(),
+            model => self.head.dim(model.hidden()),
+        }
     }
 
     /// The dimensions of a token's state.
@@ -160,8 +230,14 @@ impl Runner {
     pub(super) fn precision(&self) -> Precision {
         match &self.model {
             Model::Native(model) => model.precision(),
+            Model::Tensors(model) => model.precision(),
             Model::Packed(_) | Model::Stock(_) | Model::Static(_) => Precision::F32,
         }
+    }
+
+    /// Whether the model is in tensors, as on a GPU.
+    pub(super) fn is_on_device(&self) -> bool {
+        matches!(self.model, Model::Tensors(_))
     }
 
     pub(super) fn is_static(&self) -> bool {
@@ -203,6 +279,7 @@ impl Runner {
             |states: &[f32], going: &mut dyn FnMut() -> bool| self.finish(states, texts, output, going);
         match &self.model {
             Model::Native(model) => model.forward(texts, going, finish).unwrap_or(Err(Error::Cancelled)),
+            Model::Tensors(model) => self.on_device(model, texts, output, going),
             Model::Packed(model) => finish(&model.forward(texts)?, going),
             Model::Stock(model) => finish(&model.forward(texts)?, going),
             Model::Static(table) => {
@@ -215,6 +292,22 @@ impl Runner {
                 texts.iter().enumerate().map(each).collect()
             }
         }
+    }
+
+    fn on_device(
+        &self,
+        model: &Tensors,
+        texts: &[&Sequence],
+        output: Output,
+        going: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Made>> {
+        let some: Vec<&Sequence> = texts.iter().copied().filter(|text| !text.is_empty()).collect();
+        let mut made = model.run(&some, output, going)?.into_iter();
+        let each = |(text, sequence): (usize, &&Sequence)| {
+            let found = if sequence.is_empty() { None } else { made.next() };
+            found.map_or_else(|| Ok(self.of_nothing(output)), |made| finite(text, made))
+        };
+        texts.iter().enumerate().map(each).collect()
     }
 
     fn look_up(&self, table: &Table, text: &Sequence, output: Output) -> Made {

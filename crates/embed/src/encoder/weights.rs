@@ -173,7 +173,7 @@ pub(super) fn compute(error: candle_core::Error) -> Error {
 }
 
 /// The message without the backtrace the engine appends.
-fn plain(error: candle_core::Error) -> String {
+pub(super) fn plain(error: candle_core::Error) -> String {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } | candle_core::Error::WithPath { inner, .. } => {
             plain(*inner)

@@ -52,7 +52,7 @@ pub(crate) struct Tokenized {
 }
 
 pub(crate) fn golden() -> Golden {
-    serde_json::from_str(include_str!("../golden/generator.json")).expect("the fixture is JSON")
+    serde_json::from_str(include_str!("../../golden/generator.json")).expect("the fixture is JSON")
 }
 
 pub(crate) fn case(name: &str) -> Case {

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::super::kernels::Activation;
 use super::super::native::Linear;
 use super::super::weights::{self, Weights};
-use super::Numbers;
 use super::files;
+use super::{Layer, Maker};
 use crate::{Error, Result};
 
 /// What `config.json` of a layer says.
@@ -30,25 +30,30 @@ pub(super) enum Function {
     Relu,
 }
 
-pub(in super::super) struct Dense {
-    linear: Linear,
-    tanh: bool,
-    residual: Residual,
+pub(in super::super) struct Dense<L = Linear> {
+    pub(in super::super) linear: L,
+    pub(in super::super) tanh: bool,
+    pub(in super::super) residual: Residual<L>,
 }
 
 /// What is added to the result.
-enum Residual {
+pub(in super::super) enum Residual<L> {
     None,
     /// The inputs.
     Inputs,
     /// The inputs through a layer of their own.
-    Through(Linear),
+    Through(L),
 }
 
-impl Dense {
+impl<L: Layer> Dense<L> {
     /// Loads the layer in a folder inside the model folder, for vectors of
     /// `inputs` dimensions.
-    pub(super) fn load(root: &Path, path: &Path, inputs: usize, numbers: Numbers) -> Result<Dense> {
+    pub(super) fn load(
+        root: &Path,
+        path: &Path,
+        inputs: usize,
+        maker: &impl Maker<Linear = L>,
+    ) -> Result<Dense<L>> {
         let settings = files::layer(root, path)?;
         if settings.inputs != inputs {
             return Err(Error::Unsupported {
@@ -70,13 +75,13 @@ impl Dense {
             (true, true) => Residual::Inputs,
             (true, false) => {
                 let matrix = weights.values("residual.weight", &[outputs, inputs])?;
-                Residual::Through(numbers.linear(&matrix, &vec![0.0; outputs], None))
+                Residual::Through(maker.linear(&matrix, &vec![0.0; outputs], None)?)
             }
         };
         let matrix = weights.values("linear.weight", &[outputs, inputs])?;
         let bias =
             if settings.bias { weights.values("linear.bias", &[outputs])? } else { vec![0.0; outputs] };
-        let linear = numbers.linear(&matrix, &bias, activation);
+        let linear = maker.linear(&matrix, &bias, activation)?;
         Ok(Dense { linear, tanh: settings.function == Function::Tanh, residual })
     }
 
@@ -86,14 +91,14 @@ impl Dense {
         weights: &Weights,
         name: &str,
         inputs: usize,
-        numbers: Numbers,
-    ) -> Result<Dense> {
+        maker: &impl Maker<Linear = L>,
+    ) -> Result<Dense<L>> {
         let (matrix, bias) = (format!("{name}weight"), format!("{name}bias"));
         let outputs = weights.shape(&matrix).and_then(|shape| shape.first().copied()).unwrap_or(0);
         // A row at least: no layer here makes vectors of nothing.
         let values = weights.values(&matrix, &[outputs.max(1), inputs])?;
         let bias = if weights.has(&bias) { weights.values(&bias, &[outputs])? } else { vec![0.0; outputs] };
-        let linear = numbers.linear(&values, &bias, None);
+        let linear = maker.linear(&values, &bias, None)?;
         Ok(Dense { linear, tanh: false, residual: Residual::None })
     }
 
@@ -101,7 +106,9 @@ impl Dense {
     pub(in super::super) fn outputs(&self) -> usize {
         self.linear.outputs()
     }
+}
 
+impl Dense {
     /// A vector for each row.
     pub(in super::super) fn apply(&self, rows: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();

@@ -43,9 +43,9 @@ pub(in super::super) enum SparseFiles {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in super::super) struct Splade {
     /// Tokens are added up; otherwise the largest value counts.
-    pub(super) sum: bool,
+    pub(in super::super) sum: bool,
     /// The logarithm is taken twice.
-    pub(super) twice: bool,
+    pub(in super::super) twice: bool,
 }
 
 /// Where the vectors of tokens come from.

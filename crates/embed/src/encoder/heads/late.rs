@@ -3,14 +3,16 @@
 
 use super::super::TextKind;
 use super::super::kernels;
+use super::super::native::Linear;
 use super::super::tokens::Tokens;
+use super::Layer;
 use super::dense::Dense;
 use super::files::MultiFiles;
 use super::rules::Rules;
 
-pub(in super::super) struct Late {
-    layers: Vec<Dense>,
-    normalize: bool,
+pub(in super::super) struct Late<L = Linear> {
+    pub(in super::super) layers: Vec<Dense<L>>,
+    pub(in super::super) normalize: bool,
     /// Whether the first token has a vector.
     first: bool,
     /// Tokens without a vector, and of which texts.
@@ -19,8 +21,8 @@ pub(in super::super) struct Late {
     skips_passages: bool,
 }
 
-impl Late {
-    pub(super) fn new(files: &MultiFiles, layers: Vec<Dense>, tokens: &Tokens) -> Late {
+impl<L: Layer> Late<L> {
+    pub(super) fn new(files: &MultiFiles, layers: Vec<Dense<L>>, tokens: &Tokens) -> Late<L> {
         let rules = files.rules.as_ref();
         // A word that is no single token cannot be told from what is unknown.
         let ids = |rules: &Rules| rules.skip.iter().filter_map(|word| tokens.id(word)).collect();
@@ -39,18 +41,25 @@ impl Late {
         self.layers.last().map_or(hidden, Dense::outputs)
     }
 
-    /// The vectors of a text with these tokens and their states, one after the
-    /// other.
-    pub(super) fn apply(&self, rows: &[f32], ids: &[u32], hidden: usize, kind: TextKind) -> Vec<f32> {
+    /// The positions of the tokens that have a vector.
+    pub(in super::super) fn kept(&self, ids: &[u32], kind: TextKind) -> impl Iterator<Item = usize> {
         let skips = match kind {
             TextKind::Query => self.skips_queries,
             TextKind::Passage => self.skips_passages,
         };
+        let kept =
+            move |(at, id): &(usize, &u32)| (*at > 0 || self.first) && !(skips && self.skip.contains(id));
+        ids.iter().enumerate().filter(kept).map(|(at, _)| at)
+    }
+}
+
+impl Late {
+    /// The vectors of a text with these tokens and their states, one after the
+    /// other.
+    pub(super) fn apply(&self, rows: &[f32], ids: &[u32], hidden: usize, kind: TextKind) -> Vec<f32> {
         let mut vectors = Vec::with_capacity(rows.len());
-        for ((at, row), id) in rows.chunks_exact(hidden).enumerate().zip(ids) {
-            if (at > 0 || self.first) && !(skips && self.skip.contains(id)) {
-                vectors.extend_from_slice(row);
-            }
+        for at in self.kept(ids, kind) {
+            vectors.extend_from_slice(&rows[at * hidden..][..hidden]);
         }
         if vectors.is_empty() {
             return vectors;

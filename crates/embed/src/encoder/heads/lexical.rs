@@ -15,9 +15,9 @@ use super::SparseVector;
 use super::files::{SPARSE_LINEAR, token_name};
 use crate::Result;
 
-pub(super) struct Lexical {
-    weight: Vec<f32>,
-    bias: f32,
+pub(in super::super) struct Lexical {
+    pub(in super::super) weight: Vec<f32>,
+    pub(in super::super) bias: f32,
     /// Tokens that have no weight.
     unused: Vec<u32>,
 }
@@ -33,13 +33,20 @@ impl Lexical {
 
     /// The sparse vector of a text with these tokens and their states.
     pub(super) fn apply(&self, rows: &[f32], ids: &[u32]) -> SparseVector {
+        let weight = |row: &[f32]| {
+            let products = row.iter().zip(&self.weight).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            products.sum::<f64>() as f32 + self.bias
+        };
+        self.largest(rows.chunks_exact(self.weight.len()).map(weight), ids)
+    }
+
+    /// The sparse vector of a text whose tokens have these weights.
+    pub(in super::super) fn largest(&self, of: impl Iterator<Item = f32>, ids: &[u32]) -> SparseVector {
         let mut weights = BTreeMap::new();
-        for (row, &id) in rows.chunks_exact(self.weight.len()).zip(ids) {
+        for (weight, &id) in of.zip(ids) {
             if self.unused.contains(&id) {
                 continue;
             }
-            let products = row.iter().zip(&self.weight).map(|(x, w)| f64::from(*x) * f64::from(*w));
-            let weight = products.sum::<f64>() as f32 + self.bias;
             let most = weights.entry(id).or_insert(0.0f32);
             if weight > *most || weight.is_nan() {
                 *most = weight;

@@ -15,18 +15,18 @@ use super::super::kernels::{self, Activation, Norm};
 use super::super::native::Linear;
 use super::super::weights::Weights;
 use super::files::Splade;
-use super::{Numbers, SparseVector};
+use super::{Layer, Maker, SparseVector};
 use crate::Result;
 
 /// Tokens whose logits are in memory together.
 const ROWS: usize = 24;
 
 /// The head of a masked language model.
-pub(super) struct MaskedLm {
-    transform: Linear,
-    norm: Norm,
-    decoder: Linear,
-    splade: Splade,
+pub(in super::super) struct MaskedLm<L: Layer = Linear> {
+    pub(in super::super) transform: L,
+    pub(in super::super) norm: L::Norm,
+    pub(in super::super) decoder: L,
+    pub(in super::super) splade: Splade,
     zeros: Vec<f32>,
 }
 
@@ -68,20 +68,20 @@ fn names(family: Family) -> Option<Names> {
     })
 }
 
-impl MaskedLm {
-    /// Whether these are the weights of a masked language model.
-    pub(super) fn is_in(weights: &Weights, of: &Architecture) -> bool {
-        names(of.family).is_some_and(|names| weights.has(&format!("{}.weight", names.transform)))
-    }
+/// Whether these are the weights of a masked language model.
+pub(super) fn is_in(weights: &Weights, of: &Architecture) -> bool {
+    names(of.family).is_some_and(|names| weights.has(&format!("{}.weight", names.transform)))
+}
 
+impl<L: Layer> MaskedLm<L> {
     /// Loads the head. `weights` are those of the whole model.
     pub(super) fn load(
         weights: &Weights,
         folder: &Path,
         of: &Architecture,
         splade: Splade,
-        numbers: Numbers,
-    ) -> Result<MaskedLm> {
+        maker: &impl Maker<Linear = L>,
+    ) -> Result<MaskedLm<L>> {
         #[derive(Deserialize)]
         struct Tied {
             tie_word_embeddings: Option<bool>,
@@ -97,13 +97,14 @@ impl MaskedLm {
         let matrix = values(&part(names.transform, "weight"), &[hidden, hidden])?;
         let bias = values(&part(names.transform, "bias"), &[hidden])?;
         let activation = names.activation.unwrap_or(config.activation);
-        let transform = numbers.linear(&matrix, &bias, Some(activation));
+        let transform = maker.linear(&matrix, &bias, Some(activation))?;
         let norm = Norm {
             weight: values(&part(names.norm, "weight"), &[hidden])?,
             bias: values(&part(names.norm, "bias"), &[hidden])?,
             eps: config.eps as f32,
             centred: true,
         };
+        let norm = maker.norm(norm)?;
 
         let tied: Tied = read_required(folder, "config.json")?;
         let prefixed = of.family.prefixes().iter().map(|prefix| format!("{prefix}.{}", of.names.word));
@@ -115,10 +116,17 @@ impl MaskedLm {
         let same = part(names.decoder, "bias");
         let bias = if weights.has(names.bias) || !weights.has(&same) { names.bias } else { &same };
         let (matrix, bias) = (values(&decoder, &[vocab, hidden])?, values(bias, &[vocab])?);
-        let decoder = numbers.linear(&matrix, &bias, None);
+        let decoder = maker.linear(&matrix, &bias, None)?;
         Ok(MaskedLm { transform, norm, decoder, splade, zeros: vec![0.0; ROWS * hidden] })
     }
 
+    /// The values of a sparse vector, most of them zero.
+    pub(in super::super) fn outputs(&self) -> usize {
+        self.decoder.outputs()
+    }
+}
+
+impl MaskedLm {
     /// The sparse vector of a text with these states, `hidden` values per token;
     /// nothing if `going` says to stop.
     pub(super) fn apply(

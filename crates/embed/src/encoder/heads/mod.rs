@@ -19,14 +19,15 @@ use std::path::Path;
 use rayon::prelude::*;
 
 pub(super) use self::dense::Dense;
+pub(super) use self::dense::Residual;
 pub(super) use self::feed::Feed;
-use self::files::{COLBERT_LINEAR, Layers, SparseFiles, Splade};
-pub(super) use self::files::{HeadFiles, splade};
-use self::late::Late;
-use self::lexical::Lexical;
-use self::masked::MaskedLm;
+use self::files::{COLBERT_LINEAR, Layers, SparseFiles};
+pub(super) use self::files::{HeadFiles, Splade, splade};
+pub(super) use self::late::Late;
+pub(super) use self::lexical::Lexical;
+pub(super) use self::masked::MaskedLm;
 use super::architecture::Architecture;
-use super::kernels::Activation;
+use super::kernels::{Activation, Norm};
 use super::native::{Instructions, Linear, Precision};
 use super::queue::{Call, Cancel};
 use super::runner::{Made, Output};
@@ -116,7 +117,7 @@ pub struct SparseVector {
 
 impl SparseVector {
     /// What is not zero of a whole vector.
-    fn of(values: &[f32]) -> SparseVector {
+    pub(super) fn of(values: &[f32]) -> SparseVector {
         // What is not a number must reach the check at the end.
         let some = (0..).zip(values).filter(|(_, value)| **value != 0.0);
         let (indices, values) = some.map(|(index, value): (u32, &f32)| (index, *value)).unzip();
@@ -158,44 +159,86 @@ impl Numbers {
         let level = options.instructions.resolve()?;
         let precision = match options.backend {
             Backend::Native => options.precision.resolve(level),
-            Backend::Packed | Backend::Stock => Precision::F32,
+            Backend::Packed | Backend::Stock | Backend::Tensors => Precision::F32,
         };
         Ok(Numbers { precision, level })
     }
+}
 
-    fn linear(self, weights: &[f32], bias: &[f32], activation: Option<Activation>) -> Linear {
-        Linear::new(weights, bias, activation, self.precision, self.level)
+/// What makes the linear layers of heads: for the processor's kernels, or on a
+/// device.
+pub(super) trait Maker {
+    type Linear: Layer;
+
+    /// A layer of `weights`, a row for each output; `bias` has a value for each.
+    fn linear(&self, weights: &[f32], bias: &[f32], activation: Option<Activation>) -> Result<Self::Linear>;
+
+    /// A norm beside such layers.
+    fn norm(&self, norm: Norm) -> Result<<Self::Linear as Layer>::Norm>;
+}
+
+/// A linear layer, wherever it is computed.
+pub(super) trait Layer {
+    /// A norm that is computed there.
+    type Norm;
+
+    /// Values of a row that comes out.
+    fn outputs(&self) -> usize;
+}
+
+impl Maker for Numbers {
+    type Linear = Linear;
+
+    fn linear(&self, weights: &[f32], bias: &[f32], activation: Option<Activation>) -> Result<Linear> {
+        Ok(Linear::new(weights, bias, activation, self.precision, self.level))
+    }
+
+    fn norm(&self, norm: Norm) -> Result<Norm> {
+        Ok(norm)
+    }
+}
+
+impl Layer for Linear {
+    type Norm = Norm;
+
+    fn outputs(&self) -> usize {
+        Linear::outputs(self)
     }
 }
 
 /// The heads of a model beside that for one vector.
-#[derive(Default)]
-pub(super) struct HeadSet {
-    sparse: Option<Sparse>,
-    multi: Option<Late>,
+pub(super) struct HeadSet<L: Layer = Linear> {
+    pub(super) sparse: Option<Sparse<L>>,
+    pub(super) multi: Option<Late<L>>,
 }
 
-enum Sparse {
-    Masked(Box<MaskedLm>),
+impl<L: Layer> Default for HeadSet<L> {
+    fn default() -> Self {
+        HeadSet { sparse: None, multi: None }
+    }
+}
+
+pub(super) enum Sparse<L: Layer> {
+    Masked(Box<MaskedLm<L>>),
     Lexical(Lexical),
 }
 
 /// A model that is about to be loaded.
-pub(super) struct Loading<'a> {
+pub(super) struct Loading<'a, M> {
     pub(super) root: &'a Path,
     pub(super) folder: &'a Path,
     pub(super) weights: &'a Weights,
     pub(super) of: &'a Architecture,
     pub(super) tokens: &'a Tokens,
-    pub(super) numbers: Numbers,
+    pub(super) maker: M,
 }
 
-impl Loading<'_> {
+impl<M: Maker> Loading<'_, M> {
     /// The layers after the pooling.
-    pub(super) fn layers(&self, files: &HeadFiles, mut inputs: usize) -> Result<Vec<Dense>> {
+    pub(super) fn layers(&self, files: &HeadFiles, mut inputs: usize) -> Result<Vec<Dense<M::Linear>>> {
         let mut layers = Vec::with_capacity(files.layers.len());
         for path in &files.layers {
-            let layer = Dense::load(self.root, path, inputs, self.numbers)?;
+            let layer = Dense::load(self.root, path, inputs, &self.maker)?;
             inputs = layer.outputs();
             layers.push(layer);
         }
@@ -203,17 +246,15 @@ impl Loading<'_> {
     }
 
     /// The heads for sparse vectors and vectors of tokens.
-    pub(super) fn heads(&self, files: &HeadFiles) -> Result<HeadSet> {
+    pub(super) fn heads(&self, files: &HeadFiles) -> Result<HeadSet<M::Linear>> {
         let hidden = self.of.config.hidden;
         let masked = |splade: Splade| {
-            let head = MaskedLm::load(self.weights, self.folder, self.of, splade, self.numbers);
+            let head = MaskedLm::load(self.weights, self.folder, self.of, splade, &self.maker);
             head.map(|head| Some(Sparse::Masked(Box::new(head))))
         };
         let sparse = match files.sparse {
             Some(SparseFiles::Masked(splade)) => masked(splade)?,
-            Some(SparseFiles::Perhaps) if MaskedLm::is_in(self.weights, self.of) => {
-                masked(Splade::default())?
-            }
+            Some(SparseFiles::Perhaps) if masked::is_in(self.weights, self.of) => masked(Splade::default())?,
             Some(SparseFiles::Lexical) => {
                 let head = Lexical::load(self.root, self.folder, self.tokens, hidden)?;
                 Some(Sparse::Lexical(head))
@@ -225,11 +266,11 @@ impl Loading<'_> {
             Some(multi) => {
                 let layers = match multi.layers {
                     Layers::Inline => {
-                        vec![Dense::projection(self.weights, "linear.", hidden, self.numbers)?]
+                        vec![Dense::projection(self.weights, "linear.", hidden, &self.maker)?]
                     }
                     Layers::Beside => {
                         let weights = Weights::first(self.root, &COLBERT_LINEAR)?;
-                        vec![Dense::projection(&weights, "", hidden, self.numbers)?]
+                        vec![Dense::projection(&weights, "", hidden, &self.maker)?]
                     }
                     Layers::Modules => self.layers(files, hidden)?,
                 };
@@ -237,6 +278,14 @@ impl Loading<'_> {
             }
         };
         Ok(HeadSet { sparse, multi })
+    }
+}
+
+impl<'a> Loading<'a, ()> {
+    /// The same with what makes linear layers.
+    pub(super) fn with<M: Maker>(&self, maker: M) -> Loading<'a, M> {
+        let Loading { root, folder, weights, of, tokens, maker: () } = *self;
+        Loading { root, folder, weights, of, tokens, maker }
     }
 
     /// How texts are fed, if not as for a single vector; `most` is what the
@@ -247,22 +296,19 @@ impl Loading<'_> {
     }
 }
 
-impl HeadSet {
+impl<L: Layer> HeadSet<L> {
     /// What the model makes, given whether it pools.
     pub(super) fn heads(&self, dense: bool) -> Heads {
         Heads { dense, sparse: self.sparse.is_some(), multi: self.multi.is_some() }
-    }
-
-    /// What the sparse head is called, as a pooling.
-    pub(super) fn pooling(&self) -> &'static str {
-        if self.sparse.is_some() { "splade" } else { "none" }
     }
 
     /// The dimensions of a token's vector; 0 without a head for those.
     pub(super) fn multi_dim(&self, hidden: usize) -> usize {
         self.multi.as_ref().map_or(0, |late| late.dim(hidden))
     }
+}
 
+impl HeadSet {
     /// Adds to what is `made` of a text with these states; says whether `going`
     /// did not stop it.
     pub(super) fn apply(

@@ -111,20 +111,25 @@ fn pairs_are_fast() -> bool {
 
 /// How weights are kept and matrix products are computed.
 ///
-/// Sums, norms, softmax and the vectors that come out are f32 in each. The
+/// Sums, norms, softmax and the vectors that come out are f32 in each; on a GPU
+/// and with the tensor backend what is between two steps is as short as the
+/// weights. The
 /// result does not depend on the processor but for rounding: without the
 /// instructions for a precision its numbers are computed in f32, which gives
 /// no speed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// `bf16` where the processor is faster with it, else `f32`.
+    /// `bf16` where the processor is faster with it, else `f32`. On a GPU
+    /// `f16`, or `bf16` for models whose states may be too large for that.
     #[default]
     Auto,
     /// 32-bit floats.
     F32,
     /// Weights and inputs of products in bfloat16.
     Bf16,
+    /// All in 16-bit floats, on a GPU only.
+    F16,
     /// Weights in 8 bits with a scale for each output, inputs in 8 bits with a
     /// scale and an offset for each token.
     Int8,

@@ -100,7 +100,7 @@ impl Matrix {
                 }
                 all.into()
             }
-            Precision::Auto | Precision::F32 => weights.into(),
+            Precision::Auto | Precision::F32 | Precision::F16 => weights.into(),
         }
     }
 

@@ -107,7 +107,7 @@ impl Rows {
         for (at, row) in values.chunks_exact(inputs).enumerate() {
             let into = &mut words[at * self.stride..][..inputs];
             match precision {
-                Precision::Auto | Precision::F32 => {
+                Precision::Auto | Precision::F32 | Precision::F16 => {
                     for (into, x) in into.iter_mut().zip(row) {
                         *into = x.to_bits();
                     }

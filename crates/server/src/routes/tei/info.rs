@@ -89,6 +89,7 @@ impl About {
     fn render(self, app: &App) -> Value {
         let dtype = match self.precision {
             Precision::Bf16 => "bfloat16",
+            Precision::F16 => "float16",
             Precision::Int8 => "int8",
             Precision::F32 | Precision::Auto => "float32",
         };
