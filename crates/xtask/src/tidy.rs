@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 
 /// A foreign crate, the packages that may name it as a dependency, and the
 /// places in their sources where it may appear.
-const WALLS: [(&str, &[&str], &[&str]); 27] = [
+const WALLS: [(&str, &[&str], &[&str]); 28] = [
     ("hnsw_rs", &["cairn-ann"], &["crates/ann/src/build/"]),
     ("simsimd", &["cairn-ann"], &["crates/ann/src/metric/"]),
     ("sled", &["cairn-index"], &["crates/index/src/store.rs", "crates/index/src/store/nudge.rs"]),
