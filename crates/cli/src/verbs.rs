@@ -80,8 +80,9 @@ pub(crate) fn load_model_of(engine: &Engine, collection: &str) -> Outcome {
 pub(crate) fn print_answer(answer: &Answer) {
     out::line(one_line(&answer.answer, usize::MAX));
     for (number, citation) in (1..).zip(&answer.citations) {
+        let page = citation.page.map_or(String::new(), |page| format!("page {page}, "));
         out::line(format!(
-            "  [{number}] {} ({}, characters {}..{}, support {:.2}): \"{}\"",
+            "  [{number}] {} ({}, {page}characters {}..{}, support {:.2}): \"{}\"",
             citation.title,
             citation.document_id,
             citation.start,
