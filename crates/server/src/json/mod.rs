@@ -275,6 +275,14 @@ impl<'de> Deserializer<'de> for &mut Quick<'de> {
         self.deserialize_str(visitor)
     }
 
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Read<V::Value> {
+        if self.next() == Some(b'[') { self.deserialize_any(visitor) } else { Err(Refused) }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Read<V::Value> {
+        if self.next() == Some(b'{') { self.deserialize_any(visitor) } else { Err(Refused) }
+    }
+
     // Nothing asks for these.
     fn deserialize_bytes<V: Visitor<'de>>(self, _: V) -> Read<V::Value> {
         Err(Refused)
@@ -285,8 +293,8 @@ impl<'de> Deserializer<'de> for &mut Quick<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f64 char unit unit_struct seq tuple tuple_struct
-        map struct ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f64 char unit unit_struct tuple tuple_struct
+        struct ignored_any
     }
 }
 

@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::wire::query::QueryPoints;
-use crate::wire::writes::{Operations, UpsertPoints};
+use crate::wire::writes::{Operations, SetPayload, UpsertPoints};
 
 fn quick<T: DeserializeOwned>(text: &[u8]) -> Read<T> {
     super::quick(&Text::Whole(text.to_vec().into()))
@@ -171,6 +171,18 @@ fn what_serde_json_refuses_keeps_its_words() {
     assert!(read::<QueryPoints>(not_text).unwrap_err().to_string().starts_with("invalid unicode"));
     let inside = deep.replace('[', "{\"a\":").replace(']', "}").replace("{\"a\":}", "{}");
     assert!(read::<Value>(inside.as_bytes()).unwrap_err().to_string().starts_with("recursion limit"));
+}
+
+/// The visitor of a payload takes null for an empty one where it is asked; serde_json
+/// does not ask it.
+#[test]
+fn a_payload_is_an_object_and_nothing_else() {
+    for payload in ["null", "[]", "1", "\"a\""] {
+        let text = format!("{{\"payload\":{payload},\"points\":[1]}}");
+        assert!(!agrees::<SetPayload>(text.as_bytes()), "{text}");
+        assert!(read::<SetPayload>(text.as_bytes()).is_err(), "{text}");
+    }
+    assert!(agrees::<SetPayload>(br#"{"payload":{},"points":[1]}"#));
 }
 
 #[test]
