@@ -292,9 +292,9 @@ fn upsert(args: &Args, points: usize) -> Outcome {
     let before = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Process)?);
     let started = Instant::now();
     for body in &bodies {
-        ureq::put(format!("{path}/points?wait=true"))
-            .header("content-type", "application/json")
-            .send(body)?;
+        let sent = ureq::put(format!("{path}/points?wait=true"));
+        // A connection is used again when its answer was read.
+        sent.header("content-type", "application/json").send(body)?.body_mut().read_to_vec()?;
     }
     let outside = rate(started);
     let after = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Process)?);

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use postcard::experimental::serialized_size;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -177,9 +178,13 @@ impl Op {
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         self.changes.iter().try_for_each(Change::check_kept)?;
         let changes: Vec<Encoded<'_>> = self.changes.iter().map(Encoded::from).collect();
-        let mut bytes = vec![encoding_of(&changes), 0, 0, 0, 0];
-        bytes =
-            postcard::to_extend(&(self.at_ms, changes), bytes).expect("a vector takes any number of bytes");
+        let encoding = encoding_of(&changes);
+        let body = (self.at_ms, changes);
+        // A vector that grows would take twice the memory, and copy what it has.
+        let size = serialized_size(&body).expect("every size can be counted");
+        let mut bytes = Vec::with_capacity(HEADER + size);
+        bytes.extend([encoding, 0, 0, 0, 0]);
+        bytes = postcard::to_extend(&body, bytes).expect("a vector takes any number of bytes");
         if bytes.len() > MAX_OP_BYTES {
             return Err(Error::TooLarge { bytes: bytes.len(), limit: MAX_OP_BYTES });
         }

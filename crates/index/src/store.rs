@@ -270,13 +270,16 @@ impl Store for Sled {
         let files = self.files()?;
         for group in records.chunk_by(|a, b| a.log == b.log) {
             let mut batch = sled::Batch::default();
+            let mut value = Vec::new();
             for record in group {
-                let parts: Vec<&[u8]> = record.bytes.chunks(MAX_VALUE_BYTES).collect();
-                for (index, part) in (0u32..).zip(&parts) {
-                    let mut value = Vec::with_capacity(PART_HEADER + part.len());
-                    value.extend((parts.len() as u32).to_le_bytes());
-                    value.extend(*part);
-                    batch.insert(&key(record.seq, index)[..], value);
+                let parts = record.bytes.chunks(MAX_VALUE_BYTES);
+                let count = parts.len() as u32;
+                for (index, part) in (0u32..).zip(parts) {
+                    value.clear();
+                    value.extend(count.to_le_bytes());
+                    value.extend(part);
+                    // Copied, whatever it is given.
+                    batch.insert(&key(record.seq, index)[..], &value[..]);
                 }
             }
             let tree = files.tree(group[0].log)?;

@@ -170,6 +170,7 @@ impl<'de> Quick<'de> {
     /// Reads an array of numbers alone into `numbers`.
     fn vector(&mut self) -> Read<()> {
         self.numbers.clear();
+        self.at = number::take_several(self.bytes, self.at, &mut self.numbers);
         loop {
             self.next();
             let number = self.f32()?;

@@ -1,11 +1,10 @@
 //! Numbers as JSON writes them, and the f32 nearest to them.
 //!
-//! Most numbers of vectors have one digit, a point and up to twenty-three more:
-//! sixteen of these are read at once where the processor can. Others are read
-//! eight at a time, and what is left by the standard library.
+//! Digits are read eight at a time, in arrays more where the processor can, and
+//! what is left by the standard library.
 
 #[cfg(target_arch = "x86_64")]
-mod sixteen;
+mod array;
 
 /// How far the number at the beginning of `bytes` goes, and whether it has
 /// neither point nor exponent; nothing if what stands there is none.
@@ -41,15 +40,27 @@ pub(super) fn extent(bytes: &[u8]) -> Option<(usize, bool)> {
 /// text is; nothing for what is no number or out of range.
 #[inline]
 pub(crate) fn nearest_f32(bytes: &[u8]) -> Option<(f32, usize)> {
-    let Some(window) = bytes.first_chunk() else { return slow(bytes) };
-    #[cfg(target_arch = "x86_64")]
-    if let Some(found) = sixteen::quick(window) {
-        return Some(found);
-    }
-    match quick(window) {
+    match bytes.first_chunk().and_then(quick) {
         Some(found) => Some(found),
         None => slow(bytes),
     }
+}
+
+/// Adds the numbers of an array that begin at `at` and are followed by a comma, as
+/// many of them as are quickly read, and says where the next one begins.
+#[inline]
+pub(super) fn take_several(text: &[u8], at: usize, numbers: &mut Vec<f32>) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    let at = array::take(text, at, numbers);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (text, numbers);
+    at
+}
+
+/// How many bytes in front are white.
+#[inline]
+pub(super) fn white(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\t' | b'\r')).count()
 }
 
 #[cold]
@@ -118,8 +129,9 @@ fn quick(window: &[u8; WINDOW]) -> Option<(f32, usize)> {
 }
 
 /// The f32 nearest to `digits` with so many of them after the point; nothing if
-/// that takes more precision than a f64 has. There are less than 2^63 digits.
-#[inline]
+/// that takes more precision than a f64 has. `digits` is less than 2^63.
+#[allow(clippy::inline_always)]
+#[inline(always)]
 fn rounded(is_negative: bool, digits: u64, places: usize) -> Option<f32> {
     // The digits are rounded to a f64 and so is the quotient, each by at most a
     // part in 2^53: together less than two steps of a f64.

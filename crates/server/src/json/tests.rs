@@ -59,6 +59,16 @@ fn spoiled(text: &[u8], at: prop::sample::Index, byte: u8, how: u8) -> Vec<u8> {
     text
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_quick_arrays() -> bool {
+    std::arch::is_x86_feature_detected!("avx2")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_quick_arrays() -> bool {
+    false
+}
+
 proptest! {
     #[test]
     fn values_are_read_as_serde_json_reads_them(value in value(), pretty in any::<bool>()) {
@@ -91,6 +101,31 @@ proptest! {
         let (number, length) = number::nearest_f32(format!("{text}{after}{:40}", "").as_bytes()).unwrap();
         prop_assert_eq!(number.to_bits(), text.parse::<f32>().unwrap().to_bits());
         prop_assert_eq!(length, text.len());
+    }
+
+    #[test]
+    fn numbers_of_an_array_are_those_that_are_read_one_by_one(
+        texts in prop::collection::vec(prop_oneof![4 => "-?[0-9]\\.[0-9]{1,26}", 1 => NUMBER], 1..80),
+        before in "\\[?[a-z]{0,40}", space in " {0,2}", behind in prop_oneof![8 => Just(""), 1 => Just(" ")],
+        end in prop_oneof![Just("]"), Just(", x,"), Just(",,"), Just("")], filling in 0usize..80,
+    ) {
+        let array = texts.join(&format!("{behind},{space}"));
+        let text = format!("{before}{array}{end}{:filling$}", "");
+        let mut numbers = Vec::new();
+        let at = number::take_several(text.as_bytes(), before.len(), &mut numbers);
+        let known: Vec<f32> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let known = &known[..known.iter().take_while(|number| number.is_finite()).count()];
+        prop_assert!(numbers.len() <= known.len());
+        let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&numbers), bits(&known[..numbers.len()]));
+        // Behind the comma of the last one.
+        let mut commas = text.match_indices(',').map(|(place, _)| place + 1);
+        let after = numbers.len().checked_sub(1).map_or(before.len(), |last| commas.nth(last).unwrap());
+        prop_assert_eq!(at, after);
+        if has_quick_arrays() && filling >= 64 {
+            let with_comma = texts.len() - usize::from(!end.starts_with(','));
+            prop_assert_eq!(numbers.len(), with_comma.min(known.len()));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use memchr::memchr;
 use parking_lot::Mutex;
 
-use super::number::nearest_f32;
+use super::number::{nearest_f32, take_several, white};
 
 /// A body, and the vectors that were read ahead.
 pub(crate) enum Text {
@@ -140,6 +140,7 @@ impl Ahead {
             }
             return Some(());
         };
+        self.at = take_several(text, self.at, &mut self.numbers);
         let number = after_white(text, self.at)?;
         let Some((value, length)) = nearest_f32(&text[number..]) else {
             if text.len() - number < MAX_CUT {
@@ -175,7 +176,6 @@ impl Ahead {
 
 /// Where the next byte is that is not white.
 fn after_white(text: &[u8], at: usize) -> Option<usize> {
-    let white = text.get(at..)?.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\t' | b'\r'));
-    let at = at + white.count();
+    let at = at + white(text.get(at..)?);
     (at < text.len()).then_some(at)
 }
