@@ -43,6 +43,12 @@ pub(crate) const VARIANTS: &[Variant] = &[
         build: |rows, metric, pool| native(rows, metric, pool, (16, 160), Codes::Int8),
     },
     Variant {
+        name: "cairn-wide",
+        note: "native graph, m 48, beam 300, codes as those of cairn; f32",
+        codes: Some((48, Codes::Int8)),
+        build: |rows, metric, pool| native(rows, metric, pool, (48, 300), Codes::Int8),
+    },
+    Variant {
         name: "cairn-compact",
         note: "native graph, m 12, beam 100, codes of half a byte a value, rescored; f32",
         codes: Some((12, Codes::Compact)),

@@ -181,10 +181,14 @@ impl<'a> BlockView<'a> {
         })
     }
 
-    /// Asks for all blocks of a position.
+    /// Asks for the first lines of the blocks of a position, and gives the others: as
+    /// many for each block as [`Tables::estimate`] asks for while it looks into one.
     #[inline(always)]
-    pub(crate) fn prefetch(self, position: u32) {
-        prefetch_all(self.of(position));
+    pub(crate) fn prefetch(self, position: u32) -> impl Iterator<Item = &'a [Line]> {
+        let per_block = self.per_block - HEAD;
+        let (now, later) = self.of(position).split_at(self.per_position / self.per_block * HEAD);
+        prefetch_all(now);
+        later.chunks_exact(per_block)
     }
 }
 
@@ -394,10 +398,16 @@ impl Tables {
     }
 
     /// About the distances from the query to the neighbours in a block, whose
-    /// position is at `distance`; not a number in unused room.
+    /// position is at `distance`; not a number in unused room. Asks for the lines of
+    /// `later` on the way.
     #[inline(always)]
-    pub(crate) fn estimate<S: Simd>(&self, block: Block<'_>, distance: f32, euclid: bool) -> [f32; GROUP] {
-        let sums = S::look_up_all(block.codes, &self.lines);
+    pub(crate) fn estimate<S: Simd>(
+        &self,
+        block: Block<'_>,
+        (distance, euclid): (f32, bool),
+        later: &[Line],
+    ) -> [f32; GROUP] {
+        let sums = S::look_up_all(block.codes, &self.lines, later);
         let times = if euclid { 1.0 } else { distance };
         let mut estimates = [0.0; GROUP];
         for (at, estimate) in estimates.iter_mut().enumerate() {
@@ -435,8 +445,8 @@ mod tests {
             for position in 0..(self.codes.lines().len() / self.codes.lines_per_code()) as u32 {
                 let distance = query.distance::<S>(position);
                 for block in self.blocks.view().blocks(position) {
-                    let estimates =
-                        tables.estimate::<S>(block, distance, self.codes.metric() == Metric::Euclid);
+                    let euclid = self.codes.metric() == Metric::Euclid;
+                    let estimates = tables.estimate::<S>(block, (distance, euclid), &[]);
                     all.extend((0..GROUP).map(|at| (position, block.links[at], estimates[at])));
                 }
             }

@@ -14,6 +14,7 @@ use super::{Beam, Graph, Scratch};
 use crate::Metric;
 use crate::codes::{BlockView, Blocks, Int8, Tables};
 use crate::pool::{Pool, rank};
+use crate::prefetch::prefetch_all;
 use crate::simd::{GROUP, Simd};
 use crate::walk::{AHEAD, Measure, Walker};
 
@@ -90,20 +91,25 @@ impl<A: Fn(u32) -> bool> Walk for FastWalk<'_, A> {
         let Self { measure, blocks, euclid, beam, walker, tables, measured, .. } = self;
         let Walker { visited, claimed, pool, .. } = &mut **walker;
         let bound = rank(beam.bound);
+        // What is asked for all at once, nothing else can be asked for, or done, until most
+        // of it has come. So the sums go on between the lines of the last claim.
+        let mut later = None;
         while claimed.len() <= AHEAD
             && let Some(position) = pool.claim(beam.least, bound)
         {
-            blocks.prefetch(position);
+            later.replace(blocks.prefetch(position)).into_iter().flatten().for_each(prefetch_all);
             measure.prefetch(position);
             claimed.push_back(position);
         }
+        let mut later = later.into_iter().flatten();
         let Some(position) = claimed.pop_front() else { return false };
         let distance = measure.0.distance::<S>(position);
         if !measured.take(distance, position) {
             return false;
         }
         for block in blocks.blocks(position) {
-            let estimates = tables.estimate::<S>(block, distance, *euclid);
+            let later = later.next().unwrap_or_default();
+            let estimates = tables.estimate::<S>(block, (distance, *euclid), later);
             let mut below = S::below(&estimates, pool.worst());
             // Whether a link is new is not to be guessed: nothing branches on it.
             let (mut new, mut len) = ([0u8; GROUP], 0);

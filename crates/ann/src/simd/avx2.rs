@@ -7,6 +7,7 @@ use std::arch::x86_64 as x86;
 
 use super::{GROUP, LINE, PLANES, Simd, Task};
 use crate::array::Line;
+use crate::prefetch::prefetch_all;
 
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,f16c")]
 pub(super) fn run_avx2<T: Task>(task: T) -> T::Output {
@@ -39,9 +40,9 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    fn look_up(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
         // SAFETY: as above.
-        unsafe { look_up_avx2(codes, tables) }
+        unsafe { look_up_avx2(codes, tables, later) }
     }
 
     #[inline(always)]
@@ -142,11 +143,12 @@ fn difference_avx2(a: &[u8], b: &[u8]) -> u32 {
 #[target_feature(enable = "avx2")]
 #[inline]
 #[allow(unsafe_code)] // Loads take pointers.
-fn look_up_avx2(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+fn look_up_avx2(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
     let nibble = x86::_mm256_set1_epi8(15);
     let zero = x86::_mm256_setzero_si256();
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
-    for (names, table) in codes.iter().zip(tables) {
+    for (at, (names, table)) in codes.iter().zip(tables).enumerate() {
+        prefetch_all(later.get(at).map_or(&[], std::slice::from_ref));
         for half in [0, 32] {
             // SAFETY: 32 bytes from 0 and from 32 lie within the line.
             let (names, table) = unsafe {

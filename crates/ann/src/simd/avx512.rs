@@ -8,6 +8,7 @@ use std::arch::x86_64 as x86;
 use super::avx2::sums_where_avx2;
 use super::{GROUP, LINE, PLANES, Simd, Task};
 use crate::array::Line;
+use crate::prefetch::prefetch_all;
 
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn run_avx512<T: Task>(task: T) -> T::Output {
@@ -48,9 +49,9 @@ impl<const COUNTS: bool> Simd for Avx512<COUNTS> {
     }
 
     #[inline(always)]
-    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    fn look_up(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
         // SAFETY: as above.
-        unsafe { look_up_avx512(codes, tables) }
+        unsafe { look_up_avx512(codes, tables, later) }
     }
 
     #[inline(always)]
@@ -131,11 +132,12 @@ fn difference_avx512(a: &[u8], b: &[u8]) -> u32 {
 // As with AVX2.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn look_up_avx512(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+fn look_up_avx512(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
     let nibble = x86::_mm512_set1_epi8(15);
     let zero = x86::_mm512_setzero_si512();
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
-    for (names, table) in codes.iter().zip(tables) {
+    for (at, (names, table)) in codes.iter().zip(tables).enumerate() {
+        prefetch_all(later.get(at).map_or(&[], std::slice::from_ref));
         let (names, table) = (load(&names.0), load(&table.0));
         let first = x86::_mm512_shuffle_epi8(table, x86::_mm512_and_si512(names, nibble));
         let names = x86::_mm512_and_si512(x86::_mm512_srli_epi16::<4>(names), nibble);

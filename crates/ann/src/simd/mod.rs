@@ -58,8 +58,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     ///
     /// Every 16 bytes of `tables` are a table, and the 16 bytes of `codes` at the
     /// same place name an entry of it for each code: [`place`] says where. At
-    /// most [`LINES_SUMMED`] lines.
-    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP];
+    /// most [`LINES_SUMMED`] lines. On the way the lines of `later` are asked for, at
+    /// most as many as of codes.
+    fn look_up(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP];
 
     /// A bit for each value that is below `limit`.
     fn below(values: &[f32; GROUP], limit: f32) -> u32;
@@ -109,13 +110,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// For each of 32 codes the sum of the table entries that it names, of any
     /// number of lines.
     #[inline(always)]
-    fn look_up_all(codes: &[Line], tables: &[Line]) -> [f32; GROUP] {
+    fn look_up_all(codes: &[Line], tables: &[Line], later: &[Line]) -> [f32; GROUP] {
         if codes.len() <= LINES_SUMMED {
-            return Self::look_up(codes, tables).map(f32::from);
+            return Self::look_up(codes, tables, later).map(f32::from);
         }
-        let mut sums = [0.0; GROUP];
+        let (mut sums, mut later) = ([0.0; GROUP], later.chunks(LINES_SUMMED));
         for (codes, tables) in codes.chunks(LINES_SUMMED).zip(tables.chunks(LINES_SUMMED)) {
-            let part = Self::look_up(codes, tables);
+            let part = Self::look_up(codes, tables, later.next().unwrap_or_default());
             sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f32::from(part));
         }
         sums
@@ -379,7 +380,7 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd>(self) -> Self::Output {
-            let sums = S::look_up_all(self.0, self.1);
+            let sums = S::look_up_all(self.0, self.1, self.0);
             (sums, S::below(&sums, self.2))
         }
     }

@@ -8,6 +8,7 @@ use std::arch::{aarch64 as arm, asm};
 
 use super::{GROUP, LINE, PLANES, Simd, Task};
 use crate::array::Line;
+use crate::prefetch::prefetch_all;
 
 /// A line in registers.
 const PARTS: usize = LINE / 16;
@@ -48,7 +49,8 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    fn look_up(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
+        prefetch_all(later);
         // SAFETY: as above.
         unsafe { look_up_neon(codes, tables) }
     }
@@ -104,8 +106,8 @@ impl Simd for NeonDot {
     }
 
     #[inline(always)]
-    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
-        Neon::look_up(codes, tables)
+    fn look_up(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
+        Neon::look_up(codes, tables, later)
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@
 
 use super::{GROUP, LINE, Simd, place};
 use crate::array::Line;
+use crate::prefetch::prefetch_all;
 
 /// Written so that the compiler finds the vector instructions of the target.
 #[derive(Clone, Copy)]
@@ -38,7 +39,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn look_up(codes: &[Line], tables: &[Line]) -> [u16; GROUP] {
+    fn look_up(codes: &[Line], tables: &[Line], later: &[Line]) -> [u16; GROUP] {
+        prefetch_all(later);
         let codes = bytemuck::cast_slice::<Line, [u8; 16]>(codes);
         let mut sums = [0; GROUP];
         for (names, table) in codes.iter().zip(bytemuck::cast_slice::<Line, [u8; 16]>(tables)) {
