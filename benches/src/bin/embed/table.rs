@@ -180,7 +180,7 @@ fn goals(found: &[&Value], http: Option<&Value>, texts: &Texts) -> String {
     let mut row = |what: String, must: &str, seen: f64, reached: bool| {
         if seen.is_finite() {
             rows.push(format!(
-                "| {what} | {must} | {seen:.2} | {} |",
+                "| {what} | {must} | {seen:.3} | {} |",
                 if reached { "reached" } else { "missed" }
             ));
         }
