@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use cairn_index::Filter;
 use cairn_server::fuzzing::Service;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -81,7 +82,12 @@ pub(crate) fn check(input: &[u8]) {
     let service = &SERVICE.0;
     let (status, answer) = ask(service, "POST", &path, input);
     assert!([200, 400, 404, 413, 422].contains(&status), "{path} is answered {status}: {answer}");
-    let Some(value) = value else { return assert_eq!(status, 400, "{answer}") };
+    let Some(value) = value else {
+        // What nobody asks for may be a number that is too large, or half a character.
+        let is_json =
+            serde_json::from_slice::<IgnoredAny>(input).is_ok() && std::str::from_utf8(input).is_ok();
+        return assert!(status == 400 || is_json, "what is no JSON is answered {status}: {answer}");
+    };
     let by_chance =
         ["sample", "random"].iter().any(|word| input.windows(word.len()).any(|at| at == word.as_bytes()));
     if !by_chance {

@@ -24,7 +24,14 @@ pub(crate) use self::text::{Collected, Text};
 pub(crate) fn read<T: DeserializeOwned>(text: &Text) -> serde_json::Result<T> {
     match quick(text) {
         Ok(value) => Ok(value),
-        Err(Refused) => serde_json::from_slice(text.bytes()),
+        Err(Refused) => {
+            let value = serde_json::from_slice(text.bytes())?;
+            // What nobody asked for it passes over, whatever bytes it is made of.
+            match std::str::from_utf8(text.bytes()) {
+                Ok(_) => Ok(value),
+                Err(error) => Err(de::Error::custom(format_args!("the body is not UTF-8: {error}"))),
+            }
+        }
     }
 }
 
