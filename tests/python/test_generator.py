@@ -151,10 +151,9 @@ def test_llama_cpp_writes_the_same_tokens_from_8_bits(binary, tmp_path):
 TIE = 0.05
 
 
-def assert_same(ours: list[int], theirs: list[dict[int, float]]):
+def assert_same(ours: list[int], theirs: list[tuple[int, dict[int, float]]]):
     """The same tokens, up to where two are as good as equally likely and each took another."""
-    for token, weighed in zip(ours, theirs, strict=True):
-        best = next(iter(weighed))
+    for token, (best, weighed) in zip(ours, theirs, strict=True):
         if token != best:
             assert token in weighed and weighed[best] - weighed[token] < TIE, (ours, theirs)
             return
