@@ -53,6 +53,17 @@ class LlamaCpp:
         body = {"prompt": prompt, "n_predict": count, "temperature": 0, "return_tokens": True}
         return self.post("/completion", body | {"samplers": ["top_k"], "top_k": 1})["tokens"]
 
+    def weighed(self, prompt: list[int], count: int) -> list[tuple[int, dict[int, float]]]:
+        """The likeliest tokens after a prompt, each with the logarithms of how likely it and some others were;
+        for one whose bytes are no whole character the server does not tell them."""
+        body = {"prompt": prompt, "n_predict": count, "temperature": 0, "return_tokens": True, "n_probs": 5}
+        told = self.post("/completion", body | {"samplers": ["top_k"], "top_k": 1})
+        steps, weighed = list(told.get("completion_probabilities", [])), []
+        for token in told["tokens"]:
+            step = steps.pop(0) if steps and steps[0]["id"] == token else {"top_logprobs": []}
+            weighed.append((token, {one["id"]: one["logprob"] for one in step["top_logprobs"]}))
+        return weighed
+
     def chat(self, messages: list[dict], count: int) -> str:
         body = {"messages": messages, "max_tokens": count, "temperature": 0}
         return self.post("/v1/chat/completions", body)["choices"][0]["message"]["content"]

@@ -147,6 +147,18 @@ def test_llama_cpp_writes_the_same_tokens_from_8_bits(binary, tmp_path):
     assert ours["tokens"][:8] == theirs
 
 
+# Inputs are rounded to 8 bits there in other blocks than here, or not at all: that moves a logarithm so far.
+TIE = 0.05
+
+
+def assert_same(ours: list[int], theirs: list[tuple[int, dict[int, float]]]):
+    """The same tokens, up to where two are as good as equally likely and each took another."""
+    for token, (best, weighed) in zip(ours, theirs, strict=True):
+        if token != best:
+            assert token in weighed and weighed[best] - weighed[token] < TIE, (ours, theirs)
+            return
+
+
 def mixed(name: str) -> str:
     """The types of a file called Q4_K_M."""
     if "attn_v" in name or "ffn_down" in name or name == "output.weight":
@@ -164,9 +176,10 @@ def test_llama_cpp_writes_the_same_tokens_from_few_bits(binary, tmp_path, kind, 
     # The second is long enough for tiles, and for weights that are unpacked first.
     for ids, count in [(case["ids"], 8), (case["ids"] * 3, 1)]:
         with llama_server.server(path) as server:
-            theirs = server.complete(ids, count)
+            theirs = server.weighed(ids, count)
         ours = run(binary, path, ",".join(map(str, ids)), "--ids")
-        assert ours["tokens"][:count] == theirs
+        assert len(theirs) == count
+        assert_same(ours["tokens"][:count], theirs)
 
 
 def test_types_of_weights_that_do_not_run_are_named_with_their_tensor(binary, tmp_path):
