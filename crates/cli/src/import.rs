@@ -245,7 +245,11 @@ impl<'e> Intake<'e> {
                     self.leave_out(line, format!("point {}: {error}", written(&point)));
                 }
                 Err(error) => {
-                    stopped = Some((line, format!("point {}: {error}", written(&point))));
+                    let hint = match error {
+                        cairn_index::Error::Label { .. } => " (--string-ids makes it one that does)",
+                        _ => "",
+                    };
+                    stopped = Some((line, format!("point {}: {error}{hint}", written(&point))));
                     break;
                 }
             }

@@ -24,7 +24,7 @@ use crate::document::Format;
 
 /// Goes up whenever a reader reads some file otherwise, so that files are read
 /// again that were read before.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A file larger than this is not prose.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;

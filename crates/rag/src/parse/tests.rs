@@ -42,6 +42,14 @@ fn a_web_page_gives_its_words_and_no_script() {
 }
 
 #[test]
+fn links_that_run_something_are_words_and_others_stay() {
+    let html = "<p><a href=\"java\nscript:steal()\">one</a> <a href=' JavaScript:x'>two</a> \
+        <a href='data:text/html,x'>three</a> <a href='https://example.org/javascript:'>four</a></p>";
+    let text = parse("a.html", html.as_bytes()).unwrap().text;
+    assert_eq!(text, "one two three [four](https://example.org/javascript:)");
+}
+
+#[test]
 fn a_word_document_keeps_headings_paragraphs_and_tables() {
     let body = r#"<w:document xmlns:w="w"><w:body>
         <w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>Backups</w:t></w:r></w:p>

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use htmd::HtmlToMarkdown;
+use htmd::element_handler::{HandlerResult, Handlers};
+use htmd::{Element, HtmlToMarkdown};
 use percent_encoding::percent_decode_str;
 use quick_xml::events::Event;
 use quick_xml::{Reader, XmlVersion};
@@ -25,10 +26,24 @@ pub(super) fn page(html: &str) -> Result<Parsed> {
 }
 
 fn converted(html: &str) -> Result<String> {
-    let converter = HtmlToMarkdown::builder().skip_tags(SKIPPED.to_vec()).build();
+    let converter = HtmlToMarkdown::builder().skip_tags(SKIPPED.to_vec()).add_handler(vec!["a"], link).build();
     let text = converter.convert(html);
     let text = text.map_err(|error| Unreadable::new(format!("its HTML cannot be read: {error}")))?;
     Ok(text.trim().to_owned())
+}
+
+/// A link; of one that runs something only the words, for who shows an answer may make
+/// links of it again.
+fn link(handlers: &dyn Handlers, element: Element<'_>) -> Option<HandlerResult> {
+    let runs = element.attrs.iter().any(|attribute| &*attribute.name.local == "href" && runs(&attribute.value));
+    if runs { Some(handlers.walk_children(element.node)) } else { handlers.fallback(element) }
+}
+
+/// Whether an address is no place but something to run, as a browser reads it.
+fn runs(address: &str) -> bool {
+    let seen = address.chars().filter(|one| !one.is_whitespace() && !one.is_control());
+    let begin: String = seen.take(11).collect::<String>().to_ascii_lowercase();
+    ["javascript:", "vbscript:", "data:"].iter().any(|scheme| begin.starts_with(scheme))
 }
 
 /// What stands between the tags of the title.
