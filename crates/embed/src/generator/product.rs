@@ -184,6 +184,10 @@ mod tests {
         off.into_iter().fold(0.0, f32::max)
     }
 
+    fn deviation(some: &Tensor) -> f32 {
+        some.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap().sqrt()
+    }
+
     #[test]
     fn a_product_in_parts_is_the_product_in_one_for_every_kind_of_weights() {
         // The last part is smaller than the others, and no multiple of anything.
@@ -198,8 +202,10 @@ mod tests {
                 let inputs = numbers(tokens, 512);
                 let want = whole.forward(&inputs).unwrap();
                 let got = threads.run(|| parts.forward(&inputs)).unwrap();
-                // Tiles take sums in another order than rows that fill none.
-                assert!(furthest(&got, &want) < 2e-2, "{kind:?}, {tokens} tokens: {}", furthest(&got, &want));
+                // Tiles, which only some rows fill, round the inputs by other blocks: each to
+                // a part in 150 or so of what comes out, and the furthest of thousands counts.
+                let off = furthest(&got, &want) / deviation(&want);
+                assert!(off < 0.06, "{kind:?}, {tokens} tokens: {off}");
             }
             let ids = [0, 63, 64, 450, 200, 64];
             let (got, want) = (parts.rows(&ids).unwrap(), whole.rows(&ids).unwrap());

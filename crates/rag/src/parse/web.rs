@@ -26,7 +26,8 @@ pub(super) fn page(html: &str) -> Result<Parsed> {
 }
 
 fn converted(html: &str) -> Result<String> {
-    let converter = HtmlToMarkdown::builder().skip_tags(SKIPPED.to_vec()).add_handler(vec!["a"], link).build();
+    let converter =
+        HtmlToMarkdown::builder().skip_tags(SKIPPED.to_vec()).add_handler(vec!["a"], link).build();
     let text = converter.convert(html);
     let text = text.map_err(|error| Unreadable::new(format!("its HTML cannot be read: {error}")))?;
     Ok(text.trim().to_owned())
@@ -35,7 +36,8 @@ fn converted(html: &str) -> Result<String> {
 /// A link; of one that runs something only the words, for who shows an answer may make
 /// links of it again.
 fn link(handlers: &dyn Handlers, element: Element<'_>) -> Option<HandlerResult> {
-    let runs = element.attrs.iter().any(|attribute| &*attribute.name.local == "href" && runs(&attribute.value));
+    let runs =
+        element.attrs.iter().any(|attribute| &*attribute.name.local == "href" && runs(&attribute.value));
     if runs { Some(handlers.walk_children(element.node)) } else { handlers.fallback(element) }
 }
 
