@@ -44,7 +44,7 @@ fn shorter_floats_stay_close_to_the_reference() {
     for golden in [tiny(), rotary()] {
         let texts: Vec<&str> = golden.texts.iter().map(|text| &text[..]).collect();
         // The tiny models are random and narrow: what a real one loses is less.
-        for (precision, least) in [(Precision::F16, 0.9995), (Precision::Bf16, 0.99)] {
+        for (precision, least) in [(Precision::F16, 0.9995), (Precision::Bf16, 0.98)] {
             for case in &golden.cases {
                 let encoder = Encoder::load(case.folder().path(), &on_processor(precision)).expect("loads");
                 assert_eq!((encoder.precision(), encoder.device()), (precision, Device::Cpu));
