@@ -237,7 +237,9 @@ fn merging_into_arrays_within_arrays_counts_them() {
         let object = |value: Value| value.as_object().unwrap().clone();
         let there = object(json!({ "a": nest(json!({}), 98) }));
         collection.replace_payload(vec![1.into()], there).unwrap();
-        for (path, levels) in [("[]".repeat(98), 90), ("[0]".repeat(98), 90), ("[]".repeat(98), 1), ("[]".repeat(9), 80)] {
+        for (path, levels) in
+            [("[]".repeat(98), 90), ("[0]".repeat(98), 90), ("[]".repeat(98), 1), ("[]".repeat(9), 80)]
+        {
             let payload = object(json!({ "deep": nest(json!(1), levels) }));
             let path = format!("a{path}").parse().unwrap();
             let done = collection.set_payload(vec![1.into()], payload, Some(path));

@@ -34,8 +34,7 @@ impl Service {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(engine: Engine) -> std::io::Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let app = App::new(Arc::new(engine), ServerOptions::default())?;
         Ok(Self { router: crate::router::router(app), runtime })
     }

@@ -75,7 +75,8 @@ fn run_one(program: &Path, folder: &Path, (name, dictionary): (&str, &str), seco
 
 /// The triple of this machine.
 fn host() -> Outcome<String> {
-    let output = Command::new("rustc").arg("-vV").output().map_err(|error| format!("cannot start rustc: {error}"))?;
+    let output =
+        Command::new("rustc").arg("-vV").output().map_err(|error| format!("cannot start rustc: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).ok_or_else(|| format!("rustc does not tell its host: {text}"))
@@ -88,7 +89,9 @@ fn installed() -> Outcome<std::path::PathBuf> {
     let version = Command::new(&program).arg("--version").output();
     if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(CARGO_FUZZ)) {
         let version = format!("={CARGO_FUZZ}");
-        run(cargo().args(["install", "cargo-fuzz", "--locked", "--force", "--version", &version, "--root"]).arg(tools))?;
+        run(cargo()
+            .args(["install", "cargo-fuzz", "--locked", "--force", "--version", &version, "--root"])
+            .arg(tools))?;
     }
     Ok(program)
 }

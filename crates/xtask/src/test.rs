@@ -105,12 +105,7 @@ fn minutes(long: bool) -> Option<&'static str> {
 
 /// Runs tests in a virtual environment of their own, made when it is not there; with
 /// minutes the long ones as well.
-fn pytest(
-    venv: &str,
-    requirements: &str,
-    tests: &[&str],
-    minutes: Option<&str>,
-) -> Outcome<(bool, Counts)> {
+fn pytest(venv: &str, requirements: &str, tests: &[&str], minutes: Option<&str>) -> Outcome<(bool, Counts)> {
     let venv = root().join("target").join(venv);
     let python = venv.join("bin/python");
     if !python.exists() {

@@ -18,7 +18,8 @@ pub(crate) fn check(input: &[u8]) {
 
 /// Where a body is cut: one place for each of a few of its bytes.
 fn cuts(input: &[u8]) -> Vec<usize> {
-    let mut state = input.iter().fold(7u64, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    let mut state =
+        input.iter().fold(7u64, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     let mut cuts = vec![0, input.len()];
     for _ in 0..state % 5 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -3,7 +3,9 @@
 
 use std::sync::LazyLock;
 
-use cairn_index::{Collection, CollectionConfig, Condition, Database, Filter, Metric, Options, Point, PointId};
+use cairn_index::{
+    Collection, CollectionConfig, Condition, Database, Filter, Metric, Options, Point, PointId,
+};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -25,8 +27,15 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let database = Database::open_with(folder.path(), options).expect("a new folder can be opened");
     let mut config = CollectionConfig::new(1, Metric::Dot);
     for (path, kind) in [
-        ("k", "keyword"), ("i", "integer"), ("f", "float"), ("b", "bool"), ("d", "datetime"),
-        ("g", "geo"), ("o.k", "keyword"), ("l[].k", "keyword"), ("l[].i", "integer"),
+        ("k", "keyword"),
+        ("i", "integer"),
+        ("f", "float"),
+        ("b", "bool"),
+        ("d", "datetime"),
+        ("g", "geo"),
+        ("o.k", "keyword"),
+        ("l[].k", "keyword"),
+        ("l[].i", "integer"),
     ] {
         let schema = serde_json::from_value(json!(kind)).expect("it is a kind");
         config = config.with_index(path, schema).expect("it is a path");
@@ -51,12 +60,28 @@ fn points() -> Vec<(PointId, Map<String, Value>)> {
         ("i", json!([0, 1, -1, 5, i64::MAX, u64::MAX, [1, 2], 1.0, "1", null, 9_007_199_254_740_993_i64])),
         ("f", json!([0.5, -0.0, 0, 1, 1.5, -2.5, [0.5, 3.5], 1e300, "0.5"])),
         ("b", json!([true, false, [true, false], null, "true"])),
-        ("d", json!(["2024-01-01", "2024-01-01T00:00:00Z", "2024-06-01 12:00", "1969-07-20", ["2024-01-01"], 3])),
+        (
+            "d",
+            json!([
+                "2024-01-01",
+                "2024-01-01T00:00:00Z",
+                "2024-06-01 12:00",
+                "1969-07-20",
+                ["2024-01-01"],
+                3
+            ]),
+        ),
         ("u", json!(["936da01f-9abd-4d9d-80c7-02af85c822a8", "936DA01F9ABD4D9D80C702AF85C822A8", "x", null])),
-        ("g", json!([{"lon": 10, "lat": 20}, {"lon": -170.5, "lat": -80}, [{"lon": 0, "lat": 0}], {"lon": 200, "lat": 0}, {}])),
+        (
+            "g",
+            json!([{"lon": 10, "lat": 20}, {"lon": -170.5, "lat": -80}, [{"lon": 0, "lat": 0}], {"lon": 200, "lat": 0}, {}]),
+        ),
         ("t", json!(["red fox", "Red", "the quick red fox", ["fox", "the"], 1])),
         ("o", json!([{"k": "a"}, {"k": ["a", "b"], "i": 1}, {}, null, [{"k": "a"}]])),
-        ("l", json!([[{"k": "a", "i": 1}, {"k": "b", "i": 2}], [{"k": "b", "i": 1}], [], [1, {"k": null}], {"k": "a"}])),
+        (
+            "l",
+            json!([[{"k": "a", "i": 1}, {"k": "b", "i": 2}], [{"k": "b", "i": 1}], [], [1, {"k": null}], {"k": "a"}]),
+        ),
     ];
     (0..60)
         .map(|number: usize| {
@@ -100,7 +125,9 @@ pub(crate) fn check(input: &[u8]) {
         assert_ne!(not.matches_with(*id, payload, &has_vector), is, "{written} and not, of {payload:?}");
         matches += usize::from(is);
     }
-    let count = |filter: &Filter| KNOWN.indexed.count(Some(filter)).unwrap_or_else(|error| panic!("{written}: {error}"));
+    let count = |filter: &Filter| {
+        KNOWN.indexed.count(Some(filter)).unwrap_or_else(|error| panic!("{written}: {error}"))
+    };
     assert_eq!(count(&filter), matches, "{written} by indexes");
     assert_eq!(count(&not), KNOWN.points.len() - matches, "{written} and not, by indexes");
 }

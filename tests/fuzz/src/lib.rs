@@ -98,7 +98,8 @@ impl Target {
     /// When they cannot be read.
     pub fn seeds(&self) -> Vec<(String, Vec<u8>)> {
         let folder = self.corpus();
-        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let entries =
+            std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut seeds: Vec<_> = entries
             .map(|entry| {
                 let path = entry.expect("a folder that was opened can be listed").path();

@@ -16,7 +16,8 @@ pub fn mutated(input: &[u8], material: &Material, seed: u64) -> Vec<u8> {
         for _ in 0..rng.usize(1..4) {
             change(&mut value, material, &mut rng);
         }
-        let text = if rng.u8(..8) == 0 { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) };
+        let text =
+            if rng.u8(..8) == 0 { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) };
         return text.expect("keys of values are strings");
     }
     let mut bytes = input.to_vec();
@@ -51,7 +52,9 @@ fn change(value: &mut Value, material: &Material, rng: &mut Rng) {
 /// Takes something out of a list or an object, or puts something into it.
 fn reshape(node: &mut Value, donor: &Value, donated: Value, rng: &mut Rng) {
     match node {
-        Value::Array(items) if !items.is_empty() && rng.bool() => drop(items.remove(rng.usize(..items.len()))),
+        Value::Array(items) if !items.is_empty() && rng.bool() => {
+            drop(items.remove(rng.usize(..items.len())))
+        }
         Value::Array(items) if !items.is_empty() && rng.bool() => {
             items.push(items[rng.usize(..items.len())].clone());
         }
@@ -81,7 +84,8 @@ fn nudge(node: &mut Value, rng: &mut Rng) {
             let mut chars: Vec<char> = text.chars().collect();
             match rng.u8(..3) {
                 0 => drop(chars.pop()),
-                1 => chars.insert(rng.usize(..=chars.len()), ['[', ']', '.', '"', 'é', '0', 'T'][rng.usize(..7)]),
+                1 => chars
+                    .insert(rng.usize(..=chars.len()), ['[', ']', '.', '"', 'é', '0', 'T'][rng.usize(..7)]),
                 _ => chars.extend_from_within(..),
             }
             Value::String(chars.into_iter().take(200).collect())
@@ -93,20 +97,50 @@ fn nudge(node: &mut Value, rng: &mut Rng) {
 /// Values that programs are wrong about.
 fn leaf(rng: &mut Rng) -> Value {
     const NUMBERS: [f64; 14] = [
-        0.0, -0.0, 0.5, -1.5, 1e-45, 1e-40, 3.4e38, 3.5e38, -3.5e38, 1e300, 2e-308, 9.007_199_254_740_993e15, 180.0, -90.0,
+        0.0,
+        -0.0,
+        0.5,
+        -1.5,
+        1e-45,
+        1e-40,
+        3.4e38,
+        3.5e38,
+        -3.5e38,
+        1e300,
+        2e-308,
+        9.007_199_254_740_993e15,
+        180.0,
+        -90.0,
     ];
     const TEXTS: [&str; 10] = [
-        "", "a", "a[].b", "a.b", "$score", "2024-01-01", "936da01f-9abd-4d9d-80c7-02af85c822a8", "\u{0}", "é", "red fox",
+        "",
+        "a",
+        "a[].b",
+        "a.b",
+        "$score",
+        "2024-01-01",
+        "936da01f-9abd-4d9d-80c7-02af85c822a8",
+        "\u{0}",
+        "é",
+        "red fox",
     ];
     match rng.u8(..8) {
         0 => Value::Null,
         1 => Value::Bool(rng.bool()),
         2 => Value::from(rng.i64(-3..20)),
-        3 => Value::from([u64::MAX, i64::MAX as u64, 1 << 53, u64::from(u32::MAX), 1 << 31, 65_536][rng.usize(..6)]),
+        3 => Value::from(
+            [u64::MAX, i64::MAX as u64, 1 << 53, u64::from(u32::MAX), 1 << 31, 65_536][rng.usize(..6)],
+        ),
         4 => Value::from(i64::MIN + rng.i64(0..2)),
         5 => Value::from(NUMBERS[rng.usize(..NUMBERS.len())]),
         6 => Value::from(TEXTS[rng.usize(..TEXTS.len())]),
-        _ => if rng.bool() { Value::Array(Vec::new()) } else { Value::Object(Map::new()) },
+        _ => {
+            if rng.bool() {
+                Value::Array(Vec::new())
+            } else {
+                Value::Object(Map::new())
+            }
+        }
     }
 }
 

@@ -107,7 +107,9 @@ fn made_for(steps: &[Step]) -> Map<String, Value> {
     let mut value = json!({ "b": 1 });
     for step in steps.iter().take(90).rev() {
         value = match step {
-            Step::Key(key) => Value::Object(Map::from_iter([(key.clone(), value), ("z".to_owned(), json!(1))])),
+            Step::Key(key) => {
+                Value::Object(Map::from_iter([(key.clone(), value), ("z".to_owned(), json!(1))]))
+            }
             Step::Index(index) => {
                 let mut items = vec![Value::Null; (*index).min(5)];
                 items.push(value);

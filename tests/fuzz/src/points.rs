@@ -81,7 +81,10 @@ pub(crate) fn check(input: &[u8]) {
     let after = all(known);
     if status != 200 {
         // Of a batch, what came before the wrong part is done.
-        assert!(end == "points/batch" || before == after, "{end} was refused and changed something: {answer}");
+        assert!(
+            end == "points/batch" || before == after,
+            "{end} was refused and changed something: {answer}"
+        );
         if before == after {
             return;
         }
@@ -99,7 +102,8 @@ pub(crate) fn check(input: &[u8]) {
 
 /// A plain upsert put its points there: the last one of each id.
 fn is_there(asked: &Value, points: &Value) {
-    if ["update_filter", "update_mode"].iter().any(|key| asked.get(key).is_some_and(|value| !value.is_null())) {
+    if ["update_filter", "update_mode"].iter().any(|key| asked.get(key).is_some_and(|value| !value.is_null()))
+    {
         return;
     }
     let Some(asked) = asked["points"].as_array() else { return };

@@ -22,11 +22,9 @@ static SERVICE: LazyLock<(Service, TempDir)> = LazyLock::new(|| {
     });
     let settings = json!({ "vectors": vectors, "sparse_vectors": { "s": { "modifier": "idf" } } });
     must(&service, "PUT", "/collections/c", &settings);
-    for (field, schema) in [
-        ("k", json!("keyword")),
-        ("i", json!("integer")),
-        ("t", json!({ "type": "text", "scoring": true })),
-    ] {
+    for (field, schema) in
+        [("k", json!("keyword")), ("i", json!("integer")), ("t", json!({ "type": "text", "scoring": true }))]
+    {
         let index = json!({ "field_name": field, "field_schema": schema });
         must(&service, "PUT", "/collections/c/index?wait=true", &index);
     }
@@ -83,16 +81,15 @@ pub(crate) fn check(input: &[u8]) {
     let path = format!("/collections/c/points/{endpoint}");
     let service = &SERVICE.0;
     let (status, answer) = ask(service, "POST", &path, input);
-    assert!(
-        [200, 400, 404, 413, 422].contains(&status),
-        "{path} is answered {status}: {answer}"
-    );
+    assert!([200, 400, 404, 413, 422].contains(&status), "{path} is answered {status}: {answer}");
     let Some(value) = value else {
         // What nobody asks for may be a number that is too large, or half a character.
-        let is_json = serde_json::from_slice::<IgnoredAny>(input).is_ok() && std::str::from_utf8(input).is_ok();
+        let is_json =
+            serde_json::from_slice::<IgnoredAny>(input).is_ok() && std::str::from_utf8(input).is_ok();
         return assert!(status == 400 || is_json, "what is no JSON is answered {status}: {answer}");
     };
-    let by_chance = ["sample", "random"].iter().any(|word| input.windows(word.len()).any(|at| at == word.as_bytes()));
+    let by_chance =
+        ["sample", "random"].iter().any(|word| input.windows(word.len()).any(|at| at == word.as_bytes()));
     if !by_chance {
         let again = ask(service, "POST", &path, input);
         assert_eq!((again.0, &again.1["result"]), (status, &answer["result"]), "{path} asked again");
@@ -113,14 +110,17 @@ pub(crate) fn check(input: &[u8]) {
 fn holds(asked: &Value, hits: &[Value]) {
     let limit = asked.get("limit").or(asked.get("top")).and_then(Value::as_u64).unwrap_or(10);
     assert!(hits.len() as u64 <= limit, "{} hits of at most {limit}", hits.len());
-    let mut ids: Vec<u64> = hits.iter().map(|hit| hit["id"].as_u64().expect("ids are numbers here")).collect();
+    let mut ids: Vec<u64> =
+        hits.iter().map(|hit| hit["id"].as_u64().expect("ids are numbers here")).collect();
     ids.sort_unstable();
     assert!(ids.windows(2).all(|two| two[0] < two[1]), "a point is there twice: {ids:?}");
     for hit in hits {
         assert!(hit["score"].is_number(), "{hit}");
     }
     // With a text index a filter means more than the payload tells.
-    let Some(filter) = asked.get("filter").filter(|filter| !filter.to_string().contains("\"t\"")) else { return };
+    let Some(filter) = asked.get("filter").filter(|filter| !filter.to_string().contains("\"t\"")) else {
+        return;
+    };
     let Ok(filter) = serde_json::from_value::<Filter>(filter.clone()) else { return };
     for id in ids {
         let point = point(id as u32);

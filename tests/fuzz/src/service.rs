@@ -32,8 +32,9 @@ pub(crate) fn ask(service: &Service, method: &str, path: &str, body: &[u8]) -> (
     let (status, answer) = service.answer(method, path, body);
     let shown = String::from_utf8_lossy(&answer);
     assert!(status < 500, "{method} {path} is answered {status}: {shown}");
-    let answer: Value = serde_json::from_slice(&answer)
-        .unwrap_or_else(|error| panic!("{method} {path} is answered {status}, which is no JSON ({error}): {shown}"));
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_else(|error| {
+        panic!("{method} {path} is answered {status}, which is no JSON ({error}): {shown}")
+    });
     assert!(answer["time"].is_number(), "{answer}");
     if status < 300 {
         assert_eq!(answer["status"], "ok", "{answer}");

@@ -24,7 +24,8 @@ impl Drop for Shown<'_> {
 }
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    std::env::var(name)
+        .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 #[allow(clippy::print_stdout)] // the seed of a failure
@@ -44,7 +45,8 @@ fn holds(name: &str) {
         for _ in 0..rng.usize(1..4) {
             input = mutated(&input, &material, rng.u64(..));
         }
-        let _shown = Shown { target: target.name, from: &format!("seed {seed}, input {number}"), input: &input };
+        let _shown =
+            Shown { target: target.name, from: &format!("seed {seed}, input {number}"), input: &input };
         (target.check)(&input);
     }
 }

@@ -464,7 +464,9 @@ mod tests {
     fn a_vector_of_very_many_names_is_read_in_a_moment() {
         let names: Vec<_> = (0..400_000).map(|number| format!("\"{number}\":[1]")).collect();
         let started = std::time::Instant::now();
-        let Ok(VectorsInput::Named(read)) = read(&format!("{{{}}}", names.join(","))) else { panic!("it is one") };
+        let Ok(VectorsInput::Named(read)) = read(&format!("{{{}}}", names.join(","))) else {
+            panic!("it is one")
+        };
         assert_eq!(read.len(), names.len());
         assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
