@@ -9,3 +9,4 @@ pub mod peers;
 pub mod points;
 pub mod served;
 pub mod timing;
+pub mod wrk;

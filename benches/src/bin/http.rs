@@ -8,14 +8,14 @@
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_benches::clustered::clustered;
+use cairn_benches::served::{Of, Served, spent};
+use cairn_benches::wrk::write_script;
 use cairn_index::{CollectionConfig, Database, Metric, Point, Query, QueryRequest};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
@@ -97,36 +97,6 @@ fn prepare(dir: &Path, points: usize) -> Outcome {
     Ok(())
 }
 
-/// A server that ends with this value.
-struct Served(Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn serve(args: &Args, dir: &Path) -> Outcome<(Served, String)> {
-    let port = args.port.to_string();
-    let mut command = Command::new(&args.binary);
-    command
-        .args(["serve", "--port", &port, "--data-dir"])
-        .arg(dir)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null());
-    let served = Served(command.spawn()?);
-    let url = format!("http://127.0.0.1:{port}");
-    let end = Instant::now() + Duration::from_secs(60);
-    while ureq::get(format!("{url}/readyz")).call().is_err() {
-        if Instant::now() > end {
-            return Err(format!("{} does not serve", args.binary.display()).into());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok((served, url))
-}
-
 fn queries() -> Vec<Vec<f32>> {
     clustered(DIM, QUERIES, 99).chunks_exact(DIM).map(<[f32]>::to_vec).collect()
 }
@@ -143,23 +113,23 @@ fn request(query: &[f32], ef: usize) -> QueryRequest {
 
 fn search(args: &Args, dir: &Path, seconds: u64, connections: usize, wanted: f64) -> Outcome {
     let queries = queries();
-    let (served, url) = serve(args, dir)?;
+    let (served, url) = Served::start(&args.binary, dir, args.port, &[])?;
     let path = format!("{url}/collections/{COLLECTION}/points/query");
     let (ef, found) = beam(&path, &queries, wanted)?;
     println!("recall@{LIMIT} {found:.4} with ef {ef}");
 
     let script = dir.join("queries.lua");
-    write_script(&script, &queries, ef)?;
+    write_script(&script, queries.iter().map(|query| body(query, ef, false).to_string()))?;
     let mut spent_serving = Vec::new();
     for connections in [1, connections] {
-        let before = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Children)?);
+        let before = (served.spent()?, spent(std::process::id(), Of::Children)?);
         let wrk = Command::new("wrk")
             .args(["--latency", "-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s"])
             .args([&script])
             .arg(&path)
             .output()
             .map_err(|error| format!("wrk: {error}"))?;
-        let after = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Children)?);
+        let after = (served.spent()?, spent(std::process::id(), Of::Children)?);
         let said = String::from_utf8_lossy(&wrk.stdout);
         println!("http, {connections} connections\n{said}");
         let requests = said.lines().find_map(|line| line.trim().split_once(" requests in "));
@@ -198,30 +168,6 @@ fn search(args: &Args, dir: &Path, seconds: u64, connections: usize, wanted: f64
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Of {
-    Process,
-    /// Those that ended and were waited for.
-    Children,
-}
-
-/// Seconds of processor time that a process has spent, as Linux counts it.
-fn spent(process: u32, of: Of) -> Outcome<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, in brackets, may have spaces; what follows begins with field 3.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let at = match of {
-        Of::Process => 14,
-        Of::Children => 16,
-    };
-    let mut ticks = 0.0;
-    for field in [at, at + 1] {
-        ticks += fields.get(field - 3).ok_or("a field of stat is missing")?.parse::<f64>()?;
-    }
-    // A tick is a hundredth of a second for whoever reads this file.
-    Ok(ticks / 100.0)
-}
-
 fn ids(path: &str, body: &Value) -> Outcome<Vec<u64>> {
     let answer: Value = ureq::post(path).send_json(body)?.body_mut().read_json()?;
     let points = answer["result"]["points"].as_array().ok_or("the answer has no points")?;
@@ -248,22 +194,6 @@ fn beam(path: &str, queries: &[Vec<f32>], wanted: f64) -> Outcome<(usize, f64)> 
     Err(format!("no beam finds {wanted} of the nearest").into())
 }
 
-fn write_script(path: &Path, queries: &[Vec<f32>], ef: usize) -> Outcome {
-    let mut script = fs::File::create(path)?;
-    writeln!(
-        script,
-        "wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nbodies = {{"
-    )?;
-    for query in queries {
-        writeln!(script, "[[{}]],", serde_json::to_string(&body(query, ef, false))?.replace("]]", "] ]"))?;
-    }
-    writeln!(
-        script,
-        "}}\nat = 0\nrequests = {{}}\ninit = function()\n  for i, body in ipairs(bodies) do requests[i] = wrk.format(nil, nil, nil, body) end\nend\nrequest = function()\n  at = at % #requests + 1\n  return requests[at]\nend"
-    )?;
-    Ok(())
-}
-
 fn upsert(args: &Args, points: usize) -> Outcome {
     let config = || CollectionConfig::new(DIM, Metric::Cosine);
     let rate = |started: Instant| points as f64 / started.elapsed().as_secs_f64();
@@ -286,10 +216,10 @@ fn upsert(args: &Args, points: usize) -> Outcome {
         })
         .collect();
     let dir = tempfile::tempdir()?;
-    let (served, url) = serve(args, dir.path())?;
+    let (served, url) = Served::start(&args.binary, dir.path(), args.port, &[])?;
     let path = format!("{url}/collections/{COLLECTION}");
     ureq::put(&path).send_json(json!({ "vectors": { "size": DIM, "distance": "Cosine" } }))?;
-    let before = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Process)?);
+    let before = (served.spent()?, spent(std::process::id(), Of::Process)?);
     let started = Instant::now();
     for body in &bodies {
         let sent = ureq::put(format!("{path}/points?wait=true"));
@@ -297,7 +227,7 @@ fn upsert(args: &Args, points: usize) -> Outcome {
         sent.header("content-type", "application/json").send(body)?.body_mut().read_to_vec()?;
     }
     let outside = rate(started);
-    let after = (spent(served.0.id(), Of::Process)?, spent(std::process::id(), Of::Process)?);
+    let after = (served.spent()?, spent(std::process::id(), Of::Process)?);
     println!(
         "in process {inside:.0} points/s, over HTTP {outside:.0} points/s: {:.0} %",
         100.0 * outside / inside

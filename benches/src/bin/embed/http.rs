@@ -5,14 +5,13 @@
 //! each caller asks for the texts of a request and waits for their vectors.
 
 use std::error::Error;
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_benches::served::{Of, Served, spent};
+use cairn_benches::wrk::write_script;
 use cairn_embed::{Encoder, EncoderOptions, Precision, TextKind};
 use serde_json::{Value, json};
 
@@ -42,7 +41,8 @@ pub(crate) fn measure(args: &Args, task: &Value) -> Result<Value, Box<dyn Error>
     let (served, url) = Served::start(&args.binary, dir.path(), args.port, &variables)?;
     for (set, count, form) in CASES {
         let script = dir.path().join("texts.lua");
-        write_script(&script, &requests(set, count)?, form)?;
+        let body = |texts: Vec<String>| json!({ "input": texts, "encoding_format": form }).to_string();
+        write_script(&script, requests(set, count)?.into_iter().map(body))?;
         // The first asks for the model.
         run_wrk(&script, &url, 1)?;
         let before = (served.spent()?, spent(std::process::id(), Of::Children)?);
@@ -113,24 +113,4 @@ fn run_wrk(script: &Path, url: &str, seconds: u64) -> Result<(f64, f64), Box<dyn
     let requests: f64 = told.split_whitespace().next().unwrap_or_default().parse()?;
     let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:")).ok_or("wrk told no rate")?;
     Ok((requests, requests / rate.trim().parse::<f64>()?))
-}
-
-fn write_script(path: &Path, requests: &[Vec<String>], form: &str) -> Result<(), Box<dyn Error>> {
-    let mut script = fs::File::create(path)?;
-    writeln!(
-        script,
-        "wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nbodies = {{"
-    )?;
-    for texts in requests {
-        let body = json!({ "input": texts, "encoding_format": form }).to_string();
-        // A long bracket takes all but its own end.
-        writeln!(script, "[==[{}]==],", body.replace("]==]", "]= =]"))?;
-    }
-    writeln!(
-        script,
-        "}}\nat = 0\nrequests = {{}}\ninit = function()\n  for i, body in ipairs(bodies) do requests[i] = \
-         wrk.format(nil, nil, nil, body) end\nend\nrequest = function()\n  at = at % #requests + 1\n  return \
-         requests[at]\nend"
-    )?;
-    Ok(())
 }

@@ -128,9 +128,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 program
             };
             let made = script("prepare").stdout(Stdio::null()).status()?;
-            let answer = match made.success() {
-                true => answer(script("run").arg(threads.to_string())),
-                false => Err(format!("its files could not be made: {made}").into()),
+            let answer = if made.success() {
+                answer(script("run").arg(threads.to_string()))
+            } else {
+                Err(format!("its files could not be made: {made}").into())
             };
             match answer {
                 Ok(answer) => found.put(answer),
