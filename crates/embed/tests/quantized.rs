@@ -93,7 +93,6 @@ fn weights_of_few_bits_give_the_scores_of_the_same_weights_as_floats() {
             for kind in KINDS {
                 let [got, want] = both(&case, |_| kind, &ids);
                 let off = off(&got, &want);
-                println!("{name}, {kind:?}, {} tokens: off by {off:.1e}", ids.len());
                 let allowed = if matches!(kind, GgmlDType::F16 | GgmlDType::BF16) { EXACT } else { ROUNDED };
                 assert!(off < allowed, "{name}, {kind:?}, {} tokens: off by {off}", ids.len());
             }
@@ -226,9 +225,7 @@ fn random_changes_of_the_tables_never_panic() {
     let tables = file.entry("token_embd.weight") + OFFSET;
     // Fields of tokens are most of the tables; what is behind them describes tensors.
     let behind = file.entry("blk.0.attn_k.weight");
-    let seed = 11;
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(11);
     for round in 0..400 {
         let mut changed = file.bytes.clone();
         for _ in 0..random.usize(1..4) {

@@ -126,7 +126,7 @@ fn windows_and_decoders_see_in_a_batch_what_they_see_alone() {
 #[test]
 fn calls_with_many_texts_give_the_vectors_of_each_in_their_order() {
     let words = ["stone", "path", "snow", "rain", "the", "old", "key", "is"];
-    let text = |at: usize| (0..1 + at % 7).map(|i| words[(at * 5 + i * 3) % 8]).collect::<Vec<_>>().join(" ");
+    let text = |at: usize| (0..=at % 7).map(|i| words[(at * 5 + i * 3) % 8]).collect::<Vec<_>>().join(" ");
     let texts: Vec<String> = (0..5000).map(text).collect();
     let texts: Vec<&str> = texts.iter().map(|text| &text[..]).collect();
     let case = case("bert mean");

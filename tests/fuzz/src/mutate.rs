@@ -53,7 +53,7 @@ fn change(value: &mut Value, material: &Material, rng: &mut Rng) {
 fn reshape(node: &mut Value, donor: &Value, donated: Value, rng: &mut Rng) {
     match node {
         Value::Array(items) if !items.is_empty() && rng.bool() => {
-            drop(items.remove(rng.usize(..items.len())))
+            drop(items.remove(rng.usize(..items.len())));
         }
         Value::Array(items) if !items.is_empty() && rng.bool() => {
             items.push(items[rng.usize(..items.len())].clone());

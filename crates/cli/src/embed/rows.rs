@@ -56,7 +56,7 @@ impl<W: Write> Rows<W> {
         for (record, vector) in records.into_iter().zip(vectors) {
             match self.shape {
                 Shape::Npy | Shape::Parquet => {
-                    piece.extend(vector.iter().flat_map(|number| number.to_le_bytes()))
+                    piece.extend(vector.iter().flat_map(|number| number.to_le_bytes()));
                 }
                 Shape::Jsonl => line(record, self.next, vector, &mut piece)?,
             }

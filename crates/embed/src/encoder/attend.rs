@@ -201,13 +201,9 @@ pub(super) fn by_definition(qkv: &[f32], heads: Heads, reach: Reach) -> Vec<f64>
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernels::numbers;
     use super::super::reach::{Heads, Reach};
     use super::{Attend, Scratch, by_definition};
-
-    /// Numbers between -2 and 2 from a formula.
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 4001) as f32 / 1000.0 - 2.0).collect()
-    }
 
     #[test]
     fn attention_is_that_of_the_paper_for_any_size_and_reach() {

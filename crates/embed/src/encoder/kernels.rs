@@ -276,14 +276,17 @@ fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     sums.into_iter().sum::<f32>() + rest
 }
 
+/// Numbers between -2 and 2 from a formula, for tests.
+#[cfg(test)]
+pub(super) fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 4001) as f32 / 1000.0 - 2.0).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Activation, Norm, add, add_norm, bias_activate, exp_sum, gate, norm, norm_parts, normalize};
-
-    /// Numbers between -2 and 2 from a formula.
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 4001) as f32 / 1000.0 - 2.0).collect()
-    }
+    use super::{
+        Activation, Norm, add, add_norm, bias_activate, exp_sum, gate, norm, norm_parts, normalize, numbers,
+    };
 
     /// The error function by its power series.
     fn erf(x: f64) -> f64 {

@@ -144,12 +144,12 @@ impl Machine<'_> {
             b']' => self.push(Object::List(Vec::new())),
             b'}' => self.push(Object::Dict(Vec::new())),
             b't' => {
-                let parts = self.to_mark()?;
+                let parts = self.since_mark()?;
                 self.push(Object::Tuple(parts));
             }
             0x85..=0x87 => self.tuple_of(usize::from(code - 0x84))?,
             b'd' => {
-                let entries = pairs(&self.to_mark()?)?;
+                let entries = pairs(&self.since_mark()?)?;
                 self.push(Object::Dict(entries));
             }
             b'a' => {
@@ -157,7 +157,7 @@ impl Machine<'_> {
                 self.list()?.push(item);
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.list()?.extend(items);
             }
             b's' => {
@@ -165,7 +165,7 @@ impl Machine<'_> {
                 self.dict()?.push((key, value));
             }
             b'u' => {
-                let entries = pairs(&self.to_mark()?)?;
+                let entries = pairs(&self.since_mark()?)?;
                 self.dict()?.extend(entries);
             }
             b'R' | 0x81 => self.call()?,
@@ -244,7 +244,7 @@ impl Machine<'_> {
         Ok(last)
     }
 
-    fn to_mark(&mut self) -> Read<Vec<At>> {
+    fn since_mark(&mut self) -> Read<Vec<At>> {
         let mark = self.marks.pop().ok_or("goes back to a mark where there is none")?;
         Ok(self.stack.split_off(mark))
     }

@@ -91,7 +91,7 @@ impl Weights {
             if let File::Torch(file) = &self.file
                 && let Some(fault) = file.fault(&full)
             {
-                return Err(self.damaged(&full, fault.into()));
+                return Err(self.damaged(&full, fault));
             }
             return Err(Error::MissingTensor { path: self.path.clone(), tensor: full });
         };
@@ -103,19 +103,19 @@ impl Weights {
                 tensor: full,
             });
         }
-        self.file.values(&full).map_err(|reason| self.damaged(&full, reason))
+        self.file.values(&full).map_err(|reason| self.damaged(&full, &reason))
     }
 
     /// All tensors of the file by their names, as f32.
     pub(super) fn all(&self) -> Result<Vec<(String, Tensor)>> {
         let load = |name: String| match self.file.tensor(&name) {
             Ok(tensor) => Ok((name, tensor)),
-            Err(reason) => Err(self.damaged(&name, reason)),
+            Err(reason) => Err(self.damaged(&name, &reason)),
         };
         self.file.names().into_iter().map(load).collect()
     }
 
-    fn damaged(&self, name: &str, reason: String) -> Error {
+    fn damaged(&self, name: &str, reason: &str) -> Error {
         Error::Weights { path: self.path.clone(), reason: format!("tensor {name}: {reason}") }
     }
 

@@ -192,7 +192,7 @@ impl Walk<'_> {
         self.file.read_exact(&mut bytes[..size as usize])?;
         self.at += size;
         match u64::from_le_bytes(bytes) {
-            number if number.is_power_of_two() && number <= u64::from(u32::MAX) => Ok(number),
+            number if number.is_power_of_two() && u32::try_from(number).is_ok() => Ok(number),
             number => {
                 Err(Stop::Wrong(format!("its field `{ALIGNMENT}` is {number}, it must be a power of two")))
             }

@@ -139,12 +139,7 @@ mod tests {
     use super::super::matrix::Matrix;
     use super::super::rows::{Rows, bf16_value, range};
     use super::{MOST_ROWS, product, tiles};
-    use crate::encoder::kernels::Activation;
-
-    /// Numbers between -2 and 2 from a formula.
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 4001) as f32 / 1000.0 - 2.0).collect()
-    }
+    use crate::encoder::kernels::{Activation, numbers};
 
     fn levels() -> impl Iterator<Item = Instructions> {
         use Instructions::{Amx, Avx2, Avx512, Bf16, Portable, Vnni};

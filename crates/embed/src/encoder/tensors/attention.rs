@@ -120,6 +120,7 @@ impl Attention {
     }
 
     /// What is not seen in a batch.
+    #[cfg_attr(not(feature = "flash-attn"), allow(clippy::unused_self))]
     pub(super) fn masks<'a>(
         &self,
         packing: &'a Packing,
@@ -298,15 +299,11 @@ mod tests {
 
     use super::super::super::attend::by_definition;
     use super::super::super::device::{Device, Place};
+    use super::super::super::kernels::numbers;
     use super::super::super::reach::{Heads, Reach};
     use super::super::super::tokens::Sequence;
     use super::super::packing::Packing;
     use super::Attention;
-
-    /// Numbers between -2 and 2 from a formula.
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 4001) as f32 / 1000.0 - 2.0).collect()
-    }
 
     #[test]
     fn attention_is_that_of_the_paper_for_texts_side_by_side_and_any_reach() {
