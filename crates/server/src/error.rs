@@ -165,8 +165,10 @@ impl From<cairn_embed::Error> for ApiError {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
             }
             Error::Remote { .. } => Self::new(StatusCode::BAD_GATEWAY, error.to_string()),
-            // Other texts may fit, or other models go.
-            Error::DeviceMemory { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            // Other texts may fit, or other models go; a model comes once it can be had.
+            Error::DeviceMemory { .. } | Error::AllSources { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
             Error::TooLong { .. } | Error::Labels { .. } | Error::NoHead { .. } => Self::bad_request(error),
             Error::TokenId { .. } | Error::Tokenize { .. } => {
                 Self { tokenizer: true, ..Self::bad_request(error) }
