@@ -253,15 +253,12 @@ fn resident() -> u64 {
 }
 
 /// Hands freed memory back to the system, as the peers do before they measure.
-#[cfg(target_env = "gnu")]
 #[allow(unsafe_code)] // The allocator has no safe face for it.
 fn give_back() {
     unsafe extern "C" {
-        fn malloc_trim(pad: usize) -> i32;
+        fn mi_collect(force: bool);
     }
-    // SAFETY: glibc has it with this signature, and it may be called at any time.
-    unsafe { malloc_trim(0) };
+    // SAFETY: mimalloc, which is the allocator here, has it with this signature, and it
+    // may be called at any time.
+    unsafe { mi_collect(true) };
 }
-
-#[cfg(not(target_env = "gnu"))]
-fn give_back() {}
