@@ -22,7 +22,7 @@ use core::ops::Range;
 use super::super::reach::{Heads, Reach};
 use super::super::relative::Relative;
 use super::amx::{Cut, Tiles};
-use super::avx512::{Sums, first, kernel_bf16, kernel_f32};
+use super::avx512::{Sums, first, kernel_bf16, kernel_f32, zero};
 use super::curves::exp;
 use super::level::Instructions;
 use super::matrix::{Line, WIDTH, lines};
@@ -173,7 +173,7 @@ macro_rules! by_height {
         }
     };
     (@ $mr:literal, $kernel:ident, ($($argument:expr),*), $sums:ident => $each:expr) => {{
-        let $sums: Sums<$mr> = $kernel($($argument),*);
+        let $sums: Sums<$mr> = $kernel::<$mr, 0>(zero(), $($argument),*);
         $each;
     }};
 }

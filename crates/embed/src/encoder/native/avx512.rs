@@ -17,7 +17,7 @@ use core::arch::x86_64::{
     _mm512_maskz_sub_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_packs_epi32,
     _mm512_packus_epi16, _mm512_permutexvar_epi32, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
     _mm512_reduce_min_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps,
-    _mm512_storeu_epi32, _mm512_sub_ps,
+    _mm512_storeu_epi32, _mm512_sub_ps, _mm_prefetch, _MM_HINT_T0,
 };
 
 use super::super::kernels::{Activation, Norm};
@@ -25,7 +25,7 @@ use super::curves::{gelu, gelu_short, gelu_tanh, relu, silu};
 use super::level::Instructions;
 use super::matrix::{Matrix, WIDTH};
 use super::product::{MOST_ROWS, tiles};
-use super::rows::{Format, Rows, scale_of};
+use super::rows::{CHUNK, CHUNK_STRIDE, Format, Rows, scale_of};
 use super::tiled_product::Outputs;
 
 /// The sums of a tile: two registers for each row.
@@ -36,20 +36,33 @@ pub(super) fn first(count: usize) -> __mmask16 {
     if count >= 16 { u16::MAX } else { (1 << count) - 1 }
 }
 
-/// `steps` words of `MR` rows times as many rows of 32 columns.
+/// Sums to begin with.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn zero<const MR: usize>() -> Sums<MR> {
+    [[_mm512_setzero_ps(); 2]; MR]
+}
+
+/// Adds `steps` words of `MR` rows times as many rows of 32 columns to sums. Columns are
+/// asked for `AHEAD` steps before, if that is not 0.
 macro_rules! kernel {
     ($name:ident, $features:literal, $add:expr) => {
         #[inline]
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn $name<const MR: usize>(
+        pub(super) unsafe fn $name<const MR: usize, const AHEAD: usize>(
+            mut sums: Sums<MR>,
             steps: usize,
             rows: *const u32,
             stride: usize,
             columns: *const u32,
             width: usize,
         ) -> Sums<MR> {
-            let mut sums = [[_mm512_setzero_ps(); 2]; MR];
             for step in 0..steps {
+                if AHEAD > 0 {
+                    let ahead = columns.wrapping_add((step + AHEAD) * width);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+                }
                 // SAFETY: the caller's rows and columns have `steps` words.
                 let (left, right) = unsafe {
                     let at = columns.add(step * width);
@@ -92,9 +105,57 @@ kernel!(kernel_f32, "avx512f,avx512bw,avx512dq,avx512vl", add_f32);
 kernel!(kernel_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", add_bf16);
 kernel!(kernel_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", add_int8);
 
+/// Steps by which columns are asked for ahead where they come from the second cache.
+const AHEAD: usize = 16;
+
+/// The sums of `MR` rows that lie in chunks, of `count` rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn chunks_f32<const MR: usize>(
+    steps: usize,
+    (rows, row): (&Rows, usize),
+    count: usize,
+    columns: *const u32,
+) -> Sums<MR> {
+    let mut sums = zero();
+    for (number, first) in (0..steps).step_by(CHUNK).enumerate() {
+        let words = CHUNK.min(steps - first);
+        // SAFETY: `count` rows were filled with `steps` words, the columns have as many.
+        unsafe {
+            let from = rows.words.as_ptr().cast::<u32>().add((number * count + row) * CHUNK_STRIDE);
+            let columns = columns.add(first * WIDTH);
+            sums = kernel_f32::<MR, AHEAD>(sums, words, from, CHUNK_STRIDE, columns, WIDTH);
+        }
+    }
+    sums
+}
+
+/// The sums of `MR` rows, each of which lies in one piece.
+macro_rules! rows {
+    ($name:ident, $features:literal, $kernel:ident) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const MR: usize>(
+            steps: usize,
+            (rows, row): (&Rows, usize),
+            _count: usize,
+            columns: *const u32,
+        ) -> Sums<MR> {
+            // SAFETY: the rows were filled with `steps` words, the columns have as many.
+            unsafe {
+                let from = rows.words.as_ptr().cast::<u32>().add(row * rows.stride);
+                $kernel::<MR, 0>(zero(), steps, from, rows.stride, columns, WIDTH)
+            }
+        }
+    };
+}
+
+rows!(rows_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", kernel_bf16);
+rows!(rows_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", kernel_int8);
+
 /// The product of `count` rows with a matrix, into rows of its outputs.
 macro_rules! product {
-    ($name:ident, $features:literal, $kernel:ident) => {
+    ($name:ident, $features:literal, $sums:ident) => {
         #[target_feature(enable = $features)]
         fn $name(
             rows: &Rows,
@@ -111,9 +172,8 @@ macro_rules! product {
                             // SAFETY: `count` rows were filled for this matrix, whose
                             // panels have `steps` rows of `WIDTH` words.
                             let sums: Sums<$mr> = unsafe {
-                                let from = rows.words.as_ptr().cast::<u32>().add(row * rows.stride);
                                 let columns = matrix.words.as_ptr().cast::<u32>().add(panel * steps * WIDTH);
-                                $kernel(steps, from, rows.stride, columns, WIDTH)
+                                $sums(steps, (rows, row), count, columns)
                             };
                             finish(&sums, rows, row, matrix, panel, activation, out);
                         }};
@@ -138,9 +198,9 @@ macro_rules! product {
     };
 }
 
-product!(product_f32, "avx512f,avx512bw,avx512dq,avx512vl", kernel_f32);
-product!(product_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", kernel_bf16);
-product!(product_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", kernel_int8);
+product!(product_f32, "avx512f,avx512bw,avx512dq,avx512vl", chunks_f32);
+product!(product_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", rows_bf16);
+product!(product_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", rows_int8);
 
 /// See [`super::product::product`]; the level of the matrix has AVX-512.
 pub(super) fn product(

@@ -7,6 +7,13 @@
 use super::level::{Instructions, Precision};
 use super::matrix::{Line, Matrix, lines, pair, words_mut};
 
+/// Words of a row that lie together where f32 are multiplied with AVX-512. Then come those
+/// of the next row, and behind all rows the next words of the first.
+pub(super) const CHUNK: usize = 128;
+/// Words from a row to the next there. It is a number the compiler knows, so that the
+/// rows of a tile need no addresses of their own; an odd number of lines.
+pub(super) const CHUNK_STRIDE: usize = CHUNK + 16;
+
 /// What a word holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -64,7 +71,7 @@ pub(super) fn bf16_value(x: f32) -> f32 {
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) words: Vec<Line>,
-    /// Words from row to row.
+    /// Words from row to row; words of a row where it lies in chunks.
     pub(super) stride: usize,
     /// What an integer of the row stands for, and the integer of zero.
     pub(super) scale: Vec<f32>,
@@ -74,8 +81,12 @@ pub(super) struct Rows {
 impl Rows {
     /// Makes room for `rows` rows of the inputs of `matrix`.
     pub(super) fn reserve(&mut self, rows: usize, matrix: &Matrix) {
-        // A line more than rows need, if their number of lines is even.
-        self.stride = (matrix.steps().div_ceil(16) | 1) * 16;
+        self.stride = if in_chunks(matrix) {
+            matrix.steps().div_ceil(CHUNK) * CHUNK_STRIDE
+        } else {
+            // A line more than rows need, if their number of lines is even.
+            (matrix.steps().div_ceil(16) | 1) * 16
+        };
         let want = rows * self.stride / 16;
         if self.words.len() < want {
             self.words = lines(want * 16);
@@ -98,36 +109,50 @@ impl Rows {
                 Format::F32 => {}
             }
         }
-        self.fill_f32(values, inputs, matrix.precision);
+        self.fill_f32(values, matrix);
     }
 
     /// Rounded as the precision says, in words of f32.
-    fn fill_f32(&mut self, values: &[f32], inputs: usize, precision: Precision) {
+    fn fill_f32(&mut self, values: &[f32], matrix: &Matrix) {
+        let (inputs, count) = (matrix.inputs, values.len() / matrix.inputs);
+        let (piece, apart) = if in_chunks(matrix) { (CHUNK, CHUNK_STRIDE) } else { (inputs, self.stride) };
         let words = words_mut(&mut self.words);
         for (at, row) in values.chunks_exact(inputs).enumerate() {
-            let into = &mut words[at * self.stride..][..inputs];
-            match precision {
-                Precision::Auto | Precision::F32 | Precision::F16 => {
-                    for (into, x) in into.iter_mut().zip(row) {
-                        *into = x.to_bits();
+            let (scale, zero) = match matrix.precision {
+                Precision::Int8 => range(row),
+                _ => (1.0, 0.0),
+            };
+            self.scale[at] = scale;
+            for (number, row) in row.chunks(piece).enumerate() {
+                let into = &mut words[(number * count + at) * apart..][..row.len()];
+                match matrix.precision {
+                    Precision::Auto | Precision::F32 | Precision::F16 => {
+                        for (into, x) in into.iter_mut().zip(row) {
+                            *into = x.to_bits();
+                        }
                     }
-                }
-                Precision::Bf16 => {
-                    for (into, x) in into.iter_mut().zip(row) {
-                        *into = bf16_value(*x).to_bits();
+                    Precision::Bf16 => {
+                        for (into, x) in into.iter_mut().zip(row) {
+                            *into = bf16_value(*x).to_bits();
+                        }
                     }
-                }
-                Precision::Int8 => {
-                    let (scale, zero) = range(row);
-                    self.scale[at] = scale;
-                    for (into, x) in into.iter_mut().zip(row) {
-                        let whole = (x / scale).round_ties_even() + zero;
-                        *into = (whole.clamp(0.0, 255.0) - zero).to_bits();
+                    Precision::Int8 => {
+                        for (into, x) in into.iter_mut().zip(row) {
+                            let whole = (x / scale).round_ties_even() + zero;
+                            *into = (whole.clamp(0.0, 255.0) - zero).to_bits();
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// Whether rows for this matrix lie in chunks.
+fn in_chunks(matrix: &Matrix) -> bool {
+    cfg!(target_arch = "x86_64")
+        && matrix.format == Format::F32
+        && matrix.level >= Instructions::Avx512
 }
 
 /// The scale of a row and the integer of zero, so that its smallest and
