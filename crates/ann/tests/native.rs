@@ -53,6 +53,35 @@ fn its_graph_finds_as_much_as_that_of_hnsw_rs_by_every_metric() {
 }
 
 #[test]
+fn rows_of_varied_length_are_found_by_their_product() {
+    // Few true dimensions, lengths from about a half to twice.
+    let mut random = StdRng::seed_from_u64(11);
+    let mut normal = || (0..12).map(|_| random.random_range(-0.5f32..0.5)).sum::<f32>();
+    let ways: Vec<f32> = (0..64 * 24).map(|_| normal()).collect();
+    let mut values = |len: usize| {
+        let mut values = Vec::with_capacity(len * 64);
+        for _ in 0..len {
+            let inner: Vec<f32> = (0..24).map(|at| normal() / (1.0 + at as f32).sqrt()).collect();
+            let mut row: Vec<f32> =
+                ways.chunks(24).map(|way| way.iter().zip(&inner).map(|(a, b)| a * b).sum()).collect();
+            Metric::Cosine.prepare(&mut row);
+            let length = (0.25 * normal()).exp();
+            values.extend(row.iter().map(|x| length * x));
+        }
+        values
+    };
+    let (values, asked) = (values(20_000), values(200));
+    let rows = FlatRows::new(64, &values).expect("whole rows");
+    let queries = FlatRows::new(64, &asked).expect("whole rows");
+    let graph = native(Metric::Dot, &rows);
+    let found = |graph: &Graph| {
+        recall(Metric::Dot, &rows, &queries, 10, |query| search(graph, Metric::Dot, &rows, query, 10, 64))
+    };
+    let (by_rows, by_codes) = (found(&graph), found(&graph.quantized(Metric::Dot, &rows)));
+    assert!(by_rows > 0.94 && by_codes > 0.94, "{by_rows}, by codes {by_codes}");
+}
+
+#[test]
 fn codes_cost_next_to_no_recall_by_any_metric() {
     for metric in ALL {
         let values = clustered(metric, DIM, 6000, 2);

@@ -61,7 +61,8 @@ pub struct NativeBuilder {
     /// graph and takes longer.
     pub ef_construction: usize,
     /// How much longer than the way around a link may be, as a factor on the
-    /// distance, 1 to 2. A larger one keeps more links and shortens walks.
+    /// distance, 1 to 2. A larger one keeps more links and shortens walks. Without effect
+    /// by dot, which is no distance.
     pub alpha: f32,
     /// Decides who is on the upper layers and in which order points go in.
     pub seed: u64,
@@ -84,7 +85,12 @@ impl NativeBuilder {
 
     pub(super) fn work<'a>(&self, metric: Metric, cancelled: &'a (dyn Fn() -> bool + Sync)) -> Work<'a> {
         // Factors are on distances; squared ones are measured.
-        let alpha = if metric == Metric::Manhattan { self.alpha } else { self.alpha * self.alpha };
+        let alpha = match metric {
+            Metric::Cosine | Metric::Euclid => self.alpha * self.alpha,
+            Metric::Manhattan => self.alpha,
+            // Products have no factor.
+            Metric::Dot => 1.0,
+        };
         Work { ef: self.ef_construction, alpha, cancelled }
     }
 }

@@ -34,7 +34,9 @@ pub(super) fn prune<S: Simd>(
         let turned = codes.turned(position, query);
         let mut near = false;
         for &(_, other) in &*kept {
-            if alpha * codes.apart::<S>(&turned, other) as f32 <= distance as f32 {
+            let apart = codes.apart::<S>(&turned, other);
+            // Whole numbers lose nothing.
+            if if alpha == 1.0 { apart <= distance } else { alpha * apart as f32 <= distance as f32 } {
                 near = true;
                 break;
             }

@@ -25,7 +25,7 @@ use crate::array::{Array, Line};
 use crate::build::Lift;
 use crate::pages;
 use crate::prefetch::prefetch;
-use crate::simd::{LINE, Simd, Task, run};
+use crate::simd::{LINE, Portable, Simd, Task, run};
 use crate::{Metric, Rows};
 
 /// The largest whole number of a code.
@@ -211,6 +211,29 @@ impl Int8 {
             squares => positions.iter().map(|&from| squares[from as usize]).collect(),
         };
         Self { lines: moved.into(), squares: squares.into(), ..self.clone() }
+    }
+
+    /// By dot, how far codes go in the direction of the value that brings all rows to one
+    /// length, in the units of codes, rounded; from the code `first` on.
+    pub(crate) fn lifts(&self, first: usize) -> Vec<i32> {
+        let Frame { dim, rotation, width, .. } = &self.frame;
+        let mut way = vec![0.0; *width];
+        way[*dim] = 1.0;
+        if let Some(rotation) = rotation {
+            rotation.apply::<Portable>(&mut way);
+        }
+        let codes = self.lines[first * self.lines_per_code()..].par_chunks_exact(self.lines_per_code());
+        let lift = |code: &[Line]| {
+            let values = bytemuck::cast_slice::<Line, u8>(code).chunks_exact(16).zip(way.chunks_exact(16));
+            let mut sums = [0f32; 16];
+            for (values, way) in values {
+                for ((sum, &value), way) in sums.iter_mut().zip(values).zip(way) {
+                    *sum += (i32::from(value) - OFFSET) as f32 * way;
+                }
+            }
+            sums.iter().sum::<f32>().round() as i32
+        };
+        codes.with_min_len(256).map(lift).collect()
     }
 
     /// The values that the code of a position stands for, as rows had them.
