@@ -36,8 +36,8 @@ pub(super) fn prune<S: Simd>(
         for &(_, other) in &*kept {
             let apart = codes.apart::<S>(&turned, other);
             // Whole numbers lose nothing.
-            if if alpha == 1.0 { apart <= distance } else { alpha * apart as f32 <= distance as f32 } {
-                near = true;
+            near = if alpha == 1.0 { apart <= distance } else { alpha * apart as f32 <= distance as f32 };
+            if near {
                 break;
             }
         }
