@@ -150,9 +150,7 @@ impl Rows {
 
 /// Whether rows for this matrix lie in chunks.
 fn in_chunks(matrix: &Matrix) -> bool {
-    cfg!(target_arch = "x86_64")
-        && matrix.format == Format::F32
-        && matrix.level >= Instructions::Avx512
+    cfg!(target_arch = "x86_64") && matrix.format == Format::F32 && matrix.level >= Instructions::Avx512
 }
 
 /// The scale of a row and the integer of zero, so that its smallest and
