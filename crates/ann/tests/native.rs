@@ -7,7 +7,7 @@ use cairn_ann::{
     Codes, Compression, Effort, Error, FlatRows, Graph, GraphBuilder, GraphGrower, HnswRsBuilder, Merged,
     Metric, NativeBuilder, Neighbor, Rows, Scratch, exact, f16,
 };
-use common::{ALL, clustered, recall, search};
+use common::{ALL, clustered, normal, recall, search};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const DIM: usize = 32;
@@ -56,7 +56,7 @@ fn its_graph_finds_as_much_as_that_of_hnsw_rs_by_every_metric() {
 fn rows_of_varied_length_are_found_by_their_product() {
     // Few true dimensions, lengths from about a half to twice.
     let mut random = StdRng::seed_from_u64(11);
-    let mut normal = || (0..12).map(|_| random.random_range(-0.5f32..0.5)).sum::<f32>();
+    let mut normal = || normal(&mut random);
     let ways: Vec<f32> = (0..64 * 24).map(|_| normal()).collect();
     let mut values = |len: usize| {
         let mut values = Vec::with_capacity(len * 64);

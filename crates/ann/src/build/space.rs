@@ -6,7 +6,9 @@
 //! product of vectors with different lengths is no distance at all; each vector
 //! gets one more value, which brings all of them to the length of the longest,
 //! and then the nearest by straight line are the most similar. A query gets 0
-//! there, so the order of a search by `-dot` is the order of the graph.
+//! there, so the order of a search by `-dot` is the order of the graph. The native
+//! builder measures so only what links slots that are out of reach; its own links
+//! follow the product (`codes`).
 
 use crate::{Metric, Row, Rows};
 

@@ -23,7 +23,8 @@ pub(crate) fn clustered(metric: Metric, dim: usize, len: usize, seed: u64) -> Ve
     values
 }
 
-fn normal(random: &mut StdRng) -> f32 {
+/// Nearly of the normal distribution.
+pub(crate) fn normal(random: &mut StdRng) -> f32 {
     (0..12).map(|_| random.random_range(-0.5f32..0.5)).sum()
 }
 
