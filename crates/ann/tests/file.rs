@@ -156,7 +156,7 @@ fn a_large_graph_is_checked_to_the_last_link() {
     let ring = |forged: Option<(u32, u32, u32)>| {
         let mut file = b"cairnann".to_vec();
         let mut put = |word: u32| file.extend(word.to_le_bytes());
-        [6, 16, LEN, 0, 0].into_iter().for_each(&mut put);
+        [7, 16, LEN, 0, 0].into_iter().for_each(&mut put);
         (0..32).for_each(|_| put(0));
         (LAYERS + 128..LINKS).step_by(4).for_each(|_| put(0));
         for slot in 0..LEN {
@@ -176,7 +176,7 @@ fn a_large_graph_is_checked_to_the_last_link() {
         }
         file.resize(file.len().next_multiple_of(64), 0);
         file.extend([0; 4]);
-        forge(&file, VERSION, 6)
+        forge(&file, VERSION, 7)
     };
     let whole = ring(None);
     assert!(read(&whole).is_ok_and(|graph| graph.len() == LEN as usize));
@@ -265,9 +265,9 @@ fn random_bytes_behind_a_true_header_are_refused() {
 fn a_newer_and_an_older_version_are_named() {
     let (_, graph) = graph(10);
     let refused = read(&forge(&bytes(&graph), VERSION, 9)).expect_err("it is newer");
-    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 6");
+    assert_eq!(refused.to_string(), "the graph has format version 9, this program reads up to 7");
     let refused = read(&forge(&bytes(&graph), VERSION, 1)).expect_err("it is older");
-    let told = "the graph has format version 1, this program reads version 6: build it again";
+    let told = "the graph has format version 1, this program reads version 7: build it again";
     assert_eq!(refused.to_string(), told);
 }
 

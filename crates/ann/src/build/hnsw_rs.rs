@@ -11,7 +11,7 @@ use ::hnsw_rs::prelude::Distance;
 use rayon::prelude::*;
 
 use super::freeze::freeze;
-use super::space::{Lift, Space, apart};
+use super::space::{apart, between, to_product};
 use super::twins::Twins;
 use super::{GraphBuilder, check};
 use crate::graph::NONE;
@@ -72,14 +72,13 @@ impl GraphBuilder for HnswRsBuilder {
         if rows.is_empty() {
             return Ok(Graph::unlinked(0, 2 * self.m, NONE));
         }
-        let space = Space::new(metric, rows);
-        let index = self.index(rows.len(), BySlot { space: &space, rows });
+        let index = self.index(rows.len(), BySlot { metric, rows });
         let insert = |slot: u32| index.insert_slice((&[slot], slot as usize));
         let twins = Twins::find(rows);
         insert_all(&twins.firsts, insert, cancelled)?;
         let mut graph = freeze(&index, rows.len());
         twins.hang(&mut graph);
-        graph.link_orphans(|a, b| space.between(rows, a, b));
+        graph.link_orphans(|a, b| between(metric, rows, a, b));
         Ok(graph)
     }
 }
@@ -91,9 +90,6 @@ impl GraphBuilder for HnswRsBuilder {
 /// Searches are not filtered.
 pub struct HnswRsIndex {
     index: Hnsw<'static, f32, ByValue>,
-    space: Space,
-    /// For dot: the squared length that every row has once lifted.
-    longest: f32,
 }
 
 impl HnswRsIndex {
@@ -108,33 +104,26 @@ impl HnswRsIndex {
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Self> {
         check(builder.m, builder.ef_construction, rows.len())?;
-        let space = Space::new(metric, rows);
         let index = builder.index(rows.len(), ByValue { metric });
-        let lift = Lift::of(metric, rows);
         let insert = |slot: u32| {
-            let row = lift.apply(rows.row(slot));
+            let mut row = rows.row(slot).to_f32();
+            metric.prepare(&mut row);
             index.insert_slice((&row, slot as usize));
         };
         let slots: Vec<u32> = (0..rows.len() as u32).collect();
         insert_all(&slots, insert, cancelled)?;
-        let longest = if rows.is_empty() { 0.0 } else { squared_length(&lift.apply(rows.row(0))) };
-        Ok(Self { index, space, longest })
+        Ok(Self { index })
     }
 
     /// Finds the `k` nearest to a prepared query, nearest first.
     pub fn search(&self, query: &[f32], k: usize, ef: usize) -> Vec<Neighbor> {
         let metric = self.index.get_distance().metric;
-        let mut lifted = query.to_vec();
-        if metric == Metric::Dot {
-            lifted.push(0.0);
-        }
-        let length = squared_length(query);
-        let found = self.index.search(&lifted, k, ef);
+        let found = self.index.search(query, k, ef);
         let neighbors = found.iter().map(|near| Neighbor {
             slot: near.d_id as u32,
             distance: match metric {
                 Metric::Cosine => near.distance - 1.0,
-                Metric::Dot => (near.distance - self.longest - length) / 2.0,
+                Metric::Dot => to_product(near.distance),
                 Metric::Euclid | Metric::Manhattan => near.distance,
             },
         });
@@ -143,8 +132,9 @@ impl HnswRsIndex {
 
     /// The same graph, frozen. `rows` are those it was built from.
     pub fn freeze<R: Rows>(&self, rows: &R) -> Graph {
+        let metric = self.index.get_distance().metric;
         let mut graph = freeze(&self.index, rows.len());
-        graph.link_orphans(|a, b| self.space.between(rows, a, b));
+        graph.link_orphans(|a, b| between(metric, rows, a, b));
         graph
     }
 }
@@ -174,23 +164,19 @@ fn insert_all(
     Ok(())
 }
 
-fn squared_length(vector: &[f32]) -> f32 {
-    0.0 - Metric::Dot.distance(vector, vector)
-}
-
 /// The distance between slots, each a slice of one.
 struct BySlot<'a, R> {
-    space: &'a Space,
+    metric: Metric,
     rows: &'a R,
 }
 
 impl<R: Rows> Distance<u32> for BySlot<'_, R> {
     fn eval(&self, a: &[u32], b: &[u32]) -> f32 {
-        self.space.between(self.rows, a[0], b[0])
+        between(self.metric, self.rows, a[0], b[0])
     }
 }
 
-/// The distance between copied, lifted vectors.
+/// The distance between copied vectors.
 struct ByValue {
     metric: Metric,
 }

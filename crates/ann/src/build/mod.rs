@@ -14,7 +14,7 @@ pub use growing::GraphGrower;
 pub use hnsw_rs::{HnswRsBuilder, HnswRsIndex};
 pub use merge::Merged;
 pub use native::NativeBuilder;
-pub(crate) use space::{Lift, Space};
+pub(crate) use space::between;
 
 use crate::graph::{MAX_ROWS, MAX_STRIDE};
 use crate::{Error, Graph, Metric, Result, Rows};

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::codes::{BuildCodes, From, Sums};
 use super::prune::{Candidate, PruneScratch, prune};
-use super::space::Space;
+use super::space::between;
 use super::twins::Twins;
 use super::{GraphBuilder, HnswRsBuilder, check};
 use crate::array::Words;
@@ -147,8 +147,7 @@ pub(super) fn finished<R: Rows>(
     }
     above.iter().rev().for_each(|layer| graph.push_layer(layer.named(slots_above)));
     twins.hang(&mut graph);
-    let space = Space::new(metric, rows);
-    graph.link_orphans(|a, b| space.between(rows, a, b));
+    graph.link_orphans(|a, b| between(metric, rows, a, b));
     graph
 }
 

@@ -1,8 +1,8 @@
 //! One byte a value, or half of one.
 //!
-//! A row is brought into a space where nearness is a straight-line distance,
-//! then rotated, so that all values are of one size, scaled by one factor for
-//! all rows, and rounded. Manhattan distances do not survive a rotation; there
+//! A row is rotated, so that all its values are of one size, scaled by one factor
+//! for all rows, and rounded. By dot the factor suits the longest rows, which are
+//! what is mostly looked for. Manhattan distances do not survive a rotation; there
 //! the values stay where they are and the mean of each is taken off.
 //!
 //! Stored is the whole number plus 128, so that the product with a query needs
@@ -18,14 +18,16 @@
 
 pub(crate) mod signs;
 
+use std::cmp::Reverse;
+
 use rayon::prelude::*;
 
 use super::rotation::Rotation;
 use crate::array::{Array, Line};
-use crate::build::Lift;
 use crate::pages;
+use crate::pool::rank;
 use crate::prefetch::prefetch;
-use crate::simd::{LINE, Portable, Simd, Task, run};
+use crate::simd::{LINE, Simd, Task, run};
 use crate::{Metric, Rows};
 
 /// The largest whole number of a code.
@@ -38,6 +40,8 @@ const LEVELS: f32 = 16.0;
 const APART: f32 = 0.3352;
 /// Rows that the factor is taken from.
 const SAMPLE: usize = 4096;
+/// By dot, one of so many of those, the longest.
+const LONGEST: usize = 64;
 /// The part of all values that is within the range; the rest is cut to it.
 const WITHIN: f64 = 0.9999;
 
@@ -101,7 +105,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Values per code.
     fn width(self) -> usize {
-        (self.dim + usize::from(self.metric == Metric::Dot)).next_multiple_of(self.bits.per_line())
+        self.dim.next_multiple_of(self.bits.per_line())
     }
 
     /// Bytes per code.
@@ -213,29 +217,6 @@ impl Int8 {
         Self { lines: moved.into(), squares: squares.into(), ..self.clone() }
     }
 
-    /// By dot, how far codes go in the direction of the value that brings all rows to one
-    /// length, in the units of codes, rounded; from the code `first` on.
-    pub(crate) fn lifts(&self, first: usize) -> Vec<i32> {
-        let Frame { dim, rotation, width, .. } = &self.frame;
-        let mut way = vec![0.0; *width];
-        way[*dim] = 1.0;
-        if let Some(rotation) = rotation {
-            rotation.apply::<Portable>(&mut way);
-        }
-        let codes = self.lines[first * self.lines_per_code()..].par_chunks_exact(self.lines_per_code());
-        let lift = |code: &[Line]| {
-            let values = bytemuck::cast_slice::<Line, u8>(code).chunks_exact(16).zip(way.chunks_exact(16));
-            let mut sums = [0f32; 16];
-            for (values, way) in values {
-                for ((sum, &value), way) in sums.iter_mut().zip(values).zip(way) {
-                    *sum += (i32::from(value) - OFFSET) as f32 * way;
-                }
-            }
-            sums.iter().sum::<f32>().round() as i32
-        };
-        codes.with_min_len(256).map(lift).collect()
-    }
-
     /// The values that the code of a position stands for, as rows had them.
     pub(crate) fn decoded(&self, position: u32) -> Vec<f32> {
         let Frame { dim, bits, rotation, mean, scale, .. } = &self.frame;
@@ -256,7 +237,7 @@ impl Int8 {
         if let Some(rotation) = rotation {
             rotation.undo(&mut values);
         }
-        // What a build adds to a row, and what fills a line, end here.
+        // What fills a line ends here.
         values.truncate(*dim);
         values.iter_mut().zip(mean).for_each(|(value, mean)| *value += mean);
         values
@@ -291,30 +272,36 @@ fn rotation(metric: Metric, width: usize) -> Option<Rotation> {
 #[derive(Clone)]
 pub(crate) struct Encoder {
     metric: Metric,
-    lift: Lift,
     frame: Frame,
 }
 
 impl Encoder {
     /// An encoder that suits rows like these.
     pub(crate) fn of<R: Rows>(metric: Metric, bits: Bits, rows: &R) -> Self {
-        let lift = Lift::of(metric, rows);
         let shape = Shape { metric, bits, dim: rows.dim(), scale: 1.0 };
         let width = shape.width();
         let rotation = rotation(metric, width);
         let mut frame = Frame { dim: rows.dim(), bits, width, rotation, mean: Vec::new(), scale: 1.0 };
         let step = (rows.len() / SAMPLE).max(1);
-        let sample: Vec<u32> = (0..rows.len() as u32).step_by(step).take(SAMPLE).collect();
+        let mut sample: Vec<u32> = (0..rows.len() as u32).step_by(step).take(SAMPLE).collect();
         if shape.mean() > 0 {
             let mut mean = vec![0f64; shape.mean()];
             for &slot in &sample {
-                let row = lift.apply(rows.row(slot));
+                let row = prepared(metric, rows, slot);
                 mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(value));
             }
             frame.mean = mean.iter().map(|sum| (sum / sample.len().max(1) as f64) as f32).collect();
         }
+        if metric == Metric::Dot {
+            let by_length = |&slot: &u32| {
+                let row = prepared(metric, rows, slot);
+                Reverse(rank(0.0 - Metric::Dot.distance(&row, &row)))
+            };
+            sample.sort_by_cached_key(by_length);
+            sample.truncate(sample.len().div_ceil(LONGEST));
+        }
         let placed = sample.par_iter().flat_map_iter(|&slot| {
-            let mut row = lift.apply(rows.row(slot));
+            let mut row = prepared(metric, rows, slot);
             run(Place { frame: &frame, row: &mut row });
             row
         });
@@ -333,7 +320,7 @@ impl Encoder {
             };
             frame.scale = if scale.is_finite() { scale } else { 1.0 };
         }
-        Self { metric, lift, frame }
+        Self { metric, frame }
     }
 
     /// No codes yet.
@@ -357,7 +344,7 @@ impl Encoder {
         }
         all.resize(len, Line([0; LINE]));
         let encode = |(at, code): (usize, &mut [Line])| {
-            let row = self.lift.apply(rows.row(slots[at]));
+            let row = prepared(self.metric, rows, slots[at]);
             run(Encode { frame: &self.frame, row, code: bytemuck::cast_slice_mut(code) })
         };
         let made = all[before..].par_chunks_exact_mut(per_code).enumerate().with_min_len(64);
@@ -370,6 +357,13 @@ impl Encoder {
             });
         }
     }
+}
+
+/// A row at full width; for cosine of unit length, whatever was stored.
+fn prepared<R: Rows>(metric: Metric, rows: &R, slot: u32) -> Vec<f32> {
+    let mut values = rows.row(slot).to_f32();
+    metric.prepare(&mut values);
+    values
 }
 
 impl Frame {

@@ -8,10 +8,14 @@
 
 use std::collections::VecDeque;
 
+use rayon::prelude::*;
+
 use super::{Graph, NONE, Scratch};
 
 /// The beam for an orphan's nearest reachable slots.
 const EF: usize = 64;
+/// Orphans whose nearest are looked for at once.
+const TOGETHER: usize = 1024;
 
 /// What a repair found, for tests and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +25,40 @@ pub(crate) struct Audit {
 }
 
 impl Graph {
-    /// Links every slot that cannot be reached, using `measure` between slots.
-    pub(crate) fn link_orphans(&mut self, measure: impl Fn(u32, u32) -> f32) -> Audit {
+    /// Links every slot that cannot be reached, using `measure` between slots. By
+    /// product they are many: a short row is near to nothing.
+    pub(crate) fn link_orphans(&mut self, measure: impl Fn(u32, u32) -> f32 + Sync) -> Audit {
         let mut audit = Audit { orphans: 0 };
         if self.is_empty() {
             return audit;
         }
         let mut reached = Reached::new(self.len());
         reached.spread(self, self.entry, self.entry);
-        let mut scratch = Scratch::new();
-        for slot in 0..self.len() as u32 {
-            if reached.has(slot) {
-                continue;
+        let mut next = 0..self.len() as u32;
+        loop {
+            let some: Vec<u32> = next.by_ref().filter(|&slot| !reached.has(slot)).take(TOGETHER).collect();
+            if some.is_empty() {
+                return audit;
             }
-            audit.orphans += 1;
-            let near = self.search_by(|other| measure(slot, other), |_| (), EF, EF, |_| true, &mut scratch);
-            let near: Vec<u32> =
-                near.iter().map(|neighbor| neighbor.slot).filter(|&other| reached.has(other)).collect();
-            let parent = self.adopt(slot, &near, &reached);
-            self.add_links(slot, &near);
-            reached.spread(self, slot, parent);
+            let graph = &*self;
+            let near = |scratch: &mut Scratch, &slot: &u32| {
+                graph.search_by(|other| measure(slot, other), |_| (), EF, EF, |_| true, scratch)
+            };
+            let near: Vec<_> =
+                some.par_iter().with_min_len(TOGETHER / 16).map_init(Scratch::new, near).collect();
+            for (slot, near) in some.into_iter().zip(near) {
+                // One before it may have led here.
+                if reached.has(slot) {
+                    continue;
+                }
+                audit.orphans += 1;
+                let near: Vec<u32> =
+                    near.iter().map(|near| near.slot).filter(|&other| reached.has(other)).collect();
+                let parent = self.adopt(slot, &near, &reached);
+                self.add_links(slot, &near);
+                reached.spread(self, slot, parent);
+            }
         }
-        audit
     }
 
     /// Adds a link to `orphan` from the nearest reached slot that can give one;

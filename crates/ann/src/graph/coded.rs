@@ -14,7 +14,7 @@ use super::scan::Scannable;
 use super::signed::Signed;
 use super::{Beam, Coded, Codes, Graph, Layer, NONE, Scratch, product};
 use crate::array::Words;
-use crate::build::Space;
+use crate::build::between;
 use crate::codes::{Bits, Blocks, Held, Int8, Int8Query, Kind, MIN_CODED_DIM, Signs};
 use crate::links::Base;
 use crate::metric::Query;
@@ -143,8 +143,7 @@ impl Graph {
             graph.set_links(slot as u32, links.iter().copied());
         }
         layers.into_iter().for_each(|layer| graph.push_layer(layer));
-        let space = Space::new(metric, rows);
-        graph.link_orphans(|a, b| space.between(rows, a, b));
+        graph.link_orphans(|a, b| between(metric, rows, a, b));
         let Some(coded) = &self.coded else { return graph };
         let order = graph.breadth_first();
         let mut graph = graph.renumbered(&order);

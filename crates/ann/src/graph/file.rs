@@ -29,7 +29,7 @@
 //!                                  where values have 4 bits
 //!     the squared lengths          len, for Euclid; f32
 //!     the codes                    len times as many lines of 64 bytes as hold the
-//!                                  dimension (for dot one more) values
+//!                                  dimension values
 //! if there are product codes:
 //!     the centroids                256 for each value of a row, f32
 //!     the codes                    len times a byte for each so many values
@@ -67,7 +67,7 @@ use crate::simd::LINE;
 use crate::{Error, Metric, Result};
 
 const MAGIC: &[u8; 8] = b"cairnann";
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 /// Arrays begin at multiples of this, a cache line.
 const ALIGN: usize = 64;
 /// Where the first array begins.
