@@ -106,8 +106,7 @@ impl HnswRsIndex {
         check(builder.m, builder.ef_construction, rows.len())?;
         let index = builder.index(rows.len(), ByValue { metric });
         let insert = |slot: u32| {
-            let mut row = rows.row(slot).to_f32();
-            metric.prepare(&mut row);
+            let row = metric.prepared(rows.row(slot));
             index.insert_slice((&row, slot as usize));
         };
         let slots: Vec<u32> = (0..rows.len() as u32).collect();

@@ -287,21 +287,21 @@ impl Encoder {
         if shape.mean() > 0 {
             let mut mean = vec![0f64; shape.mean()];
             for &slot in &sample {
-                let row = prepared(metric, rows, slot);
+                let row = metric.prepared(rows.row(slot));
                 mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(value));
             }
             frame.mean = mean.iter().map(|sum| (sum / sample.len().max(1) as f64) as f32).collect();
         }
         if metric == Metric::Dot {
             let by_length = |&slot: &u32| {
-                let row = prepared(metric, rows, slot);
+                let row = metric.prepared(rows.row(slot));
                 Reverse(rank(0.0 - Metric::Dot.distance(&row, &row)))
             };
             sample.sort_by_cached_key(by_length);
             sample.truncate(sample.len().div_ceil(LONGEST));
         }
         let placed = sample.par_iter().flat_map_iter(|&slot| {
-            let mut row = prepared(metric, rows, slot);
+            let mut row = metric.prepared(rows.row(slot));
             run(Place { frame: &frame, row: &mut row });
             row
         });
@@ -344,7 +344,7 @@ impl Encoder {
         }
         all.resize(len, Line([0; LINE]));
         let encode = |(at, code): (usize, &mut [Line])| {
-            let row = prepared(self.metric, rows, slots[at]);
+            let row = self.metric.prepared(rows.row(slots[at]));
             run(Encode { frame: &self.frame, row, code: bytemuck::cast_slice_mut(code) })
         };
         let made = all[before..].par_chunks_exact_mut(per_code).enumerate().with_min_len(64);
@@ -357,13 +357,6 @@ impl Encoder {
             });
         }
     }
-}
-
-/// A row at full width; for cosine of unit length, whatever was stored.
-fn prepared<R: Rows>(metric: Metric, rows: &R, slot: u32) -> Vec<f32> {
-    let mut values = rows.row(slot).to_f32();
-    metric.prepare(&mut values);
-    values
 }
 
 impl Frame {

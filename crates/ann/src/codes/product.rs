@@ -22,7 +22,7 @@ use crate::pool::rank;
 use crate::prefetch::prefetch;
 use crate::simd::{Simd, Task, run};
 use crate::walk::Measure;
-use crate::{Metric, Row, Rows};
+use crate::{Metric, Rows};
 use train::{Apart, CENTROIDS, Column, Train, fill, picked};
 
 /// Rows that centroids are trained on, evenly from all, at most. Four times as many
@@ -94,13 +94,6 @@ impl ProductShape {
     fn apart(self) -> Apart {
         if self.metric == Metric::Manhattan { Apart::Absolute } else { Apart::Squared }
     }
-
-    /// A row as it is coded: at full width, by cosine at unit length.
-    fn place(self, row: Row<'_>) -> Vec<f32> {
-        let mut values = row.to_f32();
-        self.metric.prepare(&mut values);
-        values
-    }
 }
 
 /// The codes of some rows.
@@ -137,7 +130,7 @@ impl Product {
         codes.resize(len, 0);
         let made = codes.par_chunks_exact_mut(shape.bytes()).zip(slots).with_min_len(PER_THREAD);
         made.for_each(|(code, &slot)| {
-            run(Encode { shape, row: shape.place(rows.row(slot)), centroids: columns, code });
+            run(Encode { shape, row: shape.metric.prepared(rows.row(slot)), centroids: columns, code });
         });
         Self { shape, centroids: centroids.into(), codes: codes.into() }
     }
@@ -192,7 +185,7 @@ fn train<R: Rows>(shape: ProductShape, rows: &R) -> Vec<f32> {
     // Value by value.
     let mut sample = vec![0f32; many * shape.dim];
     for (at, &slot) in picked.iter().enumerate() {
-        let row = shape.place(rows.row(slot as u32));
+        let row = shape.metric.prepared(rows.row(slot as u32));
         row.into_iter().enumerate().for_each(|(value, x)| sample[value * many + at] = x);
     }
     let mut centroids = vec![0f32; shape.centroids()];

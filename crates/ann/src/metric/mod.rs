@@ -66,6 +66,13 @@ impl Metric {
         }
     }
 
+    /// A row at full width, prepared, whatever was stored.
+    pub(crate) fn prepared(self, row: Row<'_>) -> Vec<f32> {
+        let mut values = row.to_f32();
+        self.prepare(&mut values);
+        values
+    }
+
     /// Measures two prepared vectors of equal length; smaller is nearer.
     ///
     /// Cosine and dot give the negated inner product, Euclid the squared
