@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn products_of_any_size_keep_their_order_and_come_back() {
-        let sizes = [0.0, 1e-40, 1e-9, 0.5, 1.0, 1.000001, 3.0, 1e6, 1e30, f32::MAX];
+        let sizes = [0.0, 1e-40, 1e-9, 0.5, 1.0, 1.000_001, 3.0, 1e6, 1e30, f32::MAX];
         let mut products: Vec<f32> = sizes.iter().flat_map(|&size| [size, -size]).collect();
         products.sort_by(f32::total_cmp);
         let turned: Vec<f32> = products.iter().map(|&product| from_product(product)).collect();
